@@ -1,0 +1,135 @@
+"""Find and load rules: the shipped ones, a team's folders and installed entry points, all through one door."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from lrlint.declare import Rule
+from lrlint.errors import UsageError
+
+ENTRY_POINTS = "lrlint.rules"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All known rules, by code."""
+
+    rules: tuple[Rule, ...]
+
+    def get(self, name: str) -> Rule:
+        """The rule with this code or name. Raises KeyError with the nearest names."""
+        wanted = name.strip()
+        for known in self.rules:
+            if wanted.upper() == known.code or wanted.lower().replace("_", "-") == known.name:
+                return known
+        names = [*(r.code for r in self.rules), *(r.name for r in self.rules)]
+        near = difflib.get_close_matches(wanted, names, n=2, cutoff=0.6)
+        raise KeyError(f"no rule {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+
+    def matching(self, selector: str) -> list[Rule]:
+        """Rules a selector names: code, code prefix (``LR3``), name, family or ``ALL``. Raises UsageError for none."""
+        if selector.upper() == "ALL":
+            return list(self.rules)
+        exact = [r for r in self.rules if selector.upper() == r.code or selector.lower() == r.name]
+        found = exact or [
+            r
+            for r in self.rules
+            if selector.lower() == r.family or (selector.upper().startswith("LR") and r.code.startswith(selector.upper()))
+        ]
+        if not found:
+            try:
+                self.get(selector)
+            except KeyError as error:
+                raise UsageError(str(error.args[0]), "list them with `lrlint rule`") from None
+        return found or [self.get(selector)]
+
+    def select(
+        self, select: Sequence[str] = (), ignore: Sequence[str] = (), extend_select: Sequence[str] = ()
+    ) -> list[Rule]:
+        """Rules to run: ``select`` (default: those on by default) plus ``extend_select``; ignore always wins.
+
+        A prefix, family or ``ALL`` selects rules that are on by default; a rule that is off by default is selected by its
+        code or name, and by ``ALL``.
+        """
+        chosen = {r.code for r in self.rules if r.default} if not select else set()
+        for selector in (*select, *extend_select):
+            exact = selector.upper() == "ALL" or any(selector.upper() == r.code or selector.lower() == r.name for r in self.rules)
+            chosen |= {r.code for r in self.matching(selector) if exact or r.default}
+        for selector in ignore:
+            chosen -= {r.code for r in self.matching(selector)}
+        return [r for r in self.rules if r.code in chosen]
+
+
+def shipped(kind: str) -> Path:
+    """The folder of shipped ``rules`` or ``fixtures``: inside the package in a wheel, at the top of a checkout."""
+    package = Path(__file__).parent
+    inside = package / kind
+    return inside if inside.is_dir() else package.parent / kind
+
+
+def load(folders: Iterable[str | Path] = (), *, entry_points: bool = True) -> Catalog:
+    """The shipped rules, then ``folders`` (searched recursively), then installed ``lrlint.rules`` entry points.
+
+    Raises UsageError when a file cannot be loaded, or a code or name is used twice.
+    """
+    paths = [shipped("rules"), *map(Path, folders)]
+    rules = [declared for folder in paths for file in _files(folder) for declared in load_file(file)]
+    if entry_points:
+        rules += _from_entry_points()
+    seen: dict[str, Rule] = {}
+    for declared in rules:
+        for key in (declared.code, declared.name):
+            if key in seen:
+                raise UsageError(f"{key} is declared twice: {seen[key].path} and {declared.path}", "codes are never reused")
+            seen[key] = declared
+    return Catalog(tuple(sorted(rules, key=lambda r: r.code)))
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"no folder of rules at {folder}", "check `extra-rules`")
+    return sorted(p for p in folder.rglob("*.py") if not p.name.startswith("_"))
+
+
+def load_file(path: Path) -> list[Rule]:
+    """The rules one file declares."""
+    # Registered before execution: dataclasses and `@rule` look the module up in sys.modules.
+    name = f"lrlint_rules_{hashlib.sha1(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"rule file {path} does not load: {type(error).__name__}: {error}") from error
+    return [value.rule for value in vars(module).values() if isinstance(getattr(value, "rule", None), Rule)]
+
+
+def _from_entry_points() -> list[Rule]:
+    from importlib.metadata import entry_points
+
+    rules = []
+    for entry in entry_points(group=ENTRY_POINTS):
+        module = entry.load()
+        rules += [r for file in _files(Path(module.__file__).parent) for r in load_file(file)]
+    return rules
+
+
+def fixture_of(declared: Rule) -> Path | None:
+    """The fixture that proves a shipped rule: the same relative path under ``fixtures/``; None where there is none."""
+    path = Path(declared.path)
+    for rules, fixtures in ((shipped("rules"), shipped("fixtures")), (path.parent.parent, path.parent.parent.parent / "fixtures")):
+        if path.is_relative_to(rules):
+            candidate = fixtures / path.relative_to(rules)
+            if candidate.is_file():
+                return candidate
+    return None

@@ -1,0 +1,147 @@
+"""Setup ↔ JSON data, directed by the facts' own type annotations.
+
+A parameter stands in full only in the list of parameters; everywhere else its index refers to it. Floats that JSON lacks
+(nan, inf) are ``{"float": "nan"}``.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import lru_cache
+from typing import Any, Union
+
+from lrlint.facts import core, graph, probe, schedule, span
+
+SCHEMA = "lrlint-setup/1"
+
+Decoder = Callable[[Any, tuple[core.Parameter, ...]], Any]
+
+
+def encode_setup(setup: core.Setup) -> dict[str, Any]:
+    """Plain JSON data of a Setup."""
+    data = {"schema": SCHEMA}
+    for item in fields(setup):
+        value = getattr(setup, item.name)
+        data[item.name] = [_fields(p) for p in value] if item.name == "parameters" else _encode(value)
+    return data
+
+
+def _encode(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, core.Parameter):
+        return value.index
+    if is_dataclass(value):
+        return _fields(value)
+    if isinstance(value, Mapping):
+        return {str(key): _encode(item) for key, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return [_encode(item) for item in value]
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    found = ((name, getattr(value, name), default) for name, default in _layout(type(value)))
+    return {name: _encode(item) for name, item, default in found if not _says_nothing(item, default)}
+
+
+def _says_nothing(item: Any, default: Any) -> bool:
+    """A None or empty default is left out: a large model's snapshot stays readable."""
+    if default is None:
+        return item is None
+    return default == () and not item and not isinstance(item, (bool, int, float))
+
+
+@lru_cache(maxsize=None)
+def _layout(cls: Any) -> list[tuple[str, Any]]:
+    """(field, its default where that is None, () for any other empty default, else MISSING) of a dataclass."""
+
+    def default(item: Any) -> Any:
+        if item.default is None:
+            return None
+        return () if item.default_factory is not MISSING or item.default in ("", ()) else MISSING
+
+    return [(item.name, default(item)) for item in fields(cls)]
+
+
+def decode_setup(data: Mapping[str, Any]) -> core.Setup:
+    """The Setup of `encode_setup`'s data. Raises ValueError that names the place which does not fit."""
+    if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+        raise ValueError(f"not a setup snapshot: schema is {found!r}, expected {SCHEMA!r}")
+    one = _decoder(core.Parameter, whole=True)
+    try:
+        parameters = tuple(one(item, ()) for item in data.get("parameters", ()))
+        rest = {key: value for key, value in data.items() if key not in ("schema", "parameters")}
+        setup: core.Setup = _decoder(core.Setup)(rest, parameters)
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"not a setup snapshot: {error}") from error
+    object.__setattr__(setup, "parameters", parameters)
+    return setup
+
+
+def _plain(value: Any, _: Any) -> Any:
+    return value
+
+
+def _any(value: Any, parameters: tuple[core.Parameter, ...]) -> Any:
+    if isinstance(value, dict):
+        if len(value) == 1 and isinstance(value.get("float"), str):
+            return float(value["float"])
+        return {key: _any(item, parameters) for key, item in value.items()}
+    return [_any(item, parameters) for item in value] if isinstance(value, list) else value
+
+
+def _float(value: Any, _: Any) -> Any:
+    return float(value["float"]) if isinstance(value, dict) else value
+
+
+@lru_cache(maxsize=None)
+def _decoder(hint: Any, whole: bool = False) -> Decoder:
+    """The decoder of an annotated type; ``whole`` decodes a Parameter itself instead of a reference to one."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        inner = _decoder(next(argument for argument in arguments if argument is not type(None)))
+        return lambda value, parameters: None if value is None else inner(value, parameters)
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            item = _decoder(arguments[0])
+            return lambda value, parameters: tuple(item(v, parameters) for v in value)
+        items = [_decoder(argument) for argument in arguments]
+        return lambda value, parameters: tuple(d(v, parameters) for d, v in zip(items, value, strict=True))
+    if origin is frozenset:
+        return lambda value, _: frozenset(value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        as_key = arguments[0] if arguments[0] in (int, float) else str
+        item = _decoder(arguments[1])
+        return lambda value, parameters: {as_key(k): item(v, parameters) for k, v in value.items()}
+    if hint is core.Parameter and not whole:
+        return lambda value, parameters: parameters[value]
+    if is_dataclass(hint):
+        return _dataclass_decoder(hint)
+    return {float: _float, Any: _any}.get(hint, _plain)
+
+
+def _dataclass_decoder(cls: Any) -> Decoder:
+    scope = {name: value for module in (core, graph, probe, schedule, span) for name, value in vars(module).items()}
+    hints = typing.get_type_hints(cls, scope)
+    known = {item.name for item in fields(cls)}
+    decoders: dict[str, Decoder] = {}
+
+    def decode(value: Any, parameters: tuple[core.Parameter, ...]) -> Any:
+        if unknown := set(value) - known:
+            raise ValueError(f"unknown key {sorted(unknown)[0]!r} in {cls.__name__.lower()} (from a newer lrlint?)")
+        found = {}
+        for name, item in value.items():
+            if name not in decoders:
+                decoders[name] = _decoder(hints[name])
+            found[name] = item if decoders[name] is _plain else decoders[name](item, parameters)
+        return cls(**found)
+
+    return decode

@@ -1,0 +1,164 @@
+"""Assemble the Setup: live objects in, frozen facts out. Nothing of the user's is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
+from lrlint.inspection.modules import model_facts, module_facts, norm_facts, tie_facts
+from lrlint.inspection.optimizers import optimizer_fact
+from lrlint.inspection.parameters import Registry, register_tree, with_values
+from lrlint.inspection.storage import aliases
+from lrlint.inspection.tree import walk
+from lrlint.inspection.unregistered import unregistered_facts
+
+if TYPE_CHECKING:
+    from lrlint.inspection.target import Built
+
+
+def build(built: Built, *, graph: bool = True) -> Setup:
+    """The facts of a built target. ``graph=False`` leaves the forward pass unobserved."""
+    root = getattr(built.recording, "root", None)
+    registry = Registry()
+    tree = walk(built.models)
+    register_tree(registry, tree, "model", built.models)
+    extra = _extra_modules(built)
+    beside = walk(extra)
+    register_tree(registry, beside, "extra", extra)
+    loose = unregistered_facts(tree, registry, root)
+    optimizers = tuple(_optimizers(built, registry))
+    rejections = tuple(_rejections(built, registry))
+    norms = norm_facts(tree, registry, built.models)
+    ties = tie_facts(tree, registry, built.models)
+    parameters = tuple(with_values(registry))
+    setup = Setup(
+        target=built.target,
+        models=tuple(model_facts({**built.models, **extra})),
+        modules=tuple(module_facts(tree, root)),
+        parameters=parameters,
+        norms=tuple(norms),
+        optimizers=optimizers,
+        unregistered=tuple(loose),
+        aliases=tuple(aliases(registry.pairs)),
+        ties=tuple(ties),
+        rejections=rejections,
+        training=_training(built),
+        span=built.span,
+        notes=tuple(_value_notes(parameters)),
+    )
+    setup = _with_schedules(setup, built)
+    return _with_graph(setup, built, registry) if graph else replace(setup, notes=(*setup.notes, Note("graph", "left out (--no-graph)")))
+
+
+def _extra_modules(built: Built) -> dict[str, nn.Module]:
+    """Modules beside the model that may train: declared ones, and a loss that is a module with parameters."""
+    extra = dict(built.extra_modules)
+    known = {id(module) for model in built.models.values() for module in model.modules()}
+    if isinstance(built.loss_fn, nn.Module):
+        extra.setdefault("loss_fn", built.loss_fn)
+    return {name: module for name, module in extra.items() if id(module) not in known}
+
+
+def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
+    def find(tensor: torch.Tensor, fallback: str) -> Parameter:
+        return registry.get(tensor) or registry.add(tensor, fallback, "optimizer")
+
+    wraps = getattr(built, "wraps", {})
+    return [
+        optimizer_fact(optimizer, index, name, find, built.recording, wraps.get(name))
+        for index, (name, optimizer) in enumerate(built.optimizers.items())
+    ]
+
+
+def _rejections(built: Built, registry: Registry) -> list[Rejection]:
+    return [
+        Rejection(
+            kind=kind,
+            error=error,
+            class_name=class_name,
+            parameters=tuple(
+                registry.get(tensor) or registry.add(tensor, f"rejected.{k}", "optimizer") for k, tensor in enumerate(tensors)
+            ),
+            span=span,
+        )
+        for kind, error, class_name, tensors, span in built.rejections
+    ]
+
+
+def _training(built: Built) -> Training:
+    """What was declared, completed by what the model itself shows (a DDP or FSDP wrapper)."""
+    training = built.training
+    for model in built.models.values():
+        name = type(model).__name__
+        if name == "DistributedDataParallel" and training.distributed is None:
+            find_unused = bool(getattr(model, "find_unused_parameters", False) or getattr(model, "static_graph", False))
+            return replace(training, distributed="ddp", find_unused_parameters=find_unused)
+        if name.startswith("FullyShardedDataParallel") or name.startswith("FSDP"):
+            return replace(training, distributed="fsdp")
+    return training
+
+
+def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
+    unread = [p for p in parameters if p.kind == "meta"]
+    if parameters and len(unread) == len(parameters):
+        return [Note("values", "the model is on the meta device: it has no values yet")]
+    return []
+
+
+def _with_schedules(setup: Setup, built: Built) -> Setup:
+    if not built.schedulers:
+        return setup
+    from lrlint.inspection.schedules import simulate
+
+    schedules, notes = simulate(built, list(built.optimizers.values()), setup.training)
+    peaks = {
+        (schedule.optimizer, group.group): group.lr.peak
+        for schedule in schedules
+        for group in schedule.groups
+        if schedule.optimizer is not None and group.lr is not None
+    }
+    for optimizer in setup.optimizers:
+        for group in optimizer.groups:
+            _set_peak(group, peaks.get((optimizer.index, group.index)))
+    return replace(setup, schedules=schedules, notes=(*setup.notes, *notes))
+
+
+def _set_peak(group: Group, simulated: float | None) -> None:
+    if simulated is not None:
+        object.__setattr__(group, "peak_lr", simulated)  # nothing else holds the group yet
+
+
+def _with_graph(setup: Setup, built: Built, registry: Registry) -> Setup:
+    from lrlint.inspection.graph import observe
+
+    facts, notes = observe(
+        built.models,
+        {id(tensor): fact.name for tensor, fact in registry.pairs},
+        example_inputs=built.example_inputs,
+        batches=built.batches,
+        batch_size=setup.training.batch_size,
+    )
+    setup = replace(setup, graph=facts, notes=(*setup.notes, *notes))
+    if facts is not None:
+        _refine_roles(setup.parameters, facts.parameters)
+    return setup
+
+
+#: Roles of the graph that decide where type and name could not.
+_FROM_GRAPH = {"norm_scale": "norm", "norm_shift": "bias", "bias": "bias", "layer_scale": "scale", "temperature": "scalar"}
+_UNDECIDED = frozenset({"vector", "other", "scale"})
+
+
+def _refine_roles(parameters: tuple[Parameter, ...], uses: Mapping[str, Any]) -> None:
+    """Hand-written norms, scales and gates are classified by what they compute."""
+    for parameter in parameters:
+        use = uses.get(parameter.name)
+        if use is not None and parameter.role in _UNDECIDED and use.role in _FROM_GRAPH:
+            object.__setattr__(parameter, "role", _FROM_GRAPH[use.role])
+
+
