@@ -149,6 +149,7 @@ class Group:
     group (None where that is not known). ``family`` is the optimizer's. ``decoupled`` says whether this group's weight
     decay is decoupled from the gradient (AdamW) or added to it (L2). ``peak_lr`` is the largest rate this group will
     have: from the simulated schedule, else ``max_lr``/``initial_lr``/``lr`` times an unapplied multiplier key.
+    ``requested`` are the options right after the optimizer took the group; empty where that was not observed.
     """
 
     optimizer: int
@@ -159,6 +160,7 @@ class Group:
     decoupled: bool = False
     peak_lr: float | None = None
     written: frozenset[str] | None = None
+    requested: Mapping[str, Any] = field(default_factory=dict)
     span: Span | None = None
     key_spans: Mapping[str, Span] = field(default_factory=dict)
 
@@ -291,7 +293,8 @@ class Unregistered:
     """Something trainable that hangs on a module but is not registered with it.
 
     ``kind``: ``module`` (in a plain list, dict, ...), ``parameter``, or ``tensor`` (requires grad, not a Parameter;
-    ``non_leaf`` when it is the result of an operation on one). ``path`` is like ``encoder.blocks[0]``.
+    ``non_leaf`` when it is the result of an operation on one, ``derived`` when that operation leads back to a registered
+    parameter: a stored activation). ``path`` is like ``encoder.blocks[0]``. ``parameters`` holds a leaf tensor too.
     """
 
     path: str
@@ -301,6 +304,7 @@ class Unregistered:
     owner_class: str
     parameters: tuple[Parameter, ...] = ()
     non_leaf: bool = False
+    derived: bool = False
     span: Span | None = None
 
 
@@ -369,7 +373,10 @@ class Note:
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """Everything lrlint knows about one target."""
+    """Everything lrlint knows about one target.
+
+    ``discarded`` are optimizers that the target built and did not return (an engine may have replaced one).
+    """
 
     target: str = ""
     models: tuple[Model, ...] = ()
@@ -382,6 +389,7 @@ class Setup:
     aliases: tuple[tuple[Parameter, Parameter], ...] = ()
     ties: tuple[ExpectedTie, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    discarded: tuple[Optimizer, ...] = ()
     training: Training = field(default_factory=Training)
     graph: GraphFacts | None = None
     probe: ProbeFacts | None = None

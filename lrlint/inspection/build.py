@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 def build(built: Built, *, graph: bool = True) -> Setup:
     """The facts of a built target. ``graph=False`` leaves the forward pass unobserved."""
-    root = getattr(built.recording, "root", None)
+    with built.running():  # parts of the user's code run again: train(), no_weight_decay(), schedulers, the forward
+        return _build(built, graph)
+
+
+def _build(built: Built, graph: bool) -> Setup:
+    root = built.recording.root
     registry = Registry()
     tree = walk(built.models)
     register_tree(registry, tree, "model", built.models)
@@ -32,6 +37,7 @@ def build(built: Built, *, graph: bool = True) -> Setup:
     register_tree(registry, beside, "extra", extra)
     loose = unregistered_facts(tree, registry, root)
     optimizers = tuple(_optimizers(built, registry))
+    discarded = tuple(_discarded(built, registry))
     rejections = tuple(_rejections(built, registry))
     norms = norm_facts(tree, registry, built.models)
     ties = tie_facts(tree, registry, built.models)
@@ -47,9 +53,10 @@ def build(built: Built, *, graph: bool = True) -> Setup:
         aliases=tuple(aliases(registry.pairs)),
         ties=tuple(ties),
         rejections=rejections,
+        discarded=discarded,
         training=_training(built),
         span=built.span,
-        notes=tuple(_value_notes(parameters)),
+        notes=(*built.notes, *_value_notes(parameters)),
     )
     setup = _with_schedules(setup, built)
     return _with_graph(setup, built, registry) if graph else replace(setup, notes=(*setup.notes, Note("graph", "left out (--no-graph)")))
@@ -65,14 +72,18 @@ def _extra_modules(built: Built) -> dict[str, nn.Module]:
 
 
 def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
-    def find(tensor: torch.Tensor, fallback: str) -> Parameter:
-        return registry.get(tensor) or registry.add(tensor, fallback, "optimizer")
-
-    wraps = getattr(built, "wraps", {})
     return [
-        optimizer_fact(optimizer, index, name, find, built.recording, wraps.get(name))
+        optimizer_fact(optimizer, index, name, registry.find, built.recording, built.wraps.get(name))
         for index, (name, optimizer) in enumerate(built.optimizers.items())
     ]
+
+
+def _discarded(built: Built, registry: Registry) -> list[Optimizer]:
+    """Optimizers that the target built and did not return, unless a returned one steps them."""
+    kept = {id(optimizer) for optimizer in built.optimizers.values()}
+    kept |= {id(value) for optimizer in built.optimizers.values() for value in vars(optimizer).values()}
+    left = [optimizer for optimizer, _ in built.recording.created_optimizers if id(optimizer) not in kept]
+    return [optimizer_fact(o, index, "", registry.find, built.recording, None) for index, o in enumerate(left)]
 
 
 def _rejections(built: Built, registry: Registry) -> list[Rejection]:
@@ -82,7 +93,7 @@ def _rejections(built: Built, registry: Registry) -> list[Rejection]:
             error=error,
             class_name=class_name,
             parameters=tuple(
-                registry.get(tensor) or registry.add(tensor, f"rejected.{k}", "optimizer") for k, tensor in enumerate(tensors)
+                registry.find(tensor, f"rejected.{k}") for k, tensor in enumerate(tensors)
             ),
             span=span,
         )

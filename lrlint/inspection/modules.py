@@ -167,7 +167,7 @@ def tie_facts(tree: Tree, registry: Registry, roots: Mapping[str, nn.Module]) ->
         first, second = _embeddings(model)
         if first is not None and second is not None:
             a, b = registry.get(first), registry.get(second)
-            if a is not None and b is not None and _config_ties(model):
+            if a is not None and b is not None and a.shape == b.shape and _config_ties(model):
                 found.append(ExpectedTie(a, b, "config.tie_word_embeddings is True", tied=a is b))
             continue
         found += _equal_twins(tree, registry, key)
@@ -187,6 +187,9 @@ def _embeddings(model: nn.Module) -> tuple[torch.Tensor | None, torch.Tensor | N
 
 
 def _config_ties(model: nn.Module) -> bool:
+    """The configuration asks for it, and the class can: its default is True for many classes that never tie."""
+    if not getattr(model, "_tied_weights_keys", None):
+        return False
     config = getattr(model, "config", None)
     told = getattr(config, "tie_word_embeddings", None)
     if told is None:

@@ -108,6 +108,7 @@ def _group(
         family=kind,
         decoupled=bool(told) if told is not None else decoupled,
         written=record.written if record else None,
+        requested={str(key): plain(value) for key, value in recording.before(optimizer, i).items() if key != "params"},
         span=record.span if record else None,
         key_spans=record.key_spans if record else {},
     )

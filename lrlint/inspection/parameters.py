@@ -32,6 +32,10 @@ class Registry:
     def get(self, tensor: torch.Tensor) -> Parameter | None:
         return self._by_id.get(id(tensor))
 
+    def find(self, tensor: torch.Tensor, fallback: str) -> Parameter:
+        """The fact of a tensor that an optimizer holds; ``fallback`` names it where no module does."""
+        return self.get(tensor) or self.add(tensor, fallback, "optimizer")
+
     @property
     def pairs(self) -> Iterable[tuple[torch.Tensor, Parameter]]:
         return zip(self._objects, self.facts, strict=True)

@@ -137,6 +137,14 @@ class Project:
                 return self._name_span(filename, lines[node.lineno - 1], node)
         return None
 
+    def keywords(self, call: Span) -> dict[str, Span]:
+        """Where each keyword argument of a call stands, by name; empty where the source does not tell."""
+        lines = linecache.getlines(str(self.root / call.path))
+        for node in ast.walk(_parse(lines)):
+            if isinstance(node, ast.Call) and literal_span(call.path, lines, node) == call:
+                return {word.arg: literal_span(call.path, lines, word) for word in node.keywords if word.arg}
+        return {}
+
     def _name_span(self, filename: str, text: str, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> Span:
         start = _characters(text, node.col_offset)
         stop = text.find(node.name, start) + len(node.name)
@@ -180,14 +188,17 @@ def _characters(line: str, offset: int) -> int:
     return offset if line.isascii() else len(line.encode("utf-8", "surrogatepass")[:offset].decode("utf-8", "replace"))
 
 
+def _parse(lines: Sequence[str]) -> ast.Module:
+    try:
+        return ast.parse("".join(lines))
+    except (SyntaxError, ValueError, RecursionError):
+        return ast.Module([], [])
+
+
 def _definitions(
     lines: Sequence[str], name: str
 ) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-    try:
-        tree = ast.parse("".join(lines))
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    for node in ast.walk(tree):
+    for node in ast.walk(_parse(lines)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
             yield node
 

@@ -19,6 +19,7 @@ from lrlint.inspection.tree import Place, Tree
 
 _DEPTH = 3  # levels of containers below an attribute
 _ITEMS = 2000  # items looked at per container
+_NODES = 10_000  # autograd nodes followed behind a stored tensor
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device, torch.Size)
 _OWN = frozenset(vars(nn.Module())) | {"_flat_weights", "_trainer", "_fabric", "trainer", "_hf_hook", "_lrlint_ignore"}
 _LEAVE = ("_cached", "_fsdp", "_flat_param", "_handle")  # caches, and what sharding keeps beside its shards
@@ -90,9 +91,26 @@ def _describe(place: Place, path: str, value: Any, registry: Registry, root: Pat
         return Unregistered(kind="parameter", parameters=(fact,), **common)
     if _is_computed_weight(place.module, path.rsplit(".", 1)[-1]):
         return None
-    return Unregistered(kind="tensor", non_leaf=value.grad_fn is not None, **common)
+    if value.grad_fn is None:
+        fact = registry.add(value, path, "unregistered")
+        return Unregistered(kind="tensor", parameters=(fact,), **common)
+    return Unregistered(kind="tensor", non_leaf=True, derived=_comes_from(value.grad_fn, registry), **common)
 
 
 def _is_computed_weight(module: nn.Module, name: str) -> bool:
     """weight_norm and spectral_norm (hook versions) store the weight they compute as a plain attribute."""
     return any(f"{name}{suffix}" in module._parameters for suffix in ("_g", "_v", "_orig"))
+
+
+def _comes_from(node: Any, registry: Registry) -> bool:
+    """Whether the operations behind a tensor lead back to a registered parameter: then it is a stored activation."""
+    stack, seen = [node], {node}
+    while stack and len(seen) < _NODES:
+        node = stack.pop()
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and leaf in registry:
+            return True
+        fresh = [parent for parent, _ in node.next_functions if parent is not None and parent not in seen]
+        seen.update(fresh)
+        stack += fresh
+    return False

@@ -1,0 +1,214 @@
+"""Text arguments (``--arg name=value``) as the values that a factory's annotations ask for."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import enum
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lrlint.errors import UsageError
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+_SEQUENCES = (list, tuple, set, frozenset)
+
+
+def split(given: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """``["lr=1e-3"]`` as ``{"lr": "1e-3"}``; a mapping (from a configuration file) stays. Raises UsageError."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    found: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise UsageError(f"--arg {item!r} is not of the form name=value")
+        found[name.strip()] = value
+    return found
+
+
+def bind(function: Callable[..., Any], given: Mapping[str, Any], label: str, positional: int = 0) -> dict[str, Any]:
+    """The keyword arguments for a call of ``function``, converted by its annotations.
+
+    ``positional`` leading parameters are filled by the caller. Raises UsageError naming what is unknown or missing.
+    """
+    parameters = _parameters(function)
+    if parameters is None:
+        return dict(given)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    positionals = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:positional]
+    open_ = [p for p in named if p not in positionals]
+    unknown = [name for name in given if name not in {p.name for p in open_}]
+    if unknown and not takes_any:
+        raise UsageError(f"{label} has no argument {unknown[0]!r}" + near(unknown[0], [p.name for p in open_]))
+    hints = _hints(function)
+    values = {p.name: convert(given[p.name], _type_of(p, hints), p.name) for p in open_ if p.name in given}
+    values.update((name, convert(given[name], Any, name)) for name in unknown)
+    missing = [p.name for p in parameters if _is_required(p) and p not in positionals and p.name not in values]
+    if missing:
+        listed = ", ".join(missing)
+        example = " ".join(f"--arg {name}=..." for name in missing)
+        raise UsageError(f"{label} needs arguments: {listed}", f"pass them with `{example}`, or give them defaults")
+    return values
+
+
+def accepts(function: Callable[..., Any], name: str, positional: int = 0) -> bool:
+    """Whether the function can take this keyword beside its leading positional arguments."""
+    parameters = _parameters(function)
+    if parameters is None:
+        return True
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return name in names[positional:] or any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """``; did you mean ...?``, else the list of what there is."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; there is {', '.join(names[:12])}" if names else "; it takes none"
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a builtin without a signature
+        return None
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    subject = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    try:
+        return typing.get_type_hints(inspect.unwrap(subject))
+    except Exception:  # a name that exists only while type checking, or a partial: the raw annotations are used
+        return {}
+
+
+def _type_of(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    wanted = hints.get(parameter.name, parameter.annotation)
+    if wanted is not parameter.empty and not isinstance(wanted, str):
+        return wanted
+    if isinstance(wanted, str) and wanted in ("int", "float", "bool", "str"):
+        return {"int": int, "float": float, "bool": bool, "str": str}[wanted]
+    default = parameter.default
+    return type(default) if isinstance(default, (bool, int, float, str, Path)) else Any
+
+
+def convert(value: Any, wanted: Any, name: str) -> Any:
+    """The text as the wanted type. A value that is no text (from a configuration file) stays. Raises UsageError."""
+    if not isinstance(value, str):
+        return float(value) if wanted is float and type(value) is int else value
+    try:
+        return _convert(value, wanted)
+    except (ValueError, TypeError, SyntaxError, RuntimeError):
+        raise UsageError(f"argument {name}: {value!r} is not {_describe(wanted)}") from None
+
+
+def _convert(text: str, wanted: Any) -> Any:
+    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Annotated:
+        return _convert(text, inner[0])
+    if origin is typing.Literal:
+        return _choice(text, {str(option): option for option in inner})
+    if origin in (typing.Union, types.UnionType):
+        return _one_of(text, inner)
+    if wanted is bool:
+        return _boolean(text)
+    if wanted in (int, float, str, complex):
+        return wanted(text)
+    if isinstance(wanted, type) and issubclass(wanted, Path):
+        return wanted(text)
+    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+        options = {member.name: member for member in wanted}
+        return _choice(text, {**{str(member.value): member for member in wanted}, **options})
+    if _is_sequence(origin or wanted):
+        return _sequence(text, origin or wanted, inner)
+    if wanted is None or wanted is type(None):
+        return _choice(text.lower(), {"none": None, "null": None, "": None})
+    if wanted is torch.dtype:
+        return _choice(text.removeprefix("torch."), {n: v for n, v in vars(torch).items() if isinstance(v, torch.dtype)})
+    if wanted is torch.device:
+        return torch.device(text)
+    value = _literal(text)
+    if isinstance(origin or wanted, type) and issubclass(origin or wanted, Mapping) and not isinstance(value, Mapping):
+        raise ValueError(text)
+    return value
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def _choice(text: str, options: Mapping[str, Any]) -> Any:
+    if text not in options:
+        raise ValueError(text)
+    return options[text]
+
+
+def _one_of(text: str, options: Sequence[Any]) -> Any:
+    """The first alternative that takes the text; None and numbers before text, which takes everything."""
+    for option in sorted(options, key=lambda option: (option is str, option is not type(None))):
+        try:
+            return _convert(text, option)
+        except (ValueError, TypeError, SyntaxError):
+            continue
+    raise ValueError(text)
+
+
+def _is_sequence(wanted: Any) -> bool:
+    if not isinstance(wanted, type) or issubclass(wanted, (str, bytes, Mapping)):
+        return False
+    return issubclass(wanted, _SEQUENCES) or wanted.__module__ == "collections.abc"
+
+
+def _sequence(text: str, wanted: Any, inner: Sequence[Any]) -> Any:
+    """``1,2`` or ``[1, 2]``, each item converted."""
+    stripped = text.strip()
+    if stripped[:1] in ("[", "("):
+        items = [item if isinstance(item, str) else repr(item) for item in ast.literal_eval(stripped)]
+    else:
+        items = [item.strip() for item in stripped.split(",") if item.strip()]
+    fixed = wanted is tuple and inner and inner[-1] is not Ellipsis
+    if fixed and len(inner) != len(items):
+        raise ValueError(text)
+    kinds = list(inner) if fixed else [inner[0] if inner else Any] * len(items)
+    build = wanted if wanted in _SEQUENCES else list
+    return build(_convert(item, kind) for item, kind in zip(items, kinds, strict=True))
+
+
+def _literal(text: str) -> Any:
+    """Without an annotation: JSON or a Python literal where it is one, else the text."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return text
+
+
+def _describe(wanted: Any) -> str:
+    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(str(option) for option in inner)
+    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
+        return "one of " + ", ".join(member.name for member in wanted)
+    name = wanted.__name__ if isinstance(wanted, type) and origin is None else str(wanted).replace("typing.", "")
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if name.isidentifier() else name

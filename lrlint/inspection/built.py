@@ -1,0 +1,59 @@
+"""What a target gave: live objects, and what was recorded and declared about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lrlint.facts import Note, Span, Training
+from lrlint.inspection.guard import user_code
+from lrlint.inspection.spans import Recording
+
+#: (kind, error, optimizer class, tensors concerned, span) of an optimizer that torch refused to build.
+Rejected = tuple[str, str, str, list[torch.Tensor], "Span | None"]
+
+
+@dataclass
+class Built:
+    """A model and its optimizers, alive.
+
+    ``models`` and ``optimizers`` keep their order; a single one has the key ``""``. ``scheduler_configs`` runs parallel
+    to ``schedulers``: what a framework does with each (``interval``, ``frequency``, ``monitor``, ...), {} where nothing
+    is known. ``wraps`` gives the class an optimizer was unwrapped from, by its key. ``owner`` is the LightningModule or
+    Trainer the optimizer came from. ``span`` is where the target is defined. ``paths`` are the folders that must be
+    importable when code of the target runs later (see `running`).
+    """
+
+    models: dict[str, nn.Module] = field(default_factory=dict)
+    optimizers: dict[str, Any] = field(default_factory=dict)
+    schedulers: list[Any] = field(default_factory=list)
+    scheduler_configs: list[dict[str, Any]] = field(default_factory=list)
+    batches: Any = None
+    loss_fn: Any = None
+    example_inputs: Any = None
+    extra_modules: dict[str, nn.Module] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    recording: Recording = field(default_factory=Recording.none)
+    rejections: list[Rejected] = field(default_factory=list)
+    wraps: dict[str, str] = field(default_factory=dict)
+    span: Span | None = None
+    target: str = ""
+    owner: Any = None
+    notes: list[Note] = field(default_factory=list)
+    paths: Sequence[Path] = ()
+
+    @contextmanager
+    def running(self, timeout: float | None = None) -> Iterator[None]:
+        """Run more of the target's code (its batches, loss or forward) as it was run when it was built.
+
+        Prints go to standard error, its modules can be imported, and process state is restored. Raises
+        `lrlint.inspection.guard.Expired` after ``timeout`` seconds.
+        """
+        with user_code(self.paths, timeout=timeout, name=self.target):
+            yield

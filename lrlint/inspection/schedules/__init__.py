@@ -1,0 +1,155 @@
+"""The scheduler, run on a stand-in: what each group's options will be over the run.
+
+`simulate` never touches the user's optimizer, scheduler, random state or warnings. Any object with a step method
+serves: torch's schedulers, chained and sequential ones, closures, transformers' and timm's, a class of the user's. What
+follows a metric is not simulated, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lrlint.facts import GroupSchedule, Note, Schedule, Training
+from lrlint.inspection.schedules import kinds
+from lrlint.inspection.schedules.clock import Clock, calls_per_step, clock_of
+from lrlint.inspection.schedules.describe import before_of, details_of
+from lrlint.inspection.schedules.follow import Driver, Followed, follow, position
+from lrlint.inspection.schedules.isolation import Isolation, Uncopyable, quiet
+from lrlint.inspection.schedules.resume import resume
+
+if TYPE_CHECKING:
+    from lrlint.inspection.target import Built
+
+__all__ = ["resume", "simulate"]
+
+
+def simulate(built: Built, optimizers: Sequence[Any], training: Training) -> tuple[tuple[Schedule, ...], list[Note]]:
+    """What the target's schedulers do to the groups of ``optimizers``, one record per scheduler of ``built``.
+
+    A note with the fact ``schedule`` tells why none could be simulated.
+    """
+    entries = [_Entry(built, index, optimizers, training) for index in range(len(built.schedulers))]
+    held = [{id(node) for child in kinds.children_of(e.scheduler) for node in kinds.tree(child)} for e in entries]
+    for entry in entries:
+        entry.nested = any(id(entry.scheduler) in inner for inner in held)
+    with quiet():
+        followed = _follow_all(entries)
+    schedules = tuple(entry.schedule(followed.get(entry.index), entries) for entry in entries)
+    missing = [s for s in schedules if s.skipped]
+    if missing and not any(s.groups for s in schedules):
+        return schedules, [Note("schedule", missing[0].skipped or "")]
+    return schedules, []
+
+
+class _Entry:
+    """One scheduler of the target with what is known about it before it runs."""
+
+    def __init__(self, built: Built, index: int, optimizers: Sequence[Any], training: Training) -> None:
+        given = built.schedulers[index]
+        configs = getattr(built, "scheduler_configs", None) or []
+        self.index = index
+        self.config: Mapping[str, Any] = (configs[index] or {}) if index < len(configs) else {}
+        self.scheduler = kinds.unwrap(given)
+        self.optimizer = kinds.optimizer_of(self.scheduler)
+        self.drives = self._index_in(optimizers)
+        self.nested = False
+        self.skipped = kinds.data_driven(self.scheduler)
+        if self.skipped is None and self.optimizer is None:
+            self.skipped = f"{type(self.scheduler).__name__} holds no optimizer that could be followed"
+        from_trainer = any(base.__name__ == "Trainer" for base in type(getattr(built, "owner", None)).__mro__)
+        calls = calls_per_step(given, training)
+        self.clock: Clock = clock_of(self.scheduler, self.config, training, calls, from_trainer)
+        self.span = built.recording.scheduler(self.scheduler)
+        self.before = self._before(built)
+
+    def _index_in(self, optimizers: Sequence[Any]) -> int | None:
+        if self.optimizer is None:
+            return None
+        return next((i for i, known in enumerate(optimizers) if kinds.same_optimizer(known, self.optimizer)), None)
+
+    def _before(self, built: Built) -> list[dict[str, Any]]:
+        if self.optimizer is None:
+            return []
+        return [before_of(built.recording.before(self.optimizer, i)) for i in range(len(self.optimizer.param_groups))]
+
+    @property
+    def active(self) -> bool:
+        return self.skipped is None and not self.nested
+
+    def driver(self, isolation: Isolation) -> Driver:
+        return Driver(isolation.copy(self.scheduler), self.clock, position(self.scheduler))
+
+    def schedule(self, followed: Followed | None, entries: Sequence[_Entry]) -> Schedule:
+        cls = type(self.scheduler)
+        details = {**details_of(self.scheduler), **self._run_details(followed, entries)}
+        groups: tuple[GroupSchedule, ...] = ()
+        if followed is not None:
+            groups = tuple(
+                GroupSchedule(i, traces.get("lr"), {k: v for k, v in traces.items() if k != "lr"}, self.before[i])
+                for i, traces in enumerate(followed.groups)
+            )
+        return Schedule(
+            index=self.index,
+            class_name=cls.__name__,
+            qualified=f"{cls.__module__}.{cls.__qualname__}",
+            optimizer=self.drives,
+            horizon=self.clock.horizon if followed is not None else None,
+            groups=groups,
+            skipped=self.skipped,
+            details=details,
+            unit=self.clock.unit,
+            period=self.clock.period / self.clock.calls,
+            span=self.span,
+        )
+
+    def _run_details(self, followed: Followed | None, entries: Sequence[_Entry]) -> dict[str, Any]:
+        together = [e.index for e in entries if e.active and self.active and _share(e, self)]
+        found: dict[str, Any] = {
+            "clock_from": self.clock.source,
+            "interval": self.clock.interval,
+            "horizon_from": self.clock.horizon_from,
+            "start": position(self.scheduler),
+            "monitor": self.config.get("monitor"),
+            "frequency": self.config.get("frequency"),
+            "config": {k: v for k, v in self.config.items() if isinstance(v, (bool, int, float, str, list))},
+            "calls_per_step": self.clock.calls if self.clock.calls > 1 else None,
+            "together": together if len(together) > 1 else None,
+            "nested": self.nested or None,
+        }
+        if followed is not None:
+            found.update(error=followed.error, non_finite=followed.non_finite, capped=followed.capped)
+        return {key: value for key, value in found.items() if value not in (None, {}, 0)}
+
+
+def _share(first: _Entry, second: _Entry) -> bool:
+    return kinds.same_optimizer(first.optimizer, second.optimizer) and first.clock.unit == second.clock.unit
+
+
+def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
+    """Each set of schedulers on one optimizer is followed as one; a scheduler that cannot be copied is skipped."""
+    found: dict[int, Followed] = {}
+    for entry in entries:
+        if not entry.active or entry.index in found:
+            continue
+        team = [e for e in entries if e.active and _share(e, entry)]
+        try:
+            result = _follow(team)
+        except Uncopyable as reason:
+            for member in team:
+                member.skipped = f"{type(member.scheduler).__name__} was not simulated: {reason}"
+            continue
+        found.update(dict.fromkeys((member.index for member in team), result))
+    return found
+
+
+def _follow(team: Sequence[_Entry]) -> Followed:
+    def copies() -> list[Driver]:
+        isolation = Isolation()
+        return [entry.driver(isolation) for entry in team]
+
+    def groups_of(drivers: list[Driver]) -> Sequence[Mapping[str, Any]]:
+        groups: Sequence[Mapping[str, Any]] = kinds.optimizer_of(drivers[0].scheduler).param_groups
+        return groups
+
+    return follow(copies, groups_of)

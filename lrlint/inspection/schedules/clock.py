@@ -1,0 +1,119 @@
+"""How often a scheduler is stepped, and for how long it is followed.
+
+A factory shows no training loop, so the clock is taken from what was declared, else from what the classes and their
+arguments say, else assumed: once per optimizer step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lrlint.facts import Training
+from lrlint.inspection.schedules import kinds
+
+#: Followed without a declared run or a length of the scheduler's own.
+DEFAULT_HORIZON = 1000
+#: A run so many times longer than an epoch-style scheduler is more likely a run of many epochs than a slip.
+_MANY = 20
+
+
+@dataclass(frozen=True)
+class Clock:
+    """``period`` optimizer steps pass per scheduler step; ``calls`` scheduler steps are made at once.
+
+    ``unit`` is what ``horizon`` counts: optimizer steps, or epochs where their length is not known (period 1 then).
+    """
+
+    unit: str
+    period: int
+    calls: int
+    horizon: int
+    source: str
+    horizon_from: str
+    interval: str
+
+
+def clock_of(scheduler: Any, config: Mapping[str, Any], training: Training, calls: int, from_trainer: bool) -> Clock:
+    """The clock of one scheduler; ``calls`` is how many steps its wrapper makes of one call."""
+    interval, source = _interval(scheduler, config, training, from_trainer)
+    frequency = config.get("frequency")
+    every = frequency if isinstance(frequency, int) and frequency > 0 else 1
+    if interval == "epoch" and training.steps_per_epoch:
+        unit, period = "step", training.steps_per_epoch * every
+    else:
+        unit, period = interval, every
+    total = _total(training, unit)
+    if total is not None and not (source == "assumed" and unit == "epoch"):
+        return Clock(unit, period, calls, total, source, "total_steps", interval)
+    length = kinds.length_of(scheduler)
+    if length is None or length.steps < 1:
+        return Clock(unit, period, calls, DEFAULT_HORIZON * period, source, "default", interval)
+    steps = length.steps if length.final else max(length.steps + 1, math.ceil(1.5 * length.steps))
+    return Clock(unit, period, calls, math.ceil(steps * period / calls), source, "scheduler", interval)
+
+
+def _total(training: Training, unit: str) -> int | None:
+    if unit == "step":
+        return training.total_steps
+    epochs = training.options.get("max_epochs")
+    return epochs if isinstance(epochs, int) and epochs > 0 else None
+
+
+def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, from_trainer: bool) -> tuple[str, str]:
+    """(``step`` or ``epoch``, what tells)."""
+    options = training.options
+    for declared in (config.get("interval"), options.get("interval"), options.get("scheduler_interval")):
+        if declared in ("step", "epoch"):
+            return declared, "lightning" if config else "declared"
+    if config:
+        return "epoch", "lightning"  # Lightning's default
+    if from_trainer:
+        return "step", "declared"
+    if kinds.counts_steps(scheduler):
+        return "step", "class"
+    if kinds.is_timm(scheduler) and isinstance(in_epochs := getattr(scheduler, "t_in_epochs", None), bool):
+        return ("epoch" if in_epochs else "step"), "class"
+    return _inferred(scheduler, training)
+
+
+def _inferred(scheduler: Any, training: Training) -> tuple[str, str]:
+    """The clock that the scheduler's own length fits, then what a factor function calls its argument."""
+    length, total, per_epoch = kinds.length_of(scheduler), training.total_steps, training.steps_per_epoch
+    in_epochs = per_epoch is not None and per_epoch > 1
+    if length is not None and length.steps > 0 and total:
+        if per_epoch and in_epochs:
+            return ("epoch" if _fits_epochs(length, total, per_epoch) else "step"), "length"
+        decays = length.final or kinds.shape_of(scheduler) == "decay"
+        if decays and total >= _MANY * length.steps:
+            return "epoch", "assumed"
+    names = {kinds.counter_name(f) for leaf in kinds.leaves(scheduler) for f in kinds.lambdas_of(leaf)}
+    if in_epochs and names and all("epoch" in name for name in names):
+        return "epoch", "argument"
+    return "step", "assumed"
+
+
+def _fits_epochs(length: kinds.Length, total: int, per_epoch: int) -> bool:
+    """A whole schedule is as long as the run, in its own clock; a warm-up or a cycle only fits into it."""
+    epochs = max(total / per_epoch, 1.0)
+    if not length.final:
+        return length.steps <= 1.1 * epochs
+    return abs(math.log(length.steps / epochs)) < abs(math.log(length.steps / total))
+
+
+def calls_per_step(scheduler: Any, training: Training) -> int:
+    """Steps that accelerate's wrapper makes of one call: one per process, unless batches are split between them.
+
+    Source: ``AcceleratedScheduler.step`` (accelerate/scheduler.py).
+    """
+    if type(scheduler).__name__ != "AcceleratedScheduler":
+        return 1
+    if scheduler.split_batches or not scheduler.step_with_optimizer:
+        return 1
+    if training.world_size:
+        return training.world_size
+    from accelerate.state import AcceleratorState
+
+    return int(AcceleratorState().num_processes) if AcceleratorState._shared_state else 1

@@ -1,0 +1,202 @@
+"""A scheduler on a stand-in of its optimizer: stepping the copy leaves the user's objects as they were.
+
+Whatever the scheduler can change is copied: its own attributes, the variables its functions close over, and the
+optimizer it drives, whose parameters become one-element stand-ins. Modules and tensors of the model are shared, never
+copied. ``copy.deepcopy`` serves neither end: it copies a model that a scheduler refers to, and leaves closures shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import enum
+import functools
+import io
+import random
+import sys
+import types
+import warnings
+import weakref
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+#: More objects than this are a trainer or a data set that hangs on the scheduler, not the scheduler.
+LIMIT = 50_000
+
+_SHARED = (
+    *(type(None), bool, int, float, complex, str, bytes, type, range, enum.Enum, PurePath, torch.dtype, torch.device),
+    *(types.ModuleType, types.BuiltinFunctionType, types.CodeType, weakref.ref, torch.nn.Module),
+)
+#: Small C objects with state of their own that copy.copy knows how to copy.
+_COPYABLE = ("itertools", "_random", "random", "datetime", "decimal", "fractions", "numpy", "numpy.random")
+
+
+class Uncopyable(Exception):
+    """The scheduler holds something that cannot be stepped without changing the user's objects."""
+
+
+class Isolation:
+    """Copies objects onto stand-ins, each object once: what two schedulers share, their copies share too."""
+
+    def __init__(self) -> None:
+        self._copies: dict[int, Any] = {}
+        self._originals: list[Any] = []  # held, so that no identity is used twice
+
+    def copy(self, value: Any) -> Any:
+        """The isolated counterpart of a value. Raises Uncopyable."""
+        if isinstance(value, _SHARED):
+            return value
+        if id(value) in self._copies:
+            return self._copies[id(value)]
+        if len(self._originals) > LIMIT:
+            raise Uncopyable(f"it holds more than {LIMIT} objects")
+        if isinstance(value, torch.Tensor):
+            return self._note(value, _tensor(value))
+        if isinstance(value, Optimizer):
+            return self._optimizer(value)
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, types.MethodType):
+            return self._note(value, types.MethodType(self.copy(value.__func__), self.copy(value.__self__)))
+        if isinstance(value, functools.partial):
+            keywords = {key: self.copy(item) for key, item in value.keywords.items()}
+            return self._note(value, functools.partial(self.copy(value.func), *map(self.copy, value.args), **keywords))
+        if isinstance(value, (types.GeneratorType, types.CoroutineType)):
+            raise Uncopyable("it holds a generator, whose position cannot be copied")
+        return self._container(value) if isinstance(value, (list, dict, tuple, set, frozenset)) else self._object(value)
+
+    def _note(self, original: Any, made: Any) -> Any:
+        self._copies[id(original)] = made
+        self._originals.append(original)
+        return made
+
+    def _container(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            made = self._note(value, copy.copy(value))
+            for key, item in value.items():
+                dict.__setitem__(made, key, self.copy(item))
+        elif isinstance(value, list):
+            made = self._note(value, copy.copy(value))
+            for index, item in enumerate(value):
+                list.__setitem__(made, index, self.copy(item))
+        elif isinstance(value, tuple):
+            items = [self.copy(item) for item in value]
+            made = self._note(value, type(value)(*items) if hasattr(value, "_fields") else tuple(items))
+        else:
+            made = self._note(value, type(value)(self.copy(item) for item in value))
+        if type(value) not in (list, dict, tuple, set, frozenset):
+            self._attributes(value, made)
+        return made
+
+    def _function(self, function: types.FunctionType) -> Any:
+        """The function over copies of the variables it closes over; globals stay what they are."""
+        if not function.__closure__ and not function.__defaults__ and not function.__kwdefaults__:
+            return function
+        cells = tuple(self._cell(cell) for cell in function.__closure__ or ())
+        made = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+        self._note(function, made)
+        made.__defaults__ = None if function.__defaults__ is None else tuple(map(self.copy, function.__defaults__))
+        made.__kwdefaults__ = {key: self.copy(item) for key, item in (function.__kwdefaults__ or {}).items()} or None
+        made.__dict__.update({key: self.copy(item) for key, item in vars(function).items() if key != "__wrapped__"})
+        made.__qualname__ = function.__qualname__
+        for old, new in zip(function.__closure__ or (), cells, strict=True):
+            with contextlib.suppress(ValueError):  # a variable that is not bound yet
+                new.cell_contents = self.copy(old.cell_contents)
+        return made
+
+    def _cell(self, cell: types.CellType) -> types.CellType:
+        found: types.CellType = self._copies.get(id(cell)) or self._note(cell, types.CellType())
+        return found
+
+    def _object(self, value: Any) -> Any:
+        cls = type(value)
+        if cls.__module__.split(".", 1)[0] in ("threading", "_thread", "_io", "socket"):
+            return value
+        if not hasattr(value, "__dict__") and not _slots(cls):
+            return self._note(value, copy.copy(value) if cls.__module__ in _COPYABLE else value)
+        try:
+            made = copy.copy(value) if cls.__module__ in _COPYABLE else cls.__new__(cls)
+        except Exception:  # a constructor with demands of its own: only the user's class knows how to make one
+            return self._note(value, value)
+        self._note(value, made)
+        self._attributes(value, made)
+        return made
+
+    def _attributes(self, value: Any, made: Any) -> None:
+        for key, item in getattr(value, "__dict__", {}).items():
+            made.__dict__[key] = self.copy(item)
+        for name in _slots(type(value)):
+            with contextlib.suppress(AttributeError):
+                object.__setattr__(made, name, self.copy(getattr(value, name)))
+
+    def _optimizer(self, optimizer: Optimizer) -> Any:
+        """An optimizer of the same class with the same options, one-element parameters and no state."""
+        made: Any = object.__new__(type(optimizer))
+        self._note(optimizer, made)
+        groups = vars(optimizer).get("param_groups")
+        for key, item in vars(optimizer).items():
+            if key not in ("param_groups", "state", "step"):
+                made.__dict__[key] = self.copy(item)
+        if "state" in vars(optimizer):
+            made.__dict__["state"] = defaultdict(dict)
+        if groups is not None:
+            made.__dict__["param_groups"] = self._note(groups, [])
+            made.__dict__["param_groups"].extend(self._group(group) for group in groups)
+        # Torch's schedulers mark the step method when built, and warn unless a step was taken.
+        made.__dict__["step"] = _no_step()
+        made.__dict__["_opt_called"] = True
+        return made
+
+    def _group(self, group: dict[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = self._note(group, {})
+        made.update({key: self.copy(item) for key, item in group.items() if key not in ("params", "param_names")})
+        made["params"] = [torch.nn.Parameter(torch.zeros(1))]
+        return made
+
+
+def _tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """A rate kept as a tensor is copied (schedulers write it in place); parameters and data are shared."""
+    if tensor.requires_grad or tensor.numel() != 1 or tensor.is_meta:
+        return tensor
+    return tensor.detach().cpu().clone()
+
+
+def _slots(cls: type) -> list[str]:
+    declared = [vars(base).get("__slots__", ()) for base in cls.__mro__]
+    names = [name for slots in declared for name in ((slots,) if isinstance(slots, str) else slots)]
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def _no_step() -> Any:
+    def step(*_: Any, **__: Any) -> None:
+        """The stand-in has nothing to train."""
+
+    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+    step._with_counter = True  # type: ignore[attr-defined]  # the name of the mark before torch 2.5
+    return step
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Run a scheduler without a trace: prints, warnings and the state of the random generators are put back."""
+    state = random.getstate()
+    numpy_random = getattr(sys.modules.get("numpy"), "random", None)
+    numpy_state = numpy_random.get_state() if numpy_random is not None else None
+    try:
+        with (
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(state)
+        if numpy_random is not None:
+            numpy_random.set_state(numpy_state)

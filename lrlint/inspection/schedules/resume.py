@@ -1,0 +1,191 @@
+"""What loading a checkpoint changes: options of the groups, the scheduler's base rates, the order of the state.
+
+``load_state_dict`` replaces every option of every group by the saved one, so that the rate, the decay and the betas of
+the new run are gone without a word. Everything here happens on stand-ins.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lrlint.errors import UsageError
+from lrlint.inspection.schedules import kinds
+from lrlint.inspection.schedules.describe import number, rates_of
+from lrlint.inspection.schedules.follow import stepper
+from lrlint.inspection.schedules.isolation import Isolation, Uncopyable, quiet
+
+if TYPE_CHECKING:
+    from lrlint.inspection.target import Built
+
+#: Options whose change is told; bookkeeping keys of a scheduler are not among them.
+OPTIONS = ("lr", "initial_lr", "max_lr", "weight_decay", "betas", "momentum", "eps", "decoupled_weight_decay")
+_OPTIMIZER_KEYS = (
+    *("optimizer", "optimizer_state_dict", "optimizer_state", "optimizer_states", "optimizers", "optim", "opt"),
+)
+_SCHEDULER_KEYS = (
+    *("lr_scheduler", "scheduler", "lr_schedulers", "schedulers", "scheduler_state_dict", "lr_scheduler_state_dict"),
+    *("lr_sched", "sched", "scheduler_state"),
+)
+_FILES = {"optimizer": ("optimizer.pt", "optimizer.bin"), "scheduler": ("scheduler.pt", "scheduler.bin")}
+
+
+def resume(built: Built, path: str | Path) -> dict[str, Any]:
+    """What loading the checkpoint does to the target, as plain data.
+
+    ``path`` is a file of torch.save, or a folder with ``optimizer.pt`` and ``scheduler.pt`` as transformers writes it.
+    It is read with ``weights_only=True``: nothing in it is run. The result has ``checkpoint`` (the file's name) and
+    ``optimizers``, one record per saved optimizer:
+
+    - ``optimizer``: index in the target; ``changes``: ``group``, ``option``, ``configured``, ``loaded`` of each option
+      that the load replaces by another value;
+    - ``refused``: why torch would not load it (number of groups or of parameters);
+    - ``names``: first saved parameter name that stands at the place of another, as [saved, present];
+    - ``shapes``: number of state tensors that land on a parameter of another shape, with ``parameters`` saved;
+    - ``scheduler``: ``loaded`` (whether the checkpoint has its state), ``base_lrs`` it will scale, ``lr`` after the
+      load and ``next_lr`` after its next step, one per group.
+
+    Raises UsageError when the file cannot be read or holds no optimizer state.
+    """
+    optimizers, schedulers = _read(Path(path))
+    records = []
+    for index, (optimizer, saved) in enumerate(zip(built.optimizers.values(), optimizers, strict=False)):
+        live = kinds.unwrap_optimizer(optimizer)
+        record = {"optimizer": index, **_compare(built, live, saved)}
+        if "refused" not in record and (found := _scheduler(built, live, saved, schedulers)):
+            record["scheduler"] = found
+        records.append(record)
+    return {"checkpoint": Path(path).name, "optimizers": records}
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(optimizer states, scheduler states) of the checkpoint."""
+    if path.is_dir():
+        found = {kind: next((path / n for n in names if (path / n).is_file()), None) for kind, names in _FILES.items()}
+        if found["optimizer"] is None:
+            raise UsageError(f"no optimizer state in {path}", "expected optimizer.pt or optimizer.bin")
+        scheduler = _load(found["scheduler"]) if found["scheduler"] else None
+        return _states(_load(found["optimizer"])), [scheduler] if isinstance(scheduler, dict) else []
+    data = _load(path)
+    optimizers = _states(data)
+    if not optimizers and isinstance(data, Mapping):
+        optimizers = next((states for key in _OPTIMIZER_KEYS if (states := _states(data.get(key)))), [])
+    if not optimizers:
+        keys = ", ".join(map(str, list(data)[:8])) if isinstance(data, Mapping) else type(data).__name__
+        raise UsageError(f"no optimizer state in {path}", f"it holds: {keys}")
+    held = [data.get(key) for key in _SCHEDULER_KEYS] if isinstance(data, Mapping) else []
+    schedulers = next((item for item in held if item), [])
+    schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
+    return optimizers, [state for state in schedulers if isinstance(state, dict)]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UsageError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).split("\n", 1)[0]
+        hint = "it must hold tensors and plain data only (weights_only=True): save state_dicts, not objects"
+        raise UsageError(f"cannot read the checkpoint {path}: {reason}", hint) from error
+
+
+def _states(value: Any) -> list[dict[str, Any]]:
+    """Optimizer state dicts in a value: one, a list of them, or one by name."""
+    if isinstance(value, Mapping):
+        if isinstance(value.get("param_groups"), list):
+            return [dict(value)]
+        value = list(value.values())
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, dict) and "param_groups" in item]
+
+
+def _compare(built: Built, optimizer: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
+    groups, loaded = optimizer.param_groups, saved["param_groups"]
+    counts = [len(group["params"]) for group in groups]
+    saved_counts = [len(group["params"]) for group in loaded]
+    if counts != saved_counts:
+        reason = f"the checkpoint's groups hold {saved_counts} parameters, the optimizer's {counts}"
+        return {"refused": reason, "changes": []}
+    changes = []
+    for index, (group, new) in enumerate(zip(groups, loaded, strict=True)):
+        configured = {**group, **built.recording.before(optimizer, index)}
+        for option in OPTIONS:
+            old_value, new_value = _plain(configured.get(option)), _plain(new.get(option))
+            if new_value is not None and old_value is not None and not _equal(old_value, new_value):
+                changes.append({"group": index, "option": option, "configured": old_value, "loaded": new_value})
+    return {"changes": changes, **_order(groups, saved)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, bool) else number(value)
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(_equal(a, b) for a, b in zip(first, second, strict=True))
+    if isinstance(first, float) and isinstance(second, float):
+        return abs(first - second) <= 1e-9 * max(abs(first), abs(second))
+    return bool(first == second)
+
+
+def _order(groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether the saved state lands on the parameters it belongs to: torch goes by position alone."""
+    found: dict[str, Any] = {}
+    present = [parameter for group in groups for parameter in group["params"]]
+    identities = [identity for group in saved["param_groups"] for identity in group["params"]]
+    shapes = 0
+    for identity, parameter in zip(identities, present, strict=True):
+        state = saved.get("state", {}).get(identity) or {}
+        tensors = [value for value in state.values() if isinstance(value, torch.Tensor) and value.dim() > 0]
+        # Factored second moments have fewer dimensions than their parameter by design.
+        shapes += any(t.dim() == parameter.dim() and t.shape != parameter.shape for t in tensors)
+    if shapes:
+        found.update(shapes=shapes, parameters=len(present))
+    names = [name for group in groups for name in group.get("param_names") or ()]
+    old = [name for group in saved["param_groups"] for name in group.get("param_names") or ()]
+    if len(names) == len(old):
+        found.update(next(({"names": [a, b]} for a, b in zip(old, names, strict=True) if a != b), {}))
+    return found
+
+
+def _scheduler(
+    built: Built, optimizer: Any, saved: Mapping[str, Any], states: Sequence[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """What the scheduler does after the load: its next step may put the old curve, or the new base rate, back."""
+    for position, given in enumerate(built.schedulers):
+        scheduler = kinds.unwrap(given)
+        own = kinds.optimizer_of(scheduler)
+        if own is None or not kinds.same_optimizer(own, optimizer) or kinds.data_driven(scheduler):
+            continue
+        try:
+            with quiet():
+                return _after(scheduler, saved, states[position] if position < len(states) else None)
+        except (Uncopyable, KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+            return None  # what cannot be stepped is told by the simulation
+    return None
+
+
+def _after(scheduler: Any, saved: Mapping[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
+    isolation = Isolation()
+    copy = isolation.copy(scheduler)
+    groups = kinds.optimizer_of(copy).param_groups
+    for group, new in zip(groups, saved["param_groups"], strict=True):
+        group.update({key: value for key, value in new.items() if key not in ("params", "param_names")})
+    if state is not None:
+        copy.load_state_dict(isolation.copy(state))
+    loaded = [number(group.get("lr")) for group in groups]
+    bases = next((rates for leaf in kinds.leaves(copy) if (rates := rates_of(leaf))), None)
+    stepper(copy)(int(getattr(copy, "last_epoch", 0)) + 1)
+    return {
+        "loaded": state is not None,
+        "base_lrs": bases,
+        "lr": loaded,
+        "next_lr": [number(group.get("lr")) for group in groups],
+    }

@@ -1,0 +1,226 @@
+"""From a target to live objects: import the user's code, call its factory, and sort what comes.
+
+`load` runs the user's code (see `lrlint.inspection.guard` for how); `adopt` takes objects that exist already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lrlint.errors import LrlintError, TargetError, UsageError
+from lrlint.facts import Training
+from lrlint.inspection import arguments, outcome, resolve, trace
+from lrlint.inspection.assemble import assemble
+from lrlint.inspection.built import Built
+from lrlint.inspection.guard import Expired, preserved, stdout_to_stderr, user_code
+from lrlint.inspection.outcome import Nonsense, Outcome
+from lrlint.inspection.rejections import owners, rejected
+from lrlint.inspection.source import Project, root_for
+from lrlint.inspection.spans import Recording, recording, watch_others
+
+__all__ = ["Built", "adopt", "load"]
+
+
+def load(
+    spec: str | None,
+    *,
+    model: str | None = None,
+    optimizer: str | None = None,
+    scheduler: str | None = None,
+    args: Sequence[str] | Mapping[str, Any] = (),
+    timeout: float | None = None,
+    source_hook: bool = True,
+    root: Path | None = None,
+    declared: Mapping[str, Any] | None = None,
+) -> Built:
+    """Import and call a target: ``module:factory``, ``path/file.py:factory``, or the three factories one by one.
+
+    ``optimizer`` is called with the model, ``scheduler`` with the optimizer. ``args`` are ``name=value`` texts (or a
+    mapping) for the factories. ``declared`` says more about the run (``total_steps``, ...) and yields to what the
+    target declares itself. ``root`` is the project folder, found from the target where not given.
+
+    Raises UsageError when the target or its arguments are wrong, TargetError when its code fails, hangs for longer than
+    ``timeout`` seconds, or gives no setup. An optimizer that torch refuses to build is no error: see
+    ``Built.rejections``.
+    """
+    texts = [text for text in (spec, model, optimizer, scheduler) if text]
+    if bool(spec) == bool(model or optimizer or scheduler) or (not spec and not (model and optimizer)):
+        raise UsageError("give one target, or both --model and --optimizer", "package.module:factory, or path/file.py:factory")
+    specs = [resolve.parse(text) for text in texts]
+    job = _Job(
+        " ".join(texts),
+        specs,
+        Project(root or root_for(specs[0].file)),
+        arguments.split(args),
+        timeout,
+        source_hook,
+        dict(declared or {}),
+    )
+    return job.run(_whole if spec else _in_parts)
+
+
+def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) -> Built:
+    """Objects that exist already. Each is one object, or a list or dict of them.
+
+    ``declared``: ``total_steps``, ``steps_per_epoch``, ``batch_size``, ``accumulation``, ``world_size``, ``precision``,
+    ``grad_scaler``, ``clip_norm``, ``distributed``, ``find_unused_parameters``, ``unfreezes`` become Training facts;
+    ``extra_modules``, ``example_inputs``, ``batches``, ``loss_fn`` are objects; anything else goes to the options.
+    A LightningModule or transformers Trainer without an optimizer makes its own. Raises UsageError.
+    """
+    try:
+        found = Outcome(declared=dict(declared))
+        if outcome.is_transformers_trainer(model):
+            found.trainer = model
+        else:
+            found.models = outcome.named(model, outcome.is_model, "model: a torch.nn.Module")
+        if optimizer is not None:
+            found.optimizers = outcome.named(optimizer, outcome.is_optimizer, "optimizer: a torch.optim.Optimizer")
+        outcome.take_declared(found)
+        if scheduler is not None:
+            outcome.put(found, "scheduler", scheduler)
+        with preserved(), stdout_to_stderr():
+            return assemble(found, Recording.none(Path.cwd()), {})
+    except Nonsense as nonsense:
+        raise UsageError(f"got {nonsense}", "pass a model and its optimizer, or lists or dicts of them") from None
+
+
+class _Job:
+    """One run of a target's code, with what its errors need to be told well."""
+
+    def __init__(
+        self,
+        text: str,
+        specs: Sequence[resolve.Spec],
+        project: Project,
+        args: Mapping[str, Any],
+        timeout: float | None,
+        hook: bool,
+        declared: Mapping[str, Any],
+    ) -> None:
+        self.text, self.specs, self.project, self.args = text, specs, project, args
+        self.timeout, self.hook, self.declared = timeout, hook, declared
+        self.recording = Recording.none(project.root)
+        self.doing = "importing"
+        self.entry: Any = None
+        self.stack = ExitStack()
+
+    def run(self, build: Callable[[_Job], Outcome]) -> Built:
+        """Everything that runs user code happens in here."""
+        paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
+        argv = [str(self.specs[0].file or self.specs[0].module)]
+        try:
+            with self.stack, user_code(paths, argv, self.timeout, self.text), recording(self.project.root, self.hook) as record:
+                self.recording = record
+                built = self._build(build)
+        except Nonsense as nonsense:
+            raise TargetError(f"{self.text} gave {nonsense}", outcome.EXPECTED) from None
+        return replace(
+            built,
+            target=self.text,
+            span=built.span or self.project.definition(self.entry),
+            paths=paths,
+            recording=self.recording,
+        )
+
+    def _build(self, build: Callable[[_Job], Outcome]) -> Built:
+        try:
+            return assemble(build(self), self.recording, self.declared)
+        except (LrlintError, Nonsense, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            refused = rejected(error, self.recording)
+            if refused is None:
+                raise self._failure(error) from error
+            self.recording.failed.append(refused)
+            return Built(
+                models=owners(error, self.recording, refused.params),
+                rejections=[(refused.kind, refused.error, refused.class_name, refused.params, refused.span)],
+                training=Training(),
+            )
+
+    def _failure(self, error: BaseException) -> TargetError:
+        """The error of the target's code, told with its own frames."""
+        shown = trace.trim(error, self.project)
+        if isinstance(error, Expired):
+            frame = trace.last_user_frame(error, self.project)
+            where = f" (it was at {frame.filename}:{frame.lineno})" if frame else ""
+            message = f"{self.text} did not finish {self.doing} within {self.timeout:g} s{where}"
+            return TargetError(message, "give it more time with --timeout, or less to do: a factory needs no data and no training", shown)
+        if isinstance(error, SystemExit):
+            hint = "guard script code with `if __name__ == \"__main__\"`; a factory must not read the command line"
+            return TargetError(f"{self.text} called sys.exit({error.code!r}) while {self.doing}", hint, shown)
+        text = str(error).split("\n", 1)[0]
+        hint = "it runs in your environment: install what it imports" if isinstance(error, ImportError) else ""
+        return TargetError(f"{self.text} raised {type(error).__name__} while {self.doing}: {text}".rstrip(": "), hint, shown)
+
+    def find(self, spec: resolve.Spec) -> Any:
+        """Import the module and take the object from it."""
+        self.doing = "importing"
+        module = resolve.load_module(spec, self.project, self.hook)
+        watch_others(self.recording, self.stack)
+        found = resolve.find(spec, module)
+        self.entry = self.entry if self.entry is not None else found
+        return found
+
+    def call(self, function: Callable[..., Any], given: Mapping[str, Any], label: str, *positional: Any) -> Any:
+        """Call a factory with converted arguments; an object that is no factory is taken as it is."""
+        values = arguments.bind(function, given, label, len(positional))
+        self.doing = f"running {label}"
+        result = function(*positional, **values)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise Nonsense("a coroutine (an async function cannot be a factory)")
+        return result
+
+
+def _whole(job: _Job) -> Outcome:
+    spec = job.specs[0]
+    found = job.find(spec)
+    if _is_factory(found):
+        return outcome.read(job.call(found, job.args, spec.attribute))
+    if job.args:
+        raise UsageError(f"{spec.text} is no function: it takes no --arg")
+    return outcome.read(found)
+
+
+def _in_parts(job: _Job) -> Outcome:
+    """--model F --optimizer G [--scheduler H]: each gets the arguments that it takes."""
+    functions = [job.find(spec) for spec in job.specs]
+    job.entry = functions[1]
+    positional = [0, 1, 1]
+    for name in job.args:
+        if not any(callable(f) and arguments.accepts(f, name, k) for f, k in zip(functions, positional, strict=False)):
+            raise UsageError(f"none of {', '.join(spec.attribute for spec in job.specs)} has an argument {name!r}")
+
+    def call(position: int, *inputs: Any) -> Any:
+        function, label = functions[position], job.specs[position].attribute
+        if not _is_factory(function):
+            return function
+        given = {n: v for n, v in job.args.items() if arguments.accepts(function, n, len(inputs))}
+        return job.call(function, given, label, *inputs)
+
+    model = call(0)
+    found = Outcome(models=outcome.named(model, outcome.is_model, f"{job.specs[0].attribute}: a torch.nn.Module"))
+    direct = isinstance(functions[1], type) and outcome.is_model(model) and issubclass(functions[1], _optimizer_class())
+    outcome.put(found, "optimizer", call(1, model.parameters() if direct else model))
+    if len(functions) > 2:
+        outcome.put(found, "scheduler", call(2, *[found.optimizers.get("", found.optimizers)]))
+    return found
+
+
+def _optimizer_class() -> type:
+    return sys.modules["torch.optim"].Optimizer  # type: ignore[no-any-return]
+
+
+def _is_factory(found: Any) -> bool:
+    """Whether it is to be called: functions and classes, not objects that are setups themselves."""
+    if isinstance(found, type):
+        return True
+    return callable(found) and not (outcome.is_model(found) or outcome.is_trainer(found))

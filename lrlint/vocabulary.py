@@ -1,0 +1,53 @@
+"""Words and numbers as messages give them, shared by the rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_WORD = re.compile(r"[._]|(?<=[a-z])(?=[A-Z])")
+#: A part of a model with one of these words in its name is a copy or a judge that is not meant to train.
+_COPIES = frozenset(("teacher", "ema", "lpips", "vgg", "vgg11", "vgg13", "vgg16", "vgg19"))
+#: These say so only at the end, or before one of the words for a network (`reference_points` is a layer).
+_ROLES = frozenset(("target", "reference", "ref", "old", "momentum"))
+_NETWORK = re.compile(
+    r"(net(work)?s?|models?|actors?|critics?|q|qf|policy|encoder|value|projector|predictor|agent)\d*$", re.IGNORECASE
+)
+_LOSS = re.compile(r"(^|_)(loss(es)?|criterion|criteria|metric_fc|margin)(_|$)|(Loss|Criterion)\d*$")
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 group``, ``3 groups``."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def number(value: float | None) -> str:
+    """A rate or similar to three digits: ``0.001``, ``3e-05``; ``None`` where there is none."""
+    return "None" if value is None else f"{value:.3g}"
+
+
+def listing(items: Iterable[str], last: str = "and") -> str:
+    """``a, b and c``."""
+    words = list(items)
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def is_copy(segment: str) -> bool:
+    """Whether a module name calls its module a teacher, a target network, an average or a fixed judge.
+
+    >>> [name for name in ("teacher", "q_target", "old_policy", "target_embedding") if is_copy(name)]
+    ['teacher', 'q_target', 'old_policy']
+    """
+    words = [word.lower() for word in _WORD.split(segment) if word]
+    if _COPIES & set(words) or {"key", "encoder"} <= set(words) or words[-2:] == ["encoder", "k"]:
+        return True
+    for place, word in enumerate(words):
+        following = words[place + 1] if place + 1 < len(words) else ""
+        if word in _ROLES and (not following or _NETWORK.match(following)):
+            return True
+    return False
+
+
+def is_loss(name: str) -> bool:
+    """Whether an attribute or class name says that the module computes a loss: ``criterion``, ``CenterLoss``."""
+    return _LOSS.search(name) is not None
