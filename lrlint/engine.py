@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lrlint.builtin import Builtin
 from lrlint.declare import Rule
 from lrlint.errors import UsageError
 from lrlint.facts import (
@@ -109,7 +110,7 @@ def _check_options(declared: Rule, given: Mapping[str, Any]) -> None:
             )
 
 
-def complete(found: Finding, declared: Rule, setup: Setup, severity: str = "") -> Finding:
+def complete(found: Finding, declared: Rule | Builtin, setup: Setup, severity: str = "") -> Finding:
     """The finding with everything the engine knows: code, severity, names, groups, locations.
 
     ``severity`` is the user's override; it wins over the finding's own.

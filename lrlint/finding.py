@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrlint import names
-from lrlint.facts import Span
+
+if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
+    from lrlint.facts import Span
 
 SEVERITIES = ("info", "warning", "error")
 CONFIDENCES = ("low", "medium", "high")

@@ -1,66 +1,142 @@
-"""The one path from facts to a result: Setup → rules → Run. Command line, Python API and plugins all come through here."""
+"""The one path from facts to a result: Setup → rules → Run.
+
+Command line, Python API and plugins all come through here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrlint import __version__, catalog, engine
+from lrlint import __version__, baseline, builtin, catalog, config, engine, policy, suppress
+from lrlint.builtin import Builtin
+from lrlint.declare import Rule
 from lrlint.engine import Skipped
+from lrlint.errors import UsageError
 from lrlint.facts import Setup
 from lrlint.finding import CONFIDENCES, SEVERITIES, Finding, at_least
+from lrlint.sources import Sources
 
 if TYPE_CHECKING:
-    from lrlint.config import Settings
+    from lrlint.settings import Settings, Target
 
 SCHEMA = "lrlint/1"
 
 
 @dataclass(frozen=True)
-class Run:
-    """The result of a check: findings (suppressed ones included), rules that were skipped, and the facts they read.
+class Failure:
+    """A target that could not be inspected. ``trace`` is its traceback, trimmed to the user's frames."""
 
-    ``errors`` are targets that could not be inspected: (target, message, exit code).
-    """
+    target: str
+    message: str
+    exit_code: int
+    hint: str = ""
+    trace: str = ""
 
+
+@dataclass(frozen=True)
+class Checked:
+    """One target's part of a run: its facts, the rules that were enabled, what they found and which did not run."""
+
+    setup: Setup
+    rules: tuple[Rule, ...]
     findings: tuple[Finding, ...] = ()
     skipped: tuple[Skipped, ...] = ()
-    setups: tuple[Setup, ...] = ()
-    targets: tuple[str, ...] = ()
     ran: int = 0
+    root: Path | None = None
+
+    @property
+    def target(self) -> str:
+        return self.setup.target
+
+
+@dataclass(frozen=True)
+class Run:
+    """The result of a check: findings (those set aside included), rules that were skipped, and the facts they read."""
+
+    findings: tuple[Finding, ...] = ()
+    checked: tuple[Checked, ...] = ()
+    failures: tuple[Failure, ...] = ()
     fail_on: str = "warning"
-    errors: tuple[tuple[str, str, int], ...] = ()
-    extras: dict[str, Any] = field(default_factory=dict)
+    root: Path | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def setups(self) -> tuple[Setup, ...]:
+        return tuple(part.setup for part in self.checked)
 
     @property
     def setup(self) -> Setup | None:
         """The facts of the only (or first) target."""
-        return self.setups[0] if self.setups else None
+        return self.checked[0].setup if self.checked else None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of all targets, those that failed last."""
+        return (*(part.target for part in self.checked), *(failure.target for failure in self.failures))
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Rules that could not run on some target, each with its reasons."""
+        found = {(s.rule, s.reason): s for part in self.checked for s in part.skipped}
+        return tuple(found[key] for key in sorted(found))
+
+    @property
+    def ran(self) -> int:
+        """The number of rules that ran on some target."""
+        return max((part.ran for part in self.checked), default=0)
+
+    @property
+    def rules(self) -> tuple[Rule | Builtin, ...]:
+        """Every rule that was enabled on some target, and the engine's own."""
+        found = {rule.code: rule for part in self.checked for rule in part.rules}
+        return (*builtin.ALL, *(found[code] for code in sorted(found)))
+
+    @property
+    def active(self) -> tuple[Finding, ...]:
+        """Findings that nothing set aside."""
+        return tuple(found for found in self.findings if not found.suppressed)
 
     @property
     def exit_code(self) -> int:
         """0 clean, 1 findings at or above ``fail_on``, else the code of a target that failed."""
-        if self.errors:
-            return max(code for _, _, code in self.errors)
+        if self.failures:
+            return max(failure.exit_code for failure in self.failures)
         return 1 if at_least(self.findings, self.fail_on) else 0
 
     @property
     def ok(self) -> bool:
         return self.exit_code == 0
 
+    def sources(self, target: str) -> Sources:
+        """The source files of a target."""
+        return Sources(next((part.root for part in self.checked if part.target == target and part.root), self.root))
+
+    def counts(self) -> dict[str, int]:
+        """Findings that nothing set aside, by severity (worst first), and how many were set aside and how."""
+        found = {severity: sum(f.severity == severity for f in self.active) for severity in reversed(SEVERITIES)}
+        aside = [f.suppressed for f in self.findings if f.suppressed]
+        found["suppressed"] = sum(a.get("by") != "baseline" for a in aside)
+        found["fixme"] = sum(a.get("kind") == "fixme" for a in aside)
+        found["baselined"] = sum(a.get("by") == "baseline" for a in aside)
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON envelope."""
-        active = [found for found in self.findings if not found.suppressed]
-        counts = {severity: sum(f.severity == severity for f in active) for severity in reversed(SEVERITIES)}
         return {
             "schema": SCHEMA,
             "version": __version__,
             "targets": list(self.targets),
             "findings": [found.to_dict() for found in self.findings],
             "skipped": [{"rule": s.rule, "name": s.name, "reason": s.reason} for s in self.skipped],
-            "errors": [{"target": target, "message": message, "exit_code": code} for target, message, code in self.errors],
-            "summary": {**counts, "suppressed": len(self.findings) - len(active), "rules": self.ran, "ok": self.ok},
+            "errors": [
+                {"target": f.target, "message": f.message, "hint": f.hint, "exit_code": f.exit_code}
+                for f in self.failures
+            ],
+            "summary": {**self.counts(), "rules": self.ran, "ok": self.ok, "exit_code": self.exit_code},
         }
 
     def _repr_html_(self) -> str:
@@ -71,22 +147,115 @@ class Run:
 
 def lint(setup: Setup, settings: Settings) -> Run:
     """Run the selected rules over one Setup."""
-    rules = catalog.load(settings.extra_rules).select(settings.select, settings.ignore, settings.extend_select)
-    outcome = engine.run_rules(setup, rules, settings.options, settings.severities)
-    floor = CONFIDENCES.index(settings.min_confidence)
-    findings = tuple(f for f in outcome.findings if CONFIDENCES.index(f.confidence) >= floor)
-    return Run(findings, outcome.skipped, (setup,), (setup.target,), outcome.ran, settings.fail_on)
+    return conclude([examine(setup, settings)], settings)
 
 
-def merge(runs: Sequence[Run]) -> Run:
-    """Several targets' results as one."""
-    skipped = {(s.rule, s.reason): s for run in runs for s in run.skipped}
-    return Run(
-        tuple(found for run in runs for found in run.findings),
-        tuple(sorted(skipped.values(), key=lambda s: s.rule)),
-        tuple(setup for run in runs for setup in run.setups),
-        tuple(target for run in runs for target in run.targets),
-        max((run.ran for run in runs), default=0),
-        runs[0].fail_on if runs else "warning",
-        tuple(error for run in runs for error in run.errors),
+def examine(setup: Setup, settings: Settings, target: Target | None = None, root: Path | None = None) -> Checked:
+    """What rules and policies find on one Setup; nothing is set aside yet.
+
+    ``root`` is the folder that its spans are relative to.
+    """
+    ours = config.for_target(settings, target) if target else settings
+    known = rules_known(ours.extra_rules)
+    rules = enabled(known, ours)
+    outcome = engine.run_rules(setup, rules, _by_name(ours.options, known), _by_name(ours.severities, known))
+    found = [*outcome.findings, *_policy_findings(setup, ours)]
+    floor = CONFIDENCES.index(ours.min_confidence)
+    kept = tuple(f for f in found if CONFIDENCES.index(f.confidence) >= floor)
+    return Checked(setup, tuple(rules), kept, outcome.skipped, outcome.ran, root or _root(settings))
+
+
+def rules_known(folders: tuple[str, ...]) -> catalog.Catalog:
+    """All rules. The shipped ones are loaded once per process; a team's own are read again, they may have changed."""
+    return catalog.load(folders) if folders else _shipped_rules()
+
+
+@lru_cache(maxsize=1)
+def _shipped_rules() -> catalog.Catalog:
+    return catalog.load()
+
+
+def enabled(known: catalog.Catalog, settings: Settings) -> list[Rule]:
+    """The rules to run. Raises UsageError for a selector that names no rule."""
+    given = (settings.select, settings.ignored, settings.extend_select)
+    select, ignore, extend = ([s for s in selectors if not _names_no_file(s, settings)] for selectors in given)
+    if settings.select and not select and not extend:
+        return []
+    return known.select(select, ignore, extend)
+
+
+def _by_name(tables: Mapping[str, Any], known: catalog.Catalog) -> dict[str, Any]:
+    """Tables of rule options, by rule name. Raises UsageError for a name that no rule has."""
+    found = {}
+    for key, value in tables.items():
+        if builtin.matching(key):
+            continue
+        try:
+            found[known.get(key).name] = value
+        except KeyError as error:
+            raise UsageError(f"[tool.lrlint.rules.{key}]: {error.args[0]}", "list them with `lrlint rule`") from None
+    return found
+
+
+def conclude(
+    parts: Sequence[Checked], settings: Settings, failures: Sequence[Failure] = (), complete: bool = True
+) -> Run:
+    """Set aside what comments, configuration and baseline accept. ``complete``: every configured target is here."""
+    findings = [found for part in parts for found in part.findings]
+    findings = suppress.apply(
+        findings,
+        [part.setup for part in parts],
+        {part.target: Sources(part.root) for part in parts},
+        settings.suppress,
+        _what_ran(parts, settings, complete and not failures),
+        settings.today,
     )
+    findings = [_engine_finding(found, settings) for found in findings if not _is_ignored(found, settings.ignored)]
+    accepted = settings.baseline_path
+    if accepted is not None:
+        findings = baseline.apply(findings, baseline.load(accepted))
+    return Run(tuple(findings), tuple(parts), tuple(failures), settings.fail_on, settings.root or _root(settings))
+
+
+def _policy_findings(setup: Setup, settings: Settings) -> Iterable[Finding]:
+    for found in policy.findings(setup, settings.policies):
+        if not _is_ignored(found, settings.ignored):
+            yield engine.complete(
+                found, Builtin(found.rule, found.name, found.severity, found.message, found.confidence), setup
+            )
+
+
+def _names_no_file(selector: str, settings: Settings) -> bool:
+    """Whether a selector is about findings of the engine or of a policy, which no rule file declares."""
+    policies = {text.upper() for p in settings.policies for text in (p.code, p.name) if text}
+    return selector.upper() in policies or (bool(builtin.matching(selector)) and selector.upper() != "LR")
+
+
+def _is_ignored(found: Finding, selectors: Iterable[str]) -> bool:
+    own = found.rule in {b.code for b in builtin.ALL} or not found.rule.startswith("LR")
+    family = "engine" if found.rule.startswith("LR") else "policy"
+    return own and any(suppress.selects(selector, found.rule, found.name, family) for selector in selectors)
+
+
+def _engine_finding(found: Finding, settings: Settings) -> Finding:
+    wanted = settings.severities.get(found.name)
+    return replace(found, severity=wanted) if wanted and builtin.matching(found.name) else found
+
+
+def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> suppress.Checked:
+    known = {r.code: (r.name, r.family) for r in rules_known(settings.extra_rules).rules}
+    known.update({p.code: (p.name or "policy", "policy") for p in settings.policies})
+    ran = [{r.code for r in part.rules} - {s.rule for s in part.skipped} for part in parts]
+    everywhere = set.intersection(*ran) if ran else set()
+    groups = {
+        (part.target, optimizer.index, group.index): group.name
+        for part in parts
+        for optimizer in part.setup.optimizers
+        for group in optimizer.groups
+        if group.name
+    }
+    return suppress.Checked(everywhere | {p.code for p in settings.policies}, known, groups, complete)
+
+
+def _root(settings: Settings) -> Path:
+    return settings.root or config.find(Path.cwd())[1]

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrlint.catalog import Catalog, fixture_of, load
+from lrlint.catalog import Catalog, fixture_of, load, shipped
 from lrlint.declare import Rule
 from lrlint.finding import Finding
 
-_EXPECT = re.compile(r"#\s*expect:\s*((?:LR\d{3})(?:\s*,\s*LR\d{3})*)")
+_EXPECT = re.compile(r"#\s*expect:\s*((?:[A-Z]+\d{3})(?:\s*,\s*[A-Z]+\d{3})*)")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def run(case: Case) -> list[Finding]:
 
     codes = tuple(dict.fromkeys([case.rule.code, *(code for _, code in case.expected)]))
     built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
-    result = lint(build(built), Settings(select=codes))
+    folder = Path(case.rule.path).parent.parent
+    own = () if folder == shipped("rules") else (str(folder),)
+    result = lint(build(built), Settings(select=codes, extra_rules=own))
     crashed = [found for found in result.findings if found.rule == "LR003"]
     assert not crashed, crashed[0].message
     found = sorted((f.locations[0].line if f.locations else 0, f.rule) for f in result.findings)

@@ -13,6 +13,17 @@ _ROLES = frozenset(("target", "reference", "ref", "old", "momentum"))
 _NETWORK = re.compile(
     r"(net(work)?s?|models?|actors?|critics?|q|qf|policy|encoder|value|projector|predictor|agent)\d*$", re.IGNORECASE
 )
+_BACKBONE = re.compile(
+    r"^((image|text|vision|audio|visual)_?)?(backbone|encoder|body|trunk|tower|features?)$"
+    r"|^feature_extractor$|^base(_model)?$"
+    r"|^(distil|ro|de|al|camem|mo)?bert(a)?$|^(vit|resnet|swin|convnext|deit|beit|efficientnet|mobilenet|densenet|vgg|dino|electra|xlnet|wav2vec2?|hubert)\w*$"
+    r"|^vision_model$",
+    re.IGNORECASE,
+)
+_HEAD = re.compile(
+    r"^(heads?|\w+_head|classifier|classification_head|decoder|fc(_out)?|score|qa_outputs)$", re.IGNORECASE
+)
+_ADAPTER = re.compile(r"lora|adapter|prompt|prefix|projector", re.IGNORECASE)
 _LOSS = re.compile(r"(^|_)(loss(es)?|criterion|criteria|metric_fc|margin)(_|$)|(Loss|Criterion)\d*$")
 
 
@@ -24,6 +35,14 @@ def count(number: int, noun: str, plural: str = "") -> str:
 def number(value: float | None) -> str:
     """A rate or similar to three digits: ``0.001``, ``3e-05``; ``None`` where there is none."""
     return "None" if value is None else f"{value:.3g}"
+
+
+def rate(value: float) -> str:
+    """A learning rate as it is written in code: ``1e-04``, ``2.5e-05``, ``0.05``."""
+    if value == 0 or abs(value) >= 0.01:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
 
 def listing(items: Iterable[str], last: str = "and") -> str:
@@ -51,3 +70,23 @@ def is_copy(segment: str) -> bool:
 def is_loss(name: str) -> bool:
     """Whether an attribute or class name says that the module computes a loss: ``criterion``, ``CenterLoss``."""
     return _LOSS.search(name) is not None
+
+
+def side(path: str) -> str:
+    """``backbone`` or ``head``: what a module path says its module is; "" where it says neither.
+
+    The first telling segment decides, and a head directly in a backbone is one. Adapters and projectors are neither.
+
+    >>> [side(path) for path in ("bert.encoder.layer.0", "vit.head", "decode_head.conv", "mm_projector", "layers.3")]
+    ['backbone', 'head', 'head', '', '']
+    """
+    segments = path.split(".")
+    for place, segment in enumerate(segments):
+        if _HEAD.match(segment):
+            return "" if _ADAPTER.search(path) else "head"
+        if _BACKBONE.match(segment):
+            inner = segments[place + 1 :]
+            if len(inner) == 1 and _HEAD.match(inner[0]) and inner[0] != "decoder":
+                return "head"
+            return "" if _ADAPTER.search(path) else "backbone"
+    return ""

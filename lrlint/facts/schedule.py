@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts.span import Span
@@ -49,6 +50,17 @@ class Trace:
         """Whether the values differ by no more than ``tolerance`` relative to the largest."""
         return self.peak - self.floor <= tolerance * max(abs(self.peak), abs(self.floor))
 
+    @property
+    def negative_from(self) -> int | None:
+        """The first step with a negative value, or None."""
+        after = next((index for index, value in enumerate(self.values) if value < 0), None)
+        if not after:
+            return None if after is None else self.steps[0]
+        left, right = self.steps[after - 1], self.steps[after]
+        high, low = self.values[after - 1], self.values[after]
+        crossing = (right - left) * high / (high - low)
+        return left + math.floor(crossing + 1e-9) + 1  # a rate of exactly 0 is not negative yet
+
     def at(self, step: float) -> float:
         """The value at a step, on the line between the two points around it."""
         right = bisect_right(self.steps, step)
@@ -83,23 +95,29 @@ class Schedule:
 
     - ``horizon_from``: ``total_steps`` (declared), ``scheduler`` (its own length) or ``default`` (a short look ahead);
     - ``clock_from``: what tells ``period``, the optimizer steps per scheduler step (below 1: several scheduler steps
-      per optimizer step): ``declared``, ``lightning``, ``class``, ``length``, ``argument`` or ``assumed``;
+      per optimizer step): ``declared``, ``lightning``, ``class``, ``length``, ``argument``, ``course``
+      (only one clock makes sense of it) or ``assumed``;
       ``interval`` (``step`` or ``epoch``), ``frequency`` and ``monitor`` as configured, ``calls_per_step``;
       ``config``: the entry of a Lightning scheduler configuration, as written;
     - ``length``, ``length_name``: after how many of its own steps it is over, and which argument says so
       (``final``: false when it only stops changing there); ``start``: its own step when it was taken over;
     - ``per_step``: the class counts optimizer steps by convention; ``shape``: the leaf classes' kinds, a list of
-      ``constant``, ``decay``, ``warmup``, ``cycle``, ``plateau``, ``lambda``, ``other``;
+      ``constant``, ``decay``, ``warmup``, ``cycle``, ``plateau``, ``lambda``, ``averaging``, ``other``;
     - ``attributes``: its public numbers and strings; ``children``: the same record of each nested scheduler, with
       ``class_name``, ``qualified``, ``attributes``, ``lists``, ``base_lrs``, ``foreign`` (drives another optimizer);
     - ``lists``: length of each of its per-group lists; ``base_lrs``: the rates it scales;
     - ``floor``, ``floor_name``: the absolute rate it anneals to (``floors``: one per group);
-    - ``lambdas``: ``count``, ``distinct``, ``arguments`` (names of the counter), ``names`` and ``modules`` of the functions,
-      and where all see one variable ``shared`` (its names), ``loop`` (those the source shows to be loop variables);
+    - ``lambdas``: ``count``, ``distinct``, ``arguments`` (names of the counter), ``names`` and ``modules`` of the
+      functions, and where all see one variable ``shared`` (its names), ``loop`` (those that a loop sets) or
+      ``source`` (false: it was not at hand);
     - ``plateau``: ``mode``, ``factor``, ``patience``, ``min_lrs``, ``default_min_lr``;
     - ``error``: ``step``, ``type``, ``message`` of what its step raised; ``non_finite``: ``step``, ``group``;
     - ``capped``: the step up to which it was followed when the horizon is longer;
-    - ``together``: indices of all schedulers that drive the same optimizer; ``nested``: it also stands inside another.
+    - ``constructed_at``: the ``last_epoch`` it was constructed with, unless that was -1 (a fresh run);
+    - ``dropped``: a LightningModule built it and did not return it, so that nothing steps it;
+    - ``orphan``: class of the optimizer it drives when that is none of the target's;
+    - ``together``: indices of all schedulers that drive the same optimizer; ``nested``: it also stands inside another;
+      ``yields_to``: class of the scheduler that takes over from it before the end of the run.
     """
 
     index: int
@@ -128,6 +146,18 @@ class Schedule:
     def leads(self) -> bool:
         """Whether this is the first of the schedulers on its optimizer: their common traces are judged once."""
         return bool(self.groups) and self.index == min(self.details.get("together", (self.index,)))
+
+    def of(self, *groups: int) -> Schedule:
+        """The schedule with only some of its groups, as the subject of a finding about those."""
+        return replace(self, groups=tuple(group for group in self.groups if group.group in groups))
+
+    def nodes(self) -> Iterator[Mapping[str, Any]]:
+        """The details of this scheduler, then of every scheduler nested in it."""
+        waiting: list[Mapping[str, Any]] = [self.details]
+        while waiting:
+            node = waiting.pop(0)
+            yield node
+            waiting.extend(node.get("children", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +189,16 @@ class Course:
     end: Moment
 
 
+_Pair = tuple[float | None, float | None]
+
+
 def course(optimizer: Optimizer, schedules: Iterable[Schedule] = ()) -> Course:
     """Rates and rate × decay of the optimizer's groups over the run."""
     ours = [schedule for schedule in schedules if schedule.optimizer == optimizer.index]
     traces = {group.group: group for schedule in ours for group in schedule.groups}
-    start, peak, end = [], [], []
+    start: list[_Pair] = []
+    peak: list[_Pair] = []
+    end: list[_Pair] = []
     for group in optimizer.groups:
         found = traces.get(group.index)
         lr = found.lr if found else None
@@ -181,7 +216,7 @@ def course(optimizer: Optimizer, schedules: Iterable[Schedule] = ()) -> Course:
     return Course(_moment(start), _moment(peak), _moment(end))
 
 
-def _moment(pairs: Sequence[tuple[float | None, float | None]]) -> Moment:
+def _moment(pairs: Sequence[_Pair]) -> Moment:
     return Moment(tuple(rate for rate, _ in pairs), tuple(product for _, product in pairs))
 
 

@@ -87,7 +87,10 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -140,7 +143,9 @@ def _convert(text: str, wanted: Any) -> Any:
     if wanted is None or wanted is type(None):
         return _choice(text.lower(), {"none": None, "null": None, "": None})
     if wanted is torch.dtype:
-        return _choice(text.removeprefix("torch."), {n: v for n, v in vars(torch).items() if isinstance(v, torch.dtype)})
+        return _choice(
+            text.removeprefix("torch."), {n: v for n, v in vars(torch).items() if isinstance(v, torch.dtype)}
+        )
     if wanted is torch.device:
         return torch.device(text)
     value = _literal(text)

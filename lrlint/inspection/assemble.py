@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lrlint.facts import Note, Span
-from lrlint.inspection import frameworks, outcome
+from lrlint.inspection import frameworks, hf_trainer, lightning_module, outcome
 from lrlint.inspection.built import Built
 from lrlint.inspection.declared import training
 from lrlint.inspection.outcome import Nonsense, Outcome
@@ -55,10 +55,10 @@ def _from_lightning(
     found: Outcome, module: Any, built: Built, declared: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     trainer = found.trainer if outcome.is_lightning_trainer(found.trainer) else None
-    with frameworks.attached(module, trainer):
-        said = frameworks.lightning_training(getattr(module, "_trainer", None))
-        result, notes = frameworks.configure(module, {**declared, **said, **found.declared})
-    optimizers, schedulers = frameworks.parse_lightning(result)
+    with lightning_module.attached(module, trainer):
+        said = lightning_module.declared(getattr(module, "_trainer", None))
+        result, notes = lightning_module.configure(module, {**declared, **said, **found.declared}, built.recording)
+    optimizers, schedulers = lightning_module.parse_result(result)
     found.optimizers = {"": optimizers[0]} if len(optimizers) == 1 else {str(k): o for k, o in enumerate(optimizers)}
     found.schedulers = [scheduler for scheduler, _ in schedulers]
     built.notes += notes
@@ -75,26 +75,28 @@ def _from_lightning(
 def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
     trainer = found.trainer
     model = trainer.model
-    optimizer, scheduler, notes = frameworks.create(trainer)
+    optimizer, scheduler, notes = hf_trainer.create(trainer)
     found.models = found.models or {"": model}
     found.optimizers = {"": optimizer}
     found.schedulers = [] if scheduler is None else [scheduler]
     built.notes += notes
     built.owner = trainer
     if getattr(trainer, "train_dataset", None) is not None and built.batches is None:
-        built.batches = frameworks.TrainerBatches(trainer.get_train_dataloader)
-    _place_trainer(built.recording, trainer, frameworks.unwrap_optimizer(optimizer)[0])
-    return frameworks.trainer_training(trainer, model)
+        built.batches = hf_trainer.Batches(trainer.get_train_dataloader)
+    _place_trainer(built.recording, trainer, frameworks.unwrap_optimizer(optimizer)[0], scheduler)
+    return hf_trainer.declared(trainer, model)
 
 
-def _place_trainer(recording: Recording, trainer: Any, optimizer: Any) -> None:
+def _place_trainer(recording: Recording, trainer: Any, optimizer: Any, scheduler: Any) -> None:
     """The rates stand in the training arguments, or else where the Trainer was made."""
     span = recording.created(trainer.args)
     keys: dict[str, Span] = {}
     if span is not None and recording.project is not None:
         written = recording.project.keywords(span)
-        keys = {ours: written[theirs] for theirs, ours in frameworks.TRAINER_KEYS.items() if theirs in written}
-    recording.place(optimizer, span or recording.created(trainer), keys)
+        keys = {ours: written[theirs] for theirs, ours in hf_trainer.KEYS.items() if theirs in written}
+    span = span or recording.created(trainer)
+    recording.place(optimizer, span, keys)
+    recording.place(scheduler, span, {})
 
 
 def _take_optimizers(found: Outcome, built: Built) -> None:
@@ -109,11 +111,7 @@ def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built
     for position, item in enumerate(found.schedulers):
         config = dict(configs[position]) if position < len(configs) else {}
         if isinstance(item, Mapping):  # the form that Lightning uses, in a factory's own result
-            item, config = frameworks.parse_lightning({"optimizer": _any(found.optimizers), "lr_scheduler": item})[1][0]
+            item, config = lightning_module.parse_scheduler(item, {})
         inner, wrapped = frameworks.unwrap_scheduler(item)
         built.schedulers.append(inner)
         built.scheduler_configs.append({**wrapped, **config})
-
-
-def _any(optimizers: Mapping[str, Any]) -> Any:
-    return next(iter(optimizers.values()), None)

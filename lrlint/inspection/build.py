@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
+from lrlint.facts.schedule import peak_rate
 from lrlint.inspection.modules import model_facts, module_facts, norm_facts, tie_facts
 from lrlint.inspection.optimizers import optimizer_fact
 from lrlint.inspection.parameters import Registry, register_tree, with_values
@@ -58,7 +59,7 @@ def _build(built: Built, graph: bool) -> Setup:
         span=built.span,
         notes=(*built.notes, *_value_notes(parameters)),
     )
-    setup = _with_schedules(setup, built)
+    setup = _with_checkpoint(_with_schedules(setup, built), built)
     return _with_graph(setup, built, registry) if graph else replace(setup, notes=(*setup.notes, Note("graph", "left out (--no-graph)")))
 
 
@@ -122,21 +123,26 @@ def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
 
 
 def _with_schedules(setup: Setup, built: Built) -> Setup:
-    if not built.schedulers:
+    if not built.schedulers and built.owner is None:
         return setup
     from lrlint.inspection.schedules import simulate
 
     schedules, notes = simulate(built, list(built.optimizers.values()), setup.training)
-    peaks = {
-        (schedule.optimizer, group.group): group.lr.peak
-        for schedule in schedules
-        for group in schedule.groups
-        if schedule.optimizer is not None and group.lr is not None
-    }
     for optimizer in setup.optimizers:
         for group in optimizer.groups:
-            _set_peak(group, peaks.get((optimizer.index, group.index)))
+            _set_peak(group, peak_rate(schedules, optimizer.index, group.index))
     return replace(setup, schedules=schedules, notes=(*setup.notes, *notes))
+
+
+def _with_checkpoint(setup: Setup, built: Built) -> Setup:
+    """What loading the declared checkpoint (``resume``) would change, under ``resumed`` in the training's options."""
+    path = setup.training.options.get("resume")
+    if not isinstance(path, str) or not setup.optimizers:
+        return setup
+    from lrlint.inspection.schedules import resume
+
+    options = {**setup.training.options, "resumed": resume(built, path)}
+    return replace(setup, training=replace(setup.training, options=options))
 
 
 def _set_peak(group: Group, simulated: float | None) -> None:

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -90,7 +91,10 @@ def precision(value: Any) -> str:
     text = str(value).removeprefix("torch.").lower().replace("_", "-")
     if text not in _KNOWN:
         near = difflib.get_close_matches(text, _KNOWN, n=1)
-        raise UsageError(f"precision {value!r} is unknown" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_PRECISIONS)}"))
+        raise UsageError(
+            f"precision {value!r} is unknown"
+            + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(_PRECISIONS)}")
+        )
     return _KNOWN[text]
 
 
@@ -108,6 +112,8 @@ def _plain(value: Any) -> Any:
     """JSON data; an object is named by its type."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, PurePath):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

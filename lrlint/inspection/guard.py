@@ -123,7 +123,7 @@ def _random_states() -> list[tuple[Any, Any]]:
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         states.append((numpy.set_state, numpy.get_state()))
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     return states
 
@@ -134,7 +134,10 @@ def _torch_settings() -> list[tuple[Any, Any]]:
         (_set_default_device, _default_device()),
         (torch.set_grad_enabled, torch.is_grad_enabled()),
         (_set_num_threads, torch.get_num_threads()),
-        (_set_deterministic, (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())),
+        (
+            _set_deterministic,
+            (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        ),
         (torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled()),
         (_set_matmul_precision, torch.get_float32_matmul_precision()),
     ]
@@ -170,13 +173,15 @@ def deadline(seconds: float, name: str = "") -> Iterator[None]:
     """Raise Expired in this block after ``seconds``.
 
     A signal interrupts the main thread (also a blocking system call); elsewhere an asynchronous exception is raised. A
-    main thread that is stuck in native code cannot be interrupted: after a grace period the process exits with 3 and
-    says so, because nothing else ends it.
+    main thread that is stuck in native code (a collective without its peers) cannot be interrupted: after a grace
+    period the process exits with 3 and says so, because nothing else ends it.
     """
     main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     over = threading.Event()
     target = threading.get_ident()
-    watchdog = threading.Thread(target=_watch, args=(over, seconds, target, main, name), daemon=True, name="lrlint-watchdog")
+    watchdog = threading.Thread(
+        target=_watch, args=(over, seconds, target, main, name), daemon=True, name="lrlint-watchdog"
+    )
     try:
         with _alarm(seconds) if main else contextlib.nullcontext():
             watchdog.start()
@@ -206,7 +211,7 @@ def _watch(over: threading.Event, seconds: float, target: int, main: bool, name:
     if over.wait(seconds + (GRACE if main else 0.0)):
         return
     if main:
-        message = f"lrlint: {name or 'the target'} did not finish within {seconds:g} s and hangs in native code\n"
+        message = f"lrlint: {name or 'the target'} did not finish within {seconds:g} s and cannot be interrupted\n"
         os.write(2, message.encode("utf-8", "replace"))
         os._exit(_TOO_LATE)
     for _ in range(int(GRACE)):

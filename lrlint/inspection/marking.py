@@ -77,7 +77,9 @@ class MarkingLoader(SourceFileLoader):
                 return self.source_to_code(tree, path)  # type: ignore[no-any-return,arg-type]
         except (SyntaxError, ValueError, RecursionError):
             pass  # what Python itself says about this source comes from the ordinary way below
-        return super().get_code(fullname) if self._cached else self.source_to_code(data, path)  # type: ignore[no-any-return]
+        if self._cached:
+            return super().get_code(fullname)
+        return self.source_to_code(data, path)  # type: ignore[no-any-return]
 
 
 class _Finder(MetaPathFinder):

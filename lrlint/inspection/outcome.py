@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ def _derives(item: Any, name: str, libraries: tuple[str, ...]) -> bool:
 def read(value: Any) -> Outcome:
     """Sort what a factory returned. Raises Nonsense."""
     outcome = Outcome()
-    if is_model(value) or is_trainer(value):
+    if is_model(value) or is_trainer(value) or is_optimizer(value):
         _place(outcome, value, "")
     elif isinstance(value, Mapping):
         _from_names(outcome, value)
@@ -129,7 +130,7 @@ def named(value: Any, fits: Callable[[Any], bool], what: str) -> dict[str, Any]:
 
 def _named(value: Any) -> dict[str, Any]:
     """The known parts among the attributes of an object (a dataclass, a namespace, a named tuple)."""
-    if isinstance(value, (type, str, bytes, int, float, Optimizer)) or callable(value) and not hasattr(value, "model"):
+    if isinstance(value, (type, str, bytes, int, float, Optimizer)) or inspect.isroutine(value):
         return {}
     fields = list(getattr(value, "_fields", ())) or list(getattr(value, "__dict__", {}))
     fields += list(getattr(type(value), "__slots__", ())) if not fields else []
@@ -142,9 +143,10 @@ def _from_names(outcome: Outcome, names: Mapping[Any, Any]) -> None:
     known = {name: value for name, value in names.items() if name in _PART_OF and value is not None}
     for name, value in known.items():
         put(outcome, name, value)
+    unnamed = not outcome.models
     for name, value in names.items():
         if name not in _PART_OF:
-            _declare(outcome, str(name), value, sort=not outcome.models)
+            _declare(outcome, str(name), value, sort=unnamed)
     if not (outcome.models or outcome.optimizers or outcome.trainer):
         listed = ", ".join(repr(name) for name in itertools.islice(names, 8))
         raise Nonsense(f"a {'dict' if isinstance(names, dict) else 'mapping'} with {listed or 'no key'}")
@@ -211,14 +213,14 @@ def _place(outcome: Outcome, item: Any, where: str) -> None:
         outcome.schedulers.append(item)
     elif isinstance(item, DataLoader):
         outcome.batches = item
-    elif isinstance(item, (list, tuple, Mapping)) and not _place_all(outcome, item):
-        raise Nonsense(f"{describe(item)}{where}")
-    elif not isinstance(item, (list, tuple, Mapping)) and item is not None:
+    elif item is not None and not _place_all(outcome, item):
         raise Nonsense(f"{describe(item)}{where}")
 
 
 def _place_all(outcome: Outcome, items: Any) -> bool:
     """A list or dict in a returned tuple: all models, all optimizers, all schedulers, or named values."""
+    if not isinstance(items, (list, tuple, Mapping)):
+        return False
     values = [value for value in (items.values() if isinstance(items, Mapping) else items) if value is not None]
     if not values:
         return True
@@ -244,7 +246,9 @@ def _append(into: dict[str, Any], items: dict[str, Any]) -> None:
 
 
 def _is_loss(item: nn.Module) -> bool:
-    return type(item).__module__ == "torch.nn.modules.loss" or type(item).__name__.lower().endswith(("loss", "criterion"))
+    return type(item).__module__ == "torch.nn.modules.loss" or type(item).__name__.lower().endswith(
+        ("loss", "criterion")
+    )
 
 
 def describe(value: Any) -> str:
@@ -255,7 +259,10 @@ def describe(value: Any) -> str:
         return f"the class {value.__name__}"
     if isinstance(value, (tuple, list)):
         inner = ", ".join(type(item).__name__ for item in value[:6])
-        return f"a {type(value).__name__} ({inner}{', ...' if len(value) > 6 else ''})" if value else f"an empty {type(value).__name__}"
+        return (
+            f"a {type(value).__name__} ({inner}{', ...' if len(value) > 6 else ''})"
+            if value
+            else f"an empty {type(value).__name__}"
+        )
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-

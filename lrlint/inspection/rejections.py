@@ -63,7 +63,7 @@ def owners(error: BaseException, recording: Recording, tensors: Iterable[torch.T
     roots = [(name, module) for name, module in found.values() if id(module) not in inner]
     wanted = {id(tensor) for tensor in tensors}
     owning = [(n, m) for n, m in roots if any(id(p) in wanted for p in m.parameters())] or roots
-    return {"": owning[0][1]} if len(owning) == 1 else {name: module for name, module in reversed(owning)}
+    return {"": owning[0][1]} if len(owning) == 1 else dict(reversed(owning))
 
 
 def _steps(trace: TracebackType | None) -> Iterable[TracebackType]:
@@ -105,7 +105,9 @@ def _tensors(kind: str, text: str, optimizer: Optimizer, group: Any, frame: Fram
     if kind == "empty":
         return []
     given = frame.f_locals.get("params", (frame.f_locals.get("args") or (None,))[0])
-    everything = _unique([*_flatten(given), *(t for g in getattr(optimizer, "param_groups", ()) for t in _flatten(g)), *own])
+    everything = _unique(
+        [*_flatten(given), *(t for g in getattr(optimizer, "param_groups", ()) for t in _flatten(g)), *own]
+    )
     flat = [tensor for tensor in everything if tensor.ndim != 2] if "2D" in text else []
     return flat or everything
 

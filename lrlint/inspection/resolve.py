@@ -62,14 +62,16 @@ def parse(text: str) -> Spec:
         names = sorted(p.name for p in file.parent.glob("*.py")) if file.parent.is_dir() else []
         raise UsageError(f"there is no file {place}" + (near(file.name, names) if names else ""))
     if file.suffix != ".py":
-        raise UsageError(f"{place} is not a Python file", "a notebook's setup is checked in it: lrlint.check(model, optimizer)")
+        raise UsageError(
+            f"{place} is not a Python file", "a notebook's setup is checked in it: lrlint.check(model, optimizer)"
+        )
     return Spec(text, "", file, attribute)
 
 
 def load_module(spec: Spec, project: Project, hook: bool) -> ModuleType:
     """Import the target's module; what importing it raises passes through. Raises UsageError where there is none."""
-    before = set(sys.modules)
     _evict()
+    before = set(sys.modules)
     try:
         return _load_file(spec.file, project, hook) if spec.file else _import(spec)
     finally:
@@ -116,9 +118,13 @@ def _import(spec: Spec) -> ModuleType:
         asked = error.name is not None and (spec.module + ".").startswith(error.name + ".")
         if not asked or _came_from_user(error):
             raise
-        names = sorted(p.stem for p in _cwd().glob("*.py")) + sorted(p.parent.name for p in _cwd().glob("*/__init__.py"))
+        names = sorted(p.stem for p in _cwd().glob("*.py")) + sorted(
+            p.parent.name for p in _cwd().glob("*/__init__.py")
+        )
         hint = f"it was looked for in {_cwd().name or '/'} and where Python looks; a file is path/file.py:factory"
-        raise UsageError(f"there is no module {error.name}" + (near(spec.module, names) if names else ""), hint) from None
+        raise UsageError(
+            f"there is no module {error.name}" + (near(spec.module, names) if names else ""), hint
+        ) from None
 
 
 def _came_from_user(error: BaseException) -> bool:
@@ -126,7 +132,11 @@ def _came_from_user(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if name != __file__ and not name.startswith("<frozen") and os.path.basename(os.path.dirname(name)) != "importlib":
+        if (
+            name != __file__
+            and not name.startswith("<frozen")
+            and os.path.basename(os.path.dirname(name)) != "importlib"
+        ):
             return True
         trace = trace.tb_next
     return False
@@ -138,7 +148,9 @@ def _load_file(file: Path, project: Project, hook: bool) -> ModuleType:
     parent = name.rpartition(".")[0]
     if parent:
         importlib.import_module(parent)
-    loader: SourceFileLoader = MarkingLoader(name, str(file), project, cached=False) if hook else _Uncached(name, str(file))
+    loader: SourceFileLoader = (
+        MarkingLoader(name, str(file), project, cached=False) if hook else _Uncached(name, str(file))
+    )
     spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None:
         raise UsageError(f"{file.name} cannot be imported")

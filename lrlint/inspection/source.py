@@ -19,8 +19,9 @@ from lrlint.facts import Span
 _MARKERS = ("pyproject.toml", ".git", "lrlint.toml")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STDLIB = os.path.realpath(sysconfig.get_paths()["stdlib"])
-_LRLINT = os.path.realpath(os.path.dirname(lrlint.__file__))
-_SHIPPED = tuple(os.path.join(_LRLINT, folder) for folder in ("fixtures", "rules"))  # users' doors, in a wheel
+_LRLINT = os.path.dirname(os.path.abspath(lrlint.__file__))
+_RECORDER = os.path.join(_LRLINT, "inspection", "spans.py")  # its wrappers stand between frames of the user's code
+_SHIPPED = tuple(os.path.join(_LRLINT, folder, "") for folder in ("fixtures", "rules"))  # users' doors, in a wheel
 
 
 def project_root(start: Path) -> Path | None:
@@ -66,9 +67,9 @@ class Project:
     def _looks_installed(self, filename: str) -> bool:
         if not os.path.isabs(filename):  # <string>, <frozen importlib>, <ipython-input-1>, <fx>.0
             return True
+        if _inside(filename, _LRLINT):
+            return not filename.startswith(_SHIPPED)
         path = os.path.realpath(filename)
-        if _inside(path, _LRLINT):
-            return not any(_inside(path, folder) for folder in _SHIPPED)
         if _inside(path, str(self.root)):  # a root inside an environment stays a project
             return not _INSTALLED.isdisjoint(Path(path).relative_to(self.root).parts) or _inside(path, _STDLIB)
         return not _INSTALLED.isdisjoint(Path(path).parts) or _inside(path, _STDLIB) or not os.path.exists(path)
@@ -90,6 +91,8 @@ class Project:
         elsewhere: FrameType | None = None
         while frame is not None:
             filename = frame.f_code.co_filename
+            if _is_boundary(filename):  # lrlint called the user's code from here: what lies outside is not its doing
+                break
             if not self.is_library(filename) and not (skip is not None and _is_method_of(frame, skip)):
                 if self.owns(filename):
                     return self.frame_span(frame)
@@ -164,6 +167,10 @@ def literal_span(path: str, lines: Sequence[str], node: ast.AST, end: ast.AST | 
     )
 
 
+def _is_boundary(filename: str) -> bool:
+    return filename.startswith(_LRLINT + os.sep) and filename != _RECORDER and not filename.startswith(_SHIPPED)
+
+
 def _inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder + os.sep)
 
@@ -195,9 +202,7 @@ def _parse(lines: Sequence[str]) -> ast.Module:
         return ast.Module([], [])
 
 
-def _definitions(
-    lines: Sequence[str], name: str
-) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+def _definitions(lines: Sequence[str], name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
     for node in ast.walk(_parse(lines)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
             yield node

@@ -24,6 +24,9 @@ from lrlint.facts import Span
 from lrlint.inspection import marking
 from lrlint.inspection.source import Project
 
+#: Some of torch's schedulers (SequentialLR, ...) never call their base's constructor: each class is wrapped.
+_SCHEDULERS = (lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau)
+
 #: Classes beside torch's whose construction is worth a span, where the user's code has loaded them.
 _OTHERS = {
     "timm.scheduler.scheduler": ("Scheduler",),
@@ -129,6 +132,14 @@ class Recording:
         """Its constructor raised. The span stays known: the error is reported with it."""
         self._building.discard(id(item))
 
+    def mark(self) -> tuple[int, int]:
+        """A point to `rewind` to."""
+        return len(self.created_optimizers), len(self.created_schedulers)
+
+    def rewind(self, mark: tuple[int, int]) -> None:
+        """Leave out what was created since: the code that created it runs again."""
+        del self.created_optimizers[mark[0] :], self.created_schedulers[mark[1] :]
+
     def knows(self, item: Any) -> bool:
         """Whether the construction of this object was seen already."""
         return id(item) in self._created
@@ -136,7 +147,9 @@ class Recording:
     def is_under_construction(self, item: Any) -> bool:
         return id(item) in self._building
 
-    def note_group(self, optimizer: Optimizer, given: dict[str, Any], source: int, written: frozenset[str], call: Span | None) -> None:
+    def note_group(
+        self, optimizer: Optimizer, given: dict[str, Any], source: int, written: frozenset[str], call: Span | None
+    ) -> None:
         """The optimizer took a group. ``source`` is the identity of what stood under ``params`` when it was given."""
         group = optimizer.param_groups[-1]
         literal = self._literal(given, source)
@@ -155,8 +168,8 @@ class Recording:
         if optimizer is None or id(optimizer) in self._scheduled:
             return
         self._scheduled.add(id(optimizer))
-        for group in optimizer.param_groups:
-            if (known := self._groups.get(id(group))) is not None:
+        for index, group in enumerate(optimizer.param_groups):
+            if (known := self.group(optimizer, index)) is not None:
                 known.before.clear()
                 known.before.update(_options(group))
 
@@ -169,16 +182,14 @@ class Recording:
         known = self._literals.get(id(group))
         return None if known is None else known[1].span
 
-    def place(self, optimizer: Any, span: Span | None, key_spans: Mapping[str, Span]) -> None:
-        """Give an optimizer that a library built the place where the user configured it."""
-        if span is None or self.created(optimizer) is not None:
+    def place(self, item: Any, span: Span | None, key_spans: Mapping[str, Span]) -> None:
+        """Give an optimizer or scheduler that a library built the place where the user configured it."""
+        if item is None or span is None or self.created(item) is not None:
             return
-        self._created[id(optimizer)] = (optimizer, span)
-        self._order[id(optimizer)] = [
-            replace(known, span=known.span or span, key_spans=known.key_spans or key_spans)
-            for known in self._order.get(id(optimizer), [])
-        ]
-        self._groups.update((id(known.group), known) for known in self._order[id(optimizer)])
+        self._created[id(item)] = (item, span)
+        records = self._order.get(id(item), [])
+        records[:] = [replace(r, span=r.span or span, key_spans=r.key_spans or key_spans) for r in records]
+        self._groups.update((id(record.group), record) for record in records)
 
     def _literal(self, given: dict[str, Any], source: int) -> marking.Literal | None:
         known = self._literals.get(id(given))
@@ -218,9 +229,8 @@ def watch(record: Recording, stack: ExitStack) -> None:
     _patch(stack, Optimizer, "__init__", lambda original: _constructor(record, original))
     _patch(stack, Optimizer, "add_param_group", lambda original: _add_param_group(record, original))
     for item in list(vars(lr_scheduler).values()):
-        if isinstance(item, type) and item.__module__ == lr_scheduler.__name__ and "__init__" in vars(item):
-            if issubclass(item, (lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau)):
-                _patch(stack, item, "__init__", lambda original: _constructor(record, original))
+        if isinstance(item, type) and issubclass(item, _SCHEDULERS) and "__init__" in vars(item):
+            _patch(stack, item, "__init__", lambda original: _constructor(record, original))
 
 
 def watch_others(record: Recording, stack: ExitStack) -> None:
@@ -265,7 +275,8 @@ def _constructor(record: Recording, original: Callable[..., None]) -> Callable[.
 
 def _optimizer_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     found = args[0] if args else kwargs.get("optimizer")
-    return found if isinstance(found, Optimizer) else None
+    inner = getattr(found, "optimizer", found)  # accelerate's wrapper
+    return inner if isinstance(inner, Optimizer) else None
 
 
 def _add_param_group(record: Recording, original: Callable[..., None]) -> Callable[..., None]:

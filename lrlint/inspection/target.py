@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import linecache
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from lrlint.errors import LrlintError, TargetError, UsageError
@@ -19,7 +21,7 @@ from lrlint.facts import Training
 from lrlint.inspection import arguments, outcome, resolve, trace
 from lrlint.inspection.assemble import assemble
 from lrlint.inspection.built import Built
-from lrlint.inspection.guard import Expired, preserved, stdout_to_stderr, user_code
+from lrlint.inspection.guard import Expired, user_code
 from lrlint.inspection.outcome import Nonsense, Outcome
 from lrlint.inspection.rejections import owners, rejected
 from lrlint.inspection.source import Project, root_for
@@ -52,7 +54,9 @@ def load(
     """
     texts = [text for text in (spec, model, optimizer, scheduler) if text]
     if bool(spec) == bool(model or optimizer or scheduler) or (not spec and not (model and optimizer)):
-        raise UsageError("give one target, or both --model and --optimizer", "package.module:factory, or path/file.py:factory")
+        raise UsageError(
+            "give one target, or both --model and --optimizer", "package.module:factory, or path/file.py:factory"
+        )
     specs = [resolve.parse(text) for text in texts]
     job = _Job(
         " ".join(texts),
@@ -85,10 +89,19 @@ def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) ->
         outcome.take_declared(found)
         if scheduler is not None:
             outcome.put(found, "scheduler", scheduler)
-        with preserved(), stdout_to_stderr():
-            return assemble(found, Recording.none(Path.cwd()), {})
+        project = Project(root_for(None))
+        with contextlib.nullcontext() if found.optimizers else user_code():
+            built = assemble(found, Recording.none(project.root), {})
+        return replace(built, span=built.span or project.call_span(_caller(sys._getframe(1))))
     except Nonsense as nonsense:
         raise UsageError(f"got {nonsense}", "pass a model and its optimizer, or lists or dicts of them") from None
+
+
+def _caller(frame: FrameType | None) -> FrameType | None:
+    """The frame that called lrlint."""
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "lrlint":
+        frame = frame.f_back
+    return frame
 
 
 class _Job:
@@ -109,18 +122,26 @@ class _Job:
         self.recording = Recording.none(project.root)
         self.doing = "importing"
         self.entry: Any = None
+        self.modules: dict[Path | None, Any] = {}
         self.stack = ExitStack()
 
     def run(self, build: Callable[[_Job], Outcome]) -> Built:
         """Everything that runs user code happens in here."""
         paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
+        linecache.checkcache()  # files may have been edited since an earlier target
         argv = [str(self.specs[0].file or self.specs[0].module)]
         try:
-            with self.stack, user_code(paths, argv, self.timeout, self.text), recording(self.project.root, self.hook) as record:
+            with (
+                self.stack,
+                user_code(paths, argv, self.timeout, self.text),
+                recording(self.project.root, self.hook) as record,
+            ):
                 self.recording = record
                 built = self._build(build)
         except Nonsense as nonsense:
             raise TargetError(f"{self.text} gave {nonsense}", outcome.EXPECTED) from None
+        except Expired as error:  # it came between two lines of ours
+            raise self._failure(error) from None
         return replace(
             built,
             target=self.text,
@@ -152,18 +173,26 @@ class _Job:
             frame = trace.last_user_frame(error, self.project)
             where = f" (it was at {frame.filename}:{frame.lineno})" if frame else ""
             message = f"{self.text} did not finish {self.doing} within {self.timeout:g} s{where}"
-            return TargetError(message, "give it more time with --timeout, or less to do: a factory needs no data and no training", shown)
+            return TargetError(
+                message,
+                "give it more time with --timeout, or less to do: a factory needs no data and no training",
+                shown,
+            )
         if isinstance(error, SystemExit):
-            hint = "guard script code with `if __name__ == \"__main__\"`; a factory must not read the command line"
+            hint = 'guard script code with `if __name__ == "__main__"`; a factory must not read the command line'
             return TargetError(f"{self.text} called sys.exit({error.code!r}) while {self.doing}", hint, shown)
         text = str(error).split("\n", 1)[0]
         hint = "it runs in your environment: install what it imports" if isinstance(error, ImportError) else ""
-        return TargetError(f"{self.text} raised {type(error).__name__} while {self.doing}: {text}".rstrip(": "), hint, shown)
+        return TargetError(
+            f"{self.text} raised {type(error).__name__} while {self.doing}: {text}".rstrip(": "), hint, shown
+        )
 
     def find(self, spec: resolve.Spec) -> Any:
         """Import the module and take the object from it."""
         self.doing = "importing"
-        module = resolve.load_module(spec, self.project, self.hook)
+        module = self.modules.get(spec.file) or resolve.load_module(spec, self.project, self.hook)
+        if file := getattr(module, "__file__", None):  # two factories of one file share its classes
+            self.modules[Path(file)] = module
         watch_others(self.recording, self.stack)
         found = resolve.find(spec, module)
         self.entry = self.entry if self.entry is not None else found
@@ -184,7 +213,7 @@ def _whole(job: _Job) -> Outcome:
     spec = job.specs[0]
     found = job.find(spec)
     if _is_factory(found):
-        return outcome.read(job.call(found, job.args, spec.attribute))
+        return outcome.read(job.call(found, job.args, spec.text))
     if job.args:
         raise UsageError(f"{spec.text} is no function: it takes no --arg")
     return outcome.read(found)
@@ -200,7 +229,7 @@ def _in_parts(job: _Job) -> Outcome:
             raise UsageError(f"none of {', '.join(spec.attribute for spec in job.specs)} has an argument {name!r}")
 
     def call(position: int, *inputs: Any) -> Any:
-        function, label = functions[position], job.specs[position].attribute
+        function, label = functions[position], job.specs[position].text
         if not _is_factory(function):
             return function
         given = {n: v for n, v in job.args.items() if arguments.accepts(function, n, len(inputs))}

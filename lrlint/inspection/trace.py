@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from types import TracebackType
 
@@ -9,10 +10,7 @@ from lrlint.inspection.source import Project
 
 
 def trim(error: BaseException, project: Project) -> str:
-    """The traceback without frames of libraries, Python or lrlint; paths are relative to the project.
-
-    The last frame of a library is kept as its name and line, because it says what was asked of it.
-    """
+    """The traceback without frames of libraries, Python or lrlint; paths are relative to the project."""
     parts = []
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None and cause is not error:
@@ -31,15 +29,14 @@ def last_user_frame(error: BaseException, project: Project) -> traceback.FrameSu
 def _one(error: BaseException, project: Project) -> str:
     frames = _user_frames(error.__traceback__, project)
     lines = ["Traceback (your code only):\n", *traceback.StackSummary.from_list(frames).format()] if frames else []
-    return "".join([*lines, *traceback.format_exception_only(type(error), error)])
+    told = "".join(traceback.format_exception_only(type(error), error))  # of a SyntaxError with its file
+    return "".join(lines) + told.replace(os.path.join(project.root, ""), "")
 
 
 def _user_frames(trace: TracebackType | None, project: Project) -> list[traceback.FrameSummary]:
     kept = []
-    for frame in traceback.extract_tb(trace):
+    for frame in traceback.extract_tb(trace):  # it has read the lines, so that the path may be changed
         if not project.is_library(frame.filename):
-            line = frame.line
             frame.filename = project.relative(frame.filename)
-            frame._line = line  # type: ignore[attr-defined]  # already read: the relative path may not lead to it
             kept.append(frame)
     return kept

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import GroupSchedule, Note, Schedule, Training
 from lrlint.inspection.schedules import kinds
-from lrlint.inspection.schedules.clock import Clock, calls_per_step, clock_of
-from lrlint.inspection.schedules.describe import before_of, details_of
+from lrlint.inspection.schedules.clock import Clock, calls_per_step, clock_of, in_epochs
+from lrlint.inspection.schedules.describe import before_of, constructed_at, details_of
 from lrlint.inspection.schedules.follow import Driver, Followed, follow, position
 from lrlint.inspection.schedules.isolation import Isolation, Uncopyable, quiet
 from lrlint.inspection.schedules.resume import resume
@@ -33,32 +33,37 @@ def simulate(built: Built, optimizers: Sequence[Any], training: Training) -> tup
     held = [{id(node) for child in kinds.children_of(e.scheduler) for node in kinds.tree(child)} for e in entries]
     for entry in entries:
         entry.nested = any(id(entry.scheduler) in inner for inner in held)
+    for entry in entries:
+        entry.stand_back(entries)
     with quiet():
         followed = _follow_all(entries)
-    schedules = tuple(entry.schedule(followed.get(entry.index), entries) for entry in entries)
-    missing = [s for s in schedules if s.skipped]
-    if missing and not any(s.groups for s in schedules):
-        return schedules, [Note("schedule", missing[0].skipped or "")]
-    return schedules, []
+    schedules = (
+        *(entry.schedule(followed.get(entry.index), entries) for entry in entries),
+        *_dropped(built, optimizers),
+    )
+    notes = [Note("schedule", s.skipped) for s in schedules if s.skipped and "dropped" not in s.details]
+    capped = [(s, s.details["capped"]) for s in schedules if "capped" in s.details]
+    notes += [Note("schedule", f"{s.class_name} was followed for {step} of {s.horizon} steps") for s, step in capped]
+    return schedules, notes
 
 
 class _Entry:
     """One scheduler of the target with what is known about it before it runs."""
 
     def __init__(self, built: Built, index: int, optimizers: Sequence[Any], training: Training) -> None:
-        given = built.schedulers[index]
-        configs = getattr(built, "scheduler_configs", None) or []
+        configs = built.scheduler_configs
         self.index = index
-        self.config: Mapping[str, Any] = (configs[index] or {}) if index < len(configs) else {}
-        self.scheduler = kinds.unwrap(given)
+        self.training = training
+        self.config: Mapping[str, Any] = configs[index] if index < len(configs) else {}
+        self.scheduler = built.schedulers[index]
         self.optimizer = kinds.optimizer_of(self.scheduler)
         self.drives = self._index_in(optimizers)
-        self.nested = False
+        self.nested = self.stands_back = False
         self.skipped = kinds.data_driven(self.scheduler)
         if self.skipped is None and self.optimizer is None:
             self.skipped = f"{type(self.scheduler).__name__} holds no optimizer that could be followed"
-        from_trainer = any(base.__name__ == "Trainer" for base in type(getattr(built, "owner", None)).__mro__)
-        calls = calls_per_step(given, training)
+        from_trainer = any(base.__name__ == "Trainer" for base in type(built.owner).__mro__)
+        calls = calls_per_step(self.config, training)
         self.clock: Clock = clock_of(self.scheduler, self.config, training, calls, from_trainer)
         self.span = built.recording.scheduler(self.scheduler)
         self.before = self._before(built)
@@ -72,6 +77,13 @@ class _Entry:
         if self.optimizer is None:
             return []
         return [before_of(built.recording.before(self.optimizer, i)) for i in range(len(self.optimizer.param_groups))]
+
+    def stand_back(self, entries: Sequence[_Entry]) -> None:
+        """Beside another scheduler, SWALR waits until the training loop switches to it."""
+        others = any(e is not self and e.active and _share(e, self) for e in entries)
+        if self.active and others and kinds.shape_of(self.scheduler) == "averaging":
+            self.stands_back = True
+            self.skipped = f"{type(self.scheduler).__name__} takes over when the training loop says so"
 
     @property
     def active(self) -> bool:
@@ -116,10 +128,43 @@ class _Entry:
             "calls_per_step": self.clock.calls if self.clock.calls > 1 else None,
             "together": together if len(together) > 1 else None,
             "nested": self.nested or None,
+            "yields_to": next((type(e.scheduler).__name__ for e in entries if e.stands_back and _share(e, self)), None),
+            "constructed_at": constructed_at(self.scheduler),
+            "orphan": type(self.optimizer).__name__ if self.optimizer is not None and self.drives is None else None,
         }
         if followed is not None:
             found.update(error=followed.error, non_finite=followed.non_finite, capped=followed.capped)
-        return {key: value for key, value in found.items() if value not in (None, {}, 0)}
+        return {k: v for k, v in found.items() if v not in (None, {}, 0) or (k == "constructed_at" and v is not None)}
+
+
+def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
+    """Schedulers that a LightningModule builds and does not return: Lightning will not step them."""
+    owner = built.owner
+    if not any(base.__name__ == "LightningModule" for base in type(owner).__mro__) or not owner.automatic_optimization:
+        return []
+    kept = {id(node) for scheduler in built.schedulers for node in kinds.tree(scheduler)}
+    lost = [scheduler for scheduler, _ in built.recording.created_schedulers if id(scheduler) not in kept]
+    inner = {id(child) for scheduler in lost for child in kinds.children_of(scheduler)}
+    found: list[Schedule] = []
+    for scheduler in lost:
+        index = next(
+            (i for i, o in enumerate(optimizers) if kinds.same_optimizer(o, kinds.optimizer_of(scheduler))), None
+        )
+        if index is None or id(scheduler) in inner:
+            continue
+        cls = type(scheduler)
+        found.append(
+            Schedule(
+                index=len(built.schedulers) + len(found),
+                class_name=cls.__name__,
+                qualified=f"{cls.__module__}.{cls.__qualname__}",
+                optimizer=index,
+                skipped=f"{cls.__name__} was built but not returned",
+                details={"dropped": True, "shape": [kinds.shape_of(scheduler)]},
+                span=built.recording.scheduler(scheduler),
+            )
+        )
+    return found
 
 
 def _share(first: _Entry, second: _Entry) -> bool:
@@ -135,6 +180,13 @@ def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
         team = [e for e in entries if e.active and _share(e, entry)]
         try:
             result = _follow(team)
+            if len(team) == 1 and result.strange and (other := in_epochs(entry.clock, entry.training)) is not None:
+                assumed, entry.clock = entry.clock, other
+                again = _follow(team)
+                if again.strange:
+                    entry.clock = assumed
+                else:
+                    result = again
         except Uncopyable as reason:
             for member in team:
                 member.skipped = f"{type(member.scheduler).__name__} was not simulated: {reason}"

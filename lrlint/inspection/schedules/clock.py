@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lrlint.facts import Training
@@ -41,8 +41,9 @@ def clock_of(scheduler: Any, config: Mapping[str, Any], training: Training, call
     interval, source = _interval(scheduler, config, training, from_trainer)
     frequency = config.get("frequency")
     every = frequency if isinstance(frequency, int) and frequency > 0 else 1
-    if interval == "epoch" and training.steps_per_epoch:
-        unit, period = "step", training.steps_per_epoch * every
+    per_epoch = epoch_length(training)
+    if interval == "epoch" and per_epoch:
+        unit, period = "step", per_epoch * every
     else:
         unit, period = interval, every
     total = _total(training, unit)
@@ -53,6 +54,14 @@ def clock_of(scheduler: Any, config: Mapping[str, Any], training: Training, call
         return Clock(unit, period, calls, DEFAULT_HORIZON * period, source, "default", interval)
     steps = length.steps if length.final else max(length.steps + 1, math.ceil(1.5 * length.steps))
     return Clock(unit, period, calls, math.ceil(steps * period / calls), source, "scheduler", interval)
+
+
+def in_epochs(clock: Clock, training: Training) -> Clock | None:
+    """The other reading of a clock that was only assumed to count optimizer steps, where the epochs are known."""
+    per_epoch = epoch_length(training)
+    if clock.source != "assumed" or clock.unit != "step" or not per_epoch or per_epoch < 2:
+        return None
+    return replace(clock, period=per_epoch, interval="epoch", source="course")
 
 
 def _total(training: Training, unit: str) -> int | None:
@@ -67,9 +76,9 @@ def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, fro
     options = training.options
     for declared in (config.get("interval"), options.get("interval"), options.get("scheduler_interval")):
         if declared in ("step", "epoch"):
-            return declared, "lightning" if config else "declared"
-    if config:
-        return "epoch", "lightning"  # Lightning's default
+            return declared, "lightning" if config.get("framework") == "lightning" else "declared"
+    if config.get("framework") == "lightning":
+        return "epoch", "lightning"  # what Lightning does without a word
     if from_trainer:
         return "step", "declared"
     if kinds.counts_steps(scheduler):
@@ -81,13 +90,12 @@ def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, fro
 
 def _inferred(scheduler: Any, training: Training) -> tuple[str, str]:
     """The clock that the scheduler's own length fits, then what a factor function calls its argument."""
-    length, total, per_epoch = kinds.length_of(scheduler), training.total_steps, training.steps_per_epoch
+    length, total, per_epoch = kinds.length_of(scheduler), training.total_steps, epoch_length(training)
     in_epochs = per_epoch is not None and per_epoch > 1
     if length is not None and length.steps > 0 and total:
         if per_epoch and in_epochs:
             return ("epoch" if _fits_epochs(length, total, per_epoch) else "step"), "length"
-        decays = length.final or kinds.shape_of(scheduler) == "decay"
-        if decays and total >= _MANY * length.steps:
+        if length.final and total >= _MANY * length.steps:
             return "epoch", "assumed"
     names = {kinds.counter_name(f) for leaf in kinds.leaves(scheduler) for f in kinds.lambdas_of(leaf)}
     if in_epochs and names and all("epoch" in name for name in names):
@@ -103,14 +111,20 @@ def _fits_epochs(length: kinds.Length, total: int, per_epoch: int) -> bool:
     return abs(math.log(length.steps / epochs)) < abs(math.log(length.steps / total))
 
 
-def calls_per_step(scheduler: Any, training: Training) -> int:
+def epoch_length(training: Training) -> int | None:
+    """Optimizer steps per epoch, as declared or from the number of epochs."""
+    epochs, total = training.options.get("max_epochs"), training.total_steps
+    if training.steps_per_epoch or not total or not isinstance(epochs, int) or epochs < 1:
+        return training.steps_per_epoch
+    return math.ceil(total / epochs)
+
+
+def calls_per_step(config: Mapping[str, Any], training: Training) -> int:
     """Steps that accelerate's wrapper makes of one call: one per process, unless batches are split between them.
 
     Source: ``AcceleratedScheduler.step`` (accelerate/scheduler.py).
     """
-    if type(scheduler).__name__ != "AcceleratedScheduler":
-        return 1
-    if scheduler.split_batches or not scheduler.step_with_optimizer:
+    if config.get("framework") != "accelerate" or config.get("split_batches"):
         return 1
     if training.world_size:
         return training.world_size

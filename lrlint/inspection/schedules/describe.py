@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from lrlint.inspection.schedules import kinds, loops
 
@@ -55,7 +56,6 @@ def node_of(scheduler: Any, optimizer: Any) -> dict[str, Any]:
     return _said(
         class_name=cls.__name__,
         qualified=f"{cls.__module__}.{cls.__qualname__}",
-        shape_name=kinds.shape_of(scheduler),
         attributes=_attributes(scheduler),
         lists=_lengths(scheduler, groups),
         base_lrs=rates_of(scheduler),
@@ -67,7 +67,7 @@ def node_of(scheduler: Any, optimizer: Any) -> dict[str, Any]:
 
 
 def _said(**found: Any) -> dict[str, Any]:
-    return {key: value for key, value in found.items() if value not in (None, [], {}, False)}
+    return {key: value for key, value in found.items() if value not in (None, [], {}, False) or key == "source"}
 
 
 def _attributes(scheduler: Any) -> dict[str, Any]:
@@ -115,9 +115,17 @@ def _lambdas(scheduler: Any) -> dict[str, Any] | None:
         distinct=len({id(function) for function in functions}),
         arguments=sorted({name for function in functions if (name := kinds.counter_name(function))}),
         names=sorted({code.__name__ for code in codes if code is not None}),
-        modules=sorted({code.__module__ for code in codes if code is not None}),
+        modules=sorted({code.__module__ for code in codes if code is not None and code.__module__}),
         **loops.shared_variables(functions),
     )
+
+
+def constructed_at(scheduler: Any) -> int | None:
+    """The ``last_epoch`` given to the constructor of one of torch's own schedulers, where it was not -1."""
+    if not isinstance(scheduler, LRScheduler) or type(scheduler).step is not LRScheduler.step:
+        return None
+    given = scheduler.last_epoch - getattr(scheduler, "_step_count", scheduler.last_epoch + 1)
+    return given if given >= 0 else None
 
 
 def before_of(options: Mapping[str, Any]) -> dict[str, Any]:

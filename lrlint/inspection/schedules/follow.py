@@ -20,8 +20,8 @@ _OPTIONS = (
     *(("lr", None, "lr"), ("weight_decay", None, "weight_decay"), ("momentum", None, "momentum")),
     *(("betas", 0, "betas.0"), ("betas", 1, "betas.1")),
 )
-#: Scheduler steps really taken cost this much at most, counted in steps × (groups + 2): about half a second.
-_BUDGET = 200_000
+#: Scheduler steps really taken cost this much at most, counted in steps × (groups + 2): under half a second.
+_BUDGET = 120_000
 _FLOOR = 1000
 #: Evaluations of a formula over a long horizon, counted in evaluations × groups.
 _EVALUATIONS = 200_000
@@ -37,6 +37,22 @@ class Followed:
     error: dict[str, Any] | None = None
     non_finite: dict[str, int] | None = None
     capped: int | None = None
+
+    @property
+    def strange(self) -> bool:
+        """Whether no run would be planned like this: the rate is negative, or gone in the first twentieth of it."""
+        if self.error is not None or self.non_finite is not None:
+            return True
+        rates = [traces["lr"] for traces in self.groups if "lr" in traces]
+        return any(rate.floor < 0 or _gone_early(rate) for rate in rates if rate.peak > 0)
+
+
+def _gone_early(rate: Trace) -> bool:
+    limit = rate.steps[0] + 0.05 * (rate.steps[-1] - rate.steps[0])
+    return any(
+        rate.peak_step < step < limit and value <= 1e-3 * rate.peak
+        for step, value in zip(rate.steps, rate.values, strict=True)
+    )
 
 
 @dataclass
@@ -163,8 +179,17 @@ def _by_steps(
             row = columns.row()
             if (group := columns.bad(row)) is not None:
                 return Followed(columns.traces(course), non_finite={"step": step, "group": group})
+            _hold(course, step, row)
             course.add(step, row)
+    _hold(course, horizon, None)
     return Followed(columns.traces(course))
+
+
+def _hold(course: Course, step: int, row: tuple[float, ...] | None) -> None:
+    """The last values hold until the step before the next call; ``row`` are the new ones, None at the end."""
+    last = tuple(column[-1] for column in course.columns)
+    if course.steps[-1] < step - 1 and row != last:
+        course.add(step - 1, last)
 
 
 def _short(error: Exception) -> str:

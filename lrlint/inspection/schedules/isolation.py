@@ -114,7 +114,7 @@ class Isolation:
         return found
 
     def _object(self, value: Any) -> Any:
-        cls = type(value)
+        cls: Any = type(value)
         if cls.__module__.split(".", 1)[0] in ("threading", "_thread", "_io", "socket"):
             return value
         if not hasattr(value, "__dict__") and not _slots(cls):

@@ -28,7 +28,7 @@ SHAPES = {
     "OneCycleLR": "cycle",
     "ReduceLROnPlateau": "plateau",
     "GreedyLR": "plateau",
-    "SWALR": "other",
+    "SWALR": "averaging",
 }
 #: Counted in optimizer steps by their documentation.
 PER_STEP = ("OneCycleLR", "CyclicLR")
@@ -66,13 +66,11 @@ def unwrap_optimizer(optimizer: Any) -> Any:
 
 
 def same_optimizer(first: Any, second: Any) -> bool:
+    """Whether both write to the same groups: wrappers share the group dicts of the optimizer inside."""
     first, second = unwrap_optimizer(first), unwrap_optimizer(second)
-    return first is second or getattr(first, "param_groups", first) is getattr(second, "param_groups", second)
-
-
-def unwrap(scheduler: Any) -> Any:
-    """The scheduler inside accelerate's wrapper."""
-    return scheduler.scheduler if type(scheduler).__name__ == "AcceleratedScheduler" else scheduler
+    groups, others = getattr(first, "param_groups", []), getattr(second, "param_groups", [])
+    shared = bool(groups) and len(groups) == len(others) and all(a is b for a, b in zip(groups, others, strict=True))
+    return first is second or shared
 
 
 def optimizer_of(scheduler: Any) -> Any:
@@ -186,7 +184,7 @@ def counter_name(function: Any) -> str:
 def is_transformers(scheduler: Any) -> bool:
     """A schedule made by one of transformers' get_*_schedule functions: they count optimizer steps."""
     code = [underlying(function) for function in lambdas_of(scheduler)]
-    return any(f is not None and f.__module__.startswith(("transformers.", "diffusers.")) for f in code)
+    return any(f is not None and (f.__module__ or "").startswith(("transformers.", "diffusers.")) for f in code)
 
 
 def counts_steps(scheduler: Any) -> bool:

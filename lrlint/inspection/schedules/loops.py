@@ -13,11 +13,12 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 _FUNCTIONS = (ast.Lambda, ast.FunctionDef)
 
 
-def shared_variables(functions: Sequence[Any]) -> dict[str, list[str]]:
+def shared_variables(functions: Sequence[Any]) -> dict[str, Any]:
     """``shared``: variables that all functions read from one place, although each was made on its own.
 
-    ``loop``: those that the source shows to be set by a loop around the function, so that all see the last value. One
-    function used for all groups shares nothing in this sense; a default argument (``f=f``) is not a shared variable.
+    ``loop``: those that the source shows to be set by a loop around the function, so that all see the last value.
+    ``source``: false where there is none to look at. One function used for all groups shares nothing in this sense; a
+    default argument (``f=f``) is not a shared variable.
     """
     plain = [function for function in functions if isinstance(function, types.FunctionType)]
     if len(plain) < 2 or len(plain) < len(functions) or len({id(function) for function in plain}) < len(plain):
@@ -30,15 +31,19 @@ def shared_variables(functions: Sequence[Any]) -> dict[str, list[str]]:
     shared = [name for index, name in enumerate(free) if len({id(cell[index]) for cell in cells}) == 1]
     # At module level the variable of a loop is a global, which every function shares by nature.
     candidates = [*shared, *first.__code__.co_names]
-    loop = sorted(set(candidates) & _loop_targets(first))
-    return {**({"shared": shared} if shared else {}), **({"loop": loop} if loop else {})}
+    targets = _loop_targets(first)
+    found: dict[str, Any] = {"shared": shared} if shared else {}
+    if targets is None:
+        return {**found, "source": False} if shared else {}
+    loop = sorted(targets.intersection(candidates))
+    return {**found, "loop": loop} if loop else found
 
 
-def _loop_targets(function: types.FunctionType) -> set[str]:
-    """Names set by loops and comprehensions around the function's own source; empty where there is no source."""
+def _loop_targets(function: types.FunctionType) -> set[str] | None:
+    """Names set by loops and comprehensions around the function's own source; None where there is no source."""
     tree = _tree(function.__code__.co_filename)
     if tree is None:
-        return set()
+        return None
     line = function.__code__.co_firstlineno
     found: set[str] = set()
     for node, around in _nested(tree, ()):

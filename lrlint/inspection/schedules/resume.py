@@ -22,8 +22,8 @@ from lrlint.inspection.schedules.isolation import Isolation, Uncopyable, quiet
 if TYPE_CHECKING:
     from lrlint.inspection.target import Built
 
-#: Options whose change is told; bookkeeping keys of a scheduler are not among them.
-OPTIONS = ("lr", "initial_lr", "max_lr", "weight_decay", "betas", "momentum", "eps", "decoupled_weight_decay")
+#: Options compared as they are; rates are compared by what they decay from.
+OPTIONS = ("weight_decay", "betas", "momentum", "eps", "decoupled_weight_decay")
 _OPTIMIZER_KEYS = (
     *("optimizer", "optimizer_state_dict", "optimizer_state", "optimizer_states", "optimizers", "optim", "opt"),
 )
@@ -42,7 +42,7 @@ def resume(built: Built, path: str | Path) -> dict[str, Any]:
     ``optimizers``, one record per saved optimizer:
 
     - ``optimizer``: index in the target; ``changes``: ``group``, ``option``, ``configured``, ``loaded`` of each option
-      that the load replaces by another value;
+      that the load replaces by another value (for ``lr`` also ``origin``, the rate that the saved one decayed from);
     - ``refused``: why torch would not load it (number of groups or of parameters);
     - ``names``: first saved parameter name that stands at the place of another, as [saved, present];
     - ``shapes``: number of state tensors that land on a parameter of another shape, with ``parameters`` saved;
@@ -65,11 +65,11 @@ def resume(built: Built, path: str | Path) -> dict[str, Any]:
 def _read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(optimizer states, scheduler states) of the checkpoint."""
     if path.is_dir():
-        found = {kind: next((path / n for n in names if (path / n).is_file()), None) for kind, names in _FILES.items()}
-        if found["optimizer"] is None:
+        files = {kind: next((path / n for n in names if (path / n).is_file()), None) for kind, names in _FILES.items()}
+        if files["optimizer"] is None:
             raise UsageError(f"no optimizer state in {path}", "expected optimizer.pt or optimizer.bin")
-        scheduler = _load(found["scheduler"]) if found["scheduler"] else None
-        return _states(_load(found["optimizer"])), [scheduler] if isinstance(scheduler, dict) else []
+        scheduler = _load(files["scheduler"]) if files["scheduler"] else None
+        return _states(_load(files["optimizer"])), [scheduler] if isinstance(scheduler, dict) else []
     data = _load(path)
     optimizers = _states(data)
     if not optimizers and isinstance(data, Mapping):
@@ -78,9 +78,9 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         keys = ", ".join(map(str, list(data)[:8])) if isinstance(data, Mapping) else type(data).__name__
         raise UsageError(f"no optimizer state in {path}", f"it holds: {keys}")
     held = [data.get(key) for key in _SCHEDULER_KEYS] if isinstance(data, Mapping) else []
-    schedulers = next((item for item in held if item), [])
-    schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
-    return optimizers, [state for state in schedulers if isinstance(state, dict)]
+    found: Any = next((item for item in held if item), [])
+    states = found if isinstance(found, list) else [found]
+    return optimizers, [state for state in states if isinstance(state, dict)]
 
 
 def _load(path: Path) -> Any:
@@ -113,12 +113,30 @@ def _compare(built: Built, optimizer: Any, saved: Mapping[str, Any]) -> dict[str
         return {"refused": reason, "changes": []}
     changes = []
     for index, (group, new) in enumerate(zip(groups, loaded, strict=True)):
-        configured = {**group, **built.recording.before(optimizer, index)}
-        for option in OPTIONS:
-            old_value, new_value = _plain(configured.get(option)), _plain(new.get(option))
-            if new_value is not None and old_value is not None and not _equal(old_value, new_value):
-                changes.append({"group": index, "option": option, "configured": old_value, "loaded": new_value})
+        before = built.recording.before(optimizer, index)
+        changes += [{"group": index, **change} for change in (*_rate(group, before, new), *_others(group, before, new))]
     return {"changes": changes, **_order(groups, saved)}
+
+
+def _rate(group: Mapping[str, Any], before: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A rate that has decayed from the configured one is the progress of the run; from another one it is a change."""
+    scheduled = "initial_lr" in group and "initial_lr" in new
+    configured = _plain(group["initial_lr"] if scheduled else before.get("lr", group.get("lr")))
+    origin = _plain(new.get("initial_lr", new.get("lr")))
+    if configured is None or origin is None or _equal(configured, origin):
+        return []
+    return [{"option": "lr", "configured": configured, "loaded": _plain(new.get("lr")), "origin": origin}]
+
+
+def _others(group: Mapping[str, Any], before: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+    configured = {**group, **before}
+    cycled = ("betas", "momentum") if "max_momentum" in group or "max_momentum" in new else ()
+    found = []
+    for option in OPTIONS:
+        old_value, new_value = _plain(configured.get(option)), _plain(new.get(option))
+        if option not in cycled and None not in (old_value, new_value) and not _equal(old_value, new_value):
+            found.append({"option": option, "configured": old_value, "loaded": new_value})
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -145,7 +163,7 @@ def _order(groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> dic
         state = saved.get("state", {}).get(identity) or {}
         tensors = [value for value in state.values() if isinstance(value, torch.Tensor) and value.dim() > 0]
         # Factored second moments have fewer dimensions than their parameter by design.
-        shapes += any(t.dim() == parameter.dim() and t.shape != parameter.shape for t in tensors)
+        shapes += any(t.dim() >= parameter.dim() and t.shape != parameter.shape for t in tensors)
     if shapes:
         found.update(shapes=shapes, parameters=len(present))
     names = [name for group in groups for name in group.get("param_names") or ()]
@@ -159,8 +177,7 @@ def _scheduler(
     built: Built, optimizer: Any, saved: Mapping[str, Any], states: Sequence[dict[str, Any]]
 ) -> dict[str, Any] | None:
     """What the scheduler does after the load: its next step may put the old curve, or the new base rate, back."""
-    for position, given in enumerate(built.schedulers):
-        scheduler = kinds.unwrap(given)
+    for position, scheduler in enumerate(built.schedulers):
         own = kinds.optimizer_of(scheduler)
         if own is None or not kinds.same_optimizer(own, optimizer) or kinds.data_driven(scheduler):
             continue

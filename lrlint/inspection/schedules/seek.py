@@ -109,22 +109,21 @@ def _nested(scheduler: Any, children: list[Any]) -> Seeker | None:
 
 
 def _sequential(scheduler: Any, children: list[Any]) -> Seeker | None:
-    parts = [None if kinds.children_of(child) else seeker(child) for child in children]
+    found = [None if kinds.children_of(child) else seeker(child) for child in children]
+    parts = [part for part in found if part is not None]
     milestones = [int(step) for step in scheduler._milestones]
 
     def at(step: int) -> None:
         index = bisect_right(milestones, step)
-        part = parts[index]
-        assert part is not None
-        part(step - (milestones[index - 1] if index else 0))
+        parts[index](step - (milestones[index - 1] if index else 0))
 
-    return None if any(part is None for part in parts) else at
+    return at if len(parts) == len(children) else None
 
 
 def _chained(scheduler: Any, children: list[Any]) -> Seeker | None:
     if not all(kinds.torch_class(child, *_FACTORS) for child in children):
         return None
-    formulas = [values for child in children if (values := _values(child)) is not None]
+    formulas = [formula for child in children if (formula := _values(child)) is not None]
     bases = [float(rate) for rate in children[0].base_lrs]
     if len(formulas) < len(children) or not all(bases):
         return None

@@ -1,0 +1,5 @@
+"""``python -m lrlint``."""
+
+from lrlint.cli import main
+
+main()

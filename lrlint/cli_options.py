@@ -1,0 +1,228 @@
+"""Options shared by the commands, and help grouped by purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "Check": ("check", "probe"),
+    "Understand": ("show", "diff", "rule"),
+    "Adopt": ("baseline", "report"),
+}
+
+Decorator = Callable[[Any], Any]
+
+
+class Group(click.Group):
+    """Commands in the order, and under the headings, of `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for names in COMMANDS.values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, names in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(90)) for name in names])
+
+
+class Option(click.Option):
+    """An option that belongs to a section of the help."""
+
+    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return None if record is None else (record[0], record[1].partition("  [")[0])  # a range is said by its error
+
+
+class Command(click.Command):
+    """Options under headings, in order of declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def option(*names: str, section: str = "Options", **kwargs: Any) -> Decorator:
+    return click.option(*names, cls=Option, section=section, **kwargs)
+
+
+def together(*decorators: Decorator) -> Decorator:
+    """Several decorators as one, the first outermost."""
+
+    def decorate(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _many(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+    """``--select A,B --select C`` as one list."""
+    return tuple(part.strip() for text in value for part in text.split(",") if part.strip())
+
+
+_EXISTING = click.Path(path_type=Path)
+
+TARGET = together(
+    option("--model", metavar="F", section="Target", help="Factory of the model, with --optimizer."),
+    option("--optimizer", metavar="G", section="Target", help="Factory of the optimizer, called as G(model)."),
+    option("--scheduler", metavar="H", section="Target", help="Factory of the scheduler, called as H(optimizer)."),
+    option(
+        "--arg",
+        "args",
+        metavar="NAME=VALUE",
+        multiple=True,
+        section="Target",
+        help="Argument of the factory. Repeatable.",
+    ),
+    option(
+        "--timeout",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0, min_open=True),
+        section="Target",
+        help="Limit for the target's own code.",
+    ),
+    option(
+        "--total-steps", metavar="N", type=click.IntRange(min=1), section="Target", help="Optimizer steps of the run."
+    ),
+    option("--no-graph", is_flag=True, section="Target", help="Do not observe the forward pass."),
+    option("--no-source-hook", is_flag=True, section="Target", help="Do not mark where parameter groups are written."),
+    option(
+        "--jobs",
+        metavar="N",
+        type=click.IntRange(min=0),
+        section="Target",
+        help="Targets inspected at the same time; 0: in this process.",
+    ),
+)
+
+CONFIG = together(
+    option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        type=_EXISTING,
+        section="Configuration",
+        help="Configuration instead of the nearest pyproject.toml or lrlint.toml.",
+    ),
+    option(
+        "--extra-rules",
+        metavar="FOLDER",
+        multiple=True,
+        section="Configuration",
+        help="Folder of further rules. Repeatable.",
+    ),
+)
+
+SELECTION = together(
+    option(
+        "--select",
+        metavar="RULES",
+        multiple=True,
+        callback=_many,
+        section="Rules",
+        help="Codes, prefixes (LR3), names, families or ALL, separated by commas.",
+    ),
+    option(
+        "--extend-select",
+        metavar="RULES",
+        multiple=True,
+        callback=_many,
+        section="Rules",
+        help="Rules in addition to those selected.",
+    ),
+    option(
+        "--ignore",
+        metavar="RULES",
+        multiple=True,
+        callback=_many,
+        section="Rules",
+        help="Rules to leave out; wins over any selection.",
+    ),
+    option(
+        "--extend-ignore",
+        metavar="RULES",
+        multiple=True,
+        callback=_many,
+        section="Rules",
+        help="Rules to leave out in addition.",
+    ),
+    option(
+        "--fail-on",
+        type=click.Choice(["info", "warning", "error"]),
+        section="Rules",
+        help="Least severity that makes the exit code 1 (default: warning).",
+    ),
+    option(
+        "--min-confidence",
+        type=click.Choice(["low", "medium", "high"]),
+        section="Rules",
+        help="Least confidence that is reported (default: low).",
+    ),
+    option(
+        "--baseline",
+        metavar="FILE",
+        section="Rules",
+        help="File of accepted findings (default: lrlint-baseline.json, where it exists).",
+    ),
+    option("--no-baseline", is_flag=True, section="Rules", help="Report accepted findings too."),
+)
+
+COLOUR = option(
+    "--color/--no-color",
+    "colour",
+    default=None,
+    section="Output",
+    help="Colour on or off (default: on a terminal, unless NO_COLOR is set).",
+)
+
+OUTPUT = together(
+    option(
+        "--format",
+        "format_",
+        type=click.Choice(["full", "concise", "json", "sarif", "github", "gitlab", "junit", "markdown", "html"]),
+        default="full",
+        section="Output",
+        help="What standard output carries.",
+    ),
+    option(
+        "--output",
+        "-o",
+        "outputs",
+        metavar="[FORMAT:]FILE",
+        multiple=True,
+        section="Output",
+        help="Write a file too, its format from the ending or in front. Repeatable.",
+    ),
+    COLOUR,
+)
+
+PROBE = together(
+    option(
+        "--probe",
+        "with_probe",
+        is_flag=True,
+        section="Probe",
+        help="Run a few real steps on a copy and judge the rates.",
+    ),
+    option(
+        "--require-device",
+        metavar="DEVICE",
+        section="Probe",
+        help="Fail with exit code 4 where this device is missing.",
+    ),
+)

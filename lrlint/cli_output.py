@@ -1,0 +1,82 @@
+"""What the command line writes, and where: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from lrlint.formats.text import Style
+    from lrlint.run import Run
+
+
+def complain(message: str, hint: str = "", trace: str = "") -> None:
+    """An error goes to standard error: standard output carries results only."""
+    if trace:
+        click.echo(trace.rstrip(), err=True)
+    click.echo(f"lrlint: {message}", err=True)
+    if hint:
+        click.echo(f"  hint: {hint}", err=True)
+
+
+def style_for(colour: bool | None) -> Style:
+    """Width of the terminal, and colour when asked for: the flag, then NO_COLOR and FORCE_COLOR, then the terminal."""
+    import shutil
+
+    from lrlint.formats.text import Style
+
+    if colour is None:
+        environment = os.environ
+        if environment.get("NO_COLOR"):
+            colour = False
+        else:
+            colour = bool(environment.get("FORCE_COLOR")) or (sys.stdout.isatty() and environment.get("TERM") != "dumb")
+    width = shutil.get_terminal_size((100, 24)).columns
+    return Style(max(60, min(width, 120)), colour)
+
+
+def echo(text: str) -> None:
+    """Write a result, in an encoding that may lack some of its characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def write(path: Path, text: str) -> None:
+    from lrlint.files import write
+
+    write(path, text)
+
+
+def guarded(format_: str, work: Callable[[], Run]) -> Run:
+    """On GitHub, workflow commands that the target's code prints must not take effect."""
+    if format_ != "github":
+        return work()
+    import secrets
+
+    token = secrets.token_hex(16)
+    click.echo(f"::stop-commands::{token}", err=True)
+    try:
+        return work()
+    finally:
+        click.echo(f"::{token}::", err=True)
+
+
+def report_failures(run: Run) -> None:
+    """Targets that failed are no results: they are told on standard error, with the target's own traceback."""
+    for failure in run.failures:
+        prefix = "" if failure.message.startswith(failure.target) else f"{failure.target}: "
+        complain(prefix + failure.message, failure.hint, failure.trace)
+
+
+def step_summary(run: Run) -> None:
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        from lrlint.formats import render
+
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(render("markdown", run))

@@ -1,0 +1,73 @@
+"""Read and write files so that a failure leaves what was there as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lrlint.errors import UsageError
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file in one step: another process sees the old content or the new one. Raises UsageError.
+
+    The mode of an existing file, and a symbolic link to it, are kept.
+    """
+    import tempfile  # slow to import, and most runs write nothing
+
+    path = Path(os.path.realpath(path))
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
+            stream.write(text)
+        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if temporary:
+                os.unlink(temporary)
+        raise UsageError(f"{path.name} cannot be written in {path.parent}: {error.strerror or error}") from None
+
+
+def read_json(path: Path, what: str, hint: str = "") -> Any:
+    """The data of a JSON file. Raises UsageError that names the file, and the place where it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"there is no {what} {path}", hint) from None
+    except OSError as error:
+        raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}", hint) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{what} {path} is not UTF-8 text", hint) from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UsageError(f"{what} {path} is not valid JSON: {error}", hint) from None
+
+
+def dump(data: Any) -> str:
+    """Plain data as JSON text, the same for the same data. Values that JSON lacks become text."""
+    return json.dumps(plain(data), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def plain(data: Any) -> Any:
+    """The data with JSON types only: nan and infinities become text, tuples lists, sets sorted lists."""
+    if isinstance(data, float):
+        return data if data - data == 0 else str(data)
+    if data is None or isinstance(data, (bool, int, str)):
+        return data
+    if isinstance(data, dict):
+        return {str(key): plain(value) for key, value in data.items()}
+    if isinstance(data, (set, frozenset)):
+        return sorted((plain(value) for value in data), key=str)
+    if isinstance(data, (list, tuple)):
+        return [plain(value) for value in data]
+    return plain(dict(data)) if hasattr(data, "keys") else str(data)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

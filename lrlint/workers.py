@@ -1,0 +1,234 @@
+"""Inspect targets in processes of their own: a crash or a hang loses one target, the import of torch is paid once.
+
+The parent imports torch and forks; where forking is not safe (macOS, Windows) a fork server or fresh processes take its
+place. A child sends the facts back as plain data, never live objects.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from lrlint.errors import LrlintError, UsageError
+from lrlint.facts import Setup
+from lrlint.run import Failure
+from lrlint.settings import Target
+
+#: Seconds that one of several targets may take where no limit was set.
+LIMIT = 600.0
+#: Seconds beyond a target's own limit, in which its facts are collected, before its process is ended.
+GRACE = 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with a target.
+
+    ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe).
+    """
+
+    target: Target
+    folder: Path
+    probe: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """The facts of a target, and the folder that their spans are relative to."""
+
+    setup: Setup
+    root: Path
+
+
+@dataclass
+class _Worker:
+    job: Job
+    process: Any
+    receiver: Connection
+    deadline: float | None
+    message: Any = field(default=None)
+
+
+def inspect_all(jobs: Sequence[Job], processes: int) -> list[Inspected | Failure]:
+    """The facts of each target, or why there are none, in the order of the jobs.
+
+    ``processes`` run at the same time; 0 runs everything in this process (for a debugger).
+    """
+    if processes == 0:
+        return [_received(job, _attempt(job)) for job in jobs]
+    context = _context()
+    waiting = list(enumerate(jobs))
+    running: dict[int, _Worker] = {}
+    results: dict[int, Inspected | Failure] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                position, job = waiting.pop(0)
+                running[position] = _start(context, job, len(jobs))
+            for position, result in _finished(running):
+                results[position] = result
+                del running[position]
+    finally:
+        for worker in running.values():
+            _end(worker)
+    return [results[position] for position in range(len(jobs))]
+
+
+def _context() -> Any:
+    """How processes start. Everything heavy is imported before the fork."""
+    if sys.platform.startswith("linux"):
+        for module in _PRELOAD:
+            importlib.import_module(module)
+        return multiprocessing.get_context("fork")
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, *_PRELOAD])
+        return context
+    return multiprocessing.get_context("spawn")
+
+
+_PRELOAD = ("lrlint.inspection.target", "lrlint.inspection.build", "lrlint.inspection.schedules")
+
+
+def _start(context: Any, job: Job, several: int) -> _Worker:
+    receiver, sender = context.Pipe(duplex=False)
+    limit = job.target.timeout or (LIMIT if several > 1 else None)
+    if several > 1:
+        job = replace(job, target=replace(job.target, timeout=limit))
+    process = context.Process(target=_child, args=(job, sender), daemon=False)
+    process.start()
+    sender.close()
+    return _Worker(job, process, receiver, None if limit is None else time.monotonic() + limit + GRACE)
+
+
+def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Failure]]:
+    """Wait until at least one worker has sent its result, died, or run out of time."""
+    deadlines = [worker.deadline for worker in running.values() if worker.deadline is not None]
+    timeout = max(min(deadlines) - time.monotonic(), 0.0) if deadlines else None
+    ready = wait([worker.receiver for worker in running.values()], timeout)
+    for position, worker in list(running.items()):
+        if worker.receiver in ready:
+            try:
+                message = worker.receiver.recv()
+            except (EOFError, OSError):
+                message = None
+            _end(worker, GRACE if message is not None else 5.0)
+            yield position, _dead(worker) if message is None else _received(worker.job, message)
+        elif worker.deadline is not None and time.monotonic() >= worker.deadline:
+            _end(worker)
+            text = f"did not finish within {worker.job.target.timeout:g} s and was ended"
+            yield position, Failure(worker.job.target.name, text, 3, "give it more time with --timeout")
+
+
+def _end(worker: _Worker, patience: float = 0.0) -> None:
+    """Wait for the process, then end it; the process is one that this module started."""
+    worker.process.join(patience)
+    if worker.process.is_alive():
+        worker.process.terminate()
+        worker.process.join(2.0)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+    worker.receiver.close()
+
+
+def _dead(worker: _Worker) -> Failure:
+    code = worker.process.exitcode
+    if code is not None and code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        hint = "out of memory?" if name == "SIGKILL" else "native code crashed; run it with `python -X faulthandler`"
+        return Failure(worker.job.target.name, f"its process was killed by {name}", 3, hint)
+    if code == 3:  # the guard's last resort has said why on standard error
+        limit = worker.job.target.timeout or 0
+        return Failure(worker.job.target.name, f"did not finish within {limit:g} s and could not be interrupted", 3)
+    return Failure(worker.job.target.name, f"its code ended the process with exit code {code}", 3)
+
+
+def _child(job: Job, sender: Connection) -> None:
+    if hasattr(signal, "SIGINT"):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent reports the interruption
+    sys.stdout.flush()
+    os.dup2(2, 1)  # whatever is printed here is not a result
+    sender.send(_attempt(job))
+    sender.close()
+    sys.stderr.flush()
+    os._exit(0)  # threads and exit handlers of the user's code must not keep the process
+
+
+def _attempt(job: Job) -> dict[str, Any]:
+    """The facts as plain data, or the error as one."""
+    before = os.getcwd()
+    try:
+        if job.target.configured:
+            os.chdir(job.folder)
+        return _inspect(job)
+    except LrlintError as error:
+        trace = getattr(error, "trace", "")
+        return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code, "trace": trace}
+    except Exception as error:
+        text = f"lrlint itself failed on this target: {type(error).__name__}: {error}"
+        hint = "this is a defect in lrlint; please report it with the traceback"
+        return {"message": text, "hint": hint, "exit_code": 70, "trace": traceback.format_exc()}
+    finally:
+        os.chdir(before)
+
+
+def _inspect(job: Job) -> dict[str, Any]:
+    from lrlint.inspection.build import build
+    from lrlint.inspection.target import load
+
+    target = job.target
+    built = load(
+        target.target or None,
+        model=target.model,
+        optimizer=target.optimizer,
+        scheduler=target.scheduler,
+        args=target.args,
+        timeout=target.timeout,
+        source_hook=target.source_hook,
+        declared=dict(target.declared),
+    )
+    setup = build(built, graph=target.graph)
+    setup = replace(setup, target=target.name, span=setup.span or target.span)
+    if job.probe is not None:
+        setup = replace(setup, probe=_probe(built, setup, job.probe))
+    return {"setup": setup.to_dict(), "root": str(built.recording.root)}
+
+
+def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any]) -> Any:
+    """The probe's facts about a built target. Raises UsageError where the target gives no batches."""
+    if built.batches is None:
+        raise UsageError(f"{setup.target} gives no batches to probe with", "return a dict that has `batches`")
+    from lrlint.stability import probe
+
+    models, optimizers = list(built.models.values()), list(built.optimizers.values())
+    with built.running():
+        result = probe(
+            models[0] if len(models) == 1 else models,
+            optimizers[0] if len(optimizers) == 1 else optimizers,
+            batches=built.batches,
+            loss_fn=built.loss_fn,
+            scheduler=built.schedulers[0] if len(built.schedulers) == 1 else built.schedulers or None,
+            total_steps=setup.training.total_steps,
+            **arguments,
+        )
+    return result.facts
+
+
+def _received(job: Job, message: dict[str, Any]) -> Inspected | Failure:
+    if "setup" in message:
+        return Inspected(Setup.from_dict(message["setup"]), Path(message["root"]))
+    return Failure(job.target.name, **message)

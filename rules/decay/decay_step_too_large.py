@@ -1,0 +1,51 @@
+"""Rate × weight decay is so large that the weights lose half their size within a few dozen steps.
+
+A decoupled optimizer multiplies the weights by 1 − lr × weight_decay at every step. Judge the product, not the decay:
+published recipes use decays from 1e-8 to 1.4, and products up to 5.6e-3. At 1e-2 half of a weight is gone after 69
+steps, and at 1 everything after one. It happens when a decay is ported from a framework that does not multiply by the
+rate (TensorFlow Addons, optimi with `decouple_lr`, Composer's DecoupledAdamW), or with a slip of the exponent.
+
+What to do: lower weight decay (or the rate). From a framework that does not multiply: divide its decay by the rate.
+
+Reported per rate and decay for decoupled decay, at the largest product the schedule reaches, when it exceeds `limit`;
+*error* from 1 on. Optimizers whose rate is a multiplier (Prodigy, D-Adaptation) are left out; optimizers that do not
+multiply by the rate are judged by the decay alone.
+
+Sources: https://github.com/NVIDIA/apex/issues/1849, https://github.com/tensorflow/addons/issues/844,
+https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
+"""
+
+import math
+
+from lrlint import Finding, rule
+from lrlint.facts.schedule import course
+from lrlint.treatment import labels
+from lrlint.vocabulary import number, rate
+
+_NO_RATE = ("lr-free", "adadelta", "lbfgs")
+
+
+@rule("LR312", severity="warning", confidence="high", needs=("optimizer",))
+def decay_step_too_large(setup, *, limit: float = 0.01):
+    for optimizer in setup.optimizers:
+        if optimizer.family in _NO_RATE:
+            continue
+        alone = bool(optimizer.flags.get("decouple_lr")) or optimizer.class_name.startswith("Decoupled")
+        peaks = course(optimizer, setup.schedules).peak
+        found = {}
+        for group, highest, product in zip(optimizer.groups, peaks.rates, peaks.products, strict=True):
+            step = group.weight_decay if alone else product
+            if (group.decoupled or alone) and group.trainable and step is not None and step > limit:
+                found.setdefault((step, highest, group.weight_decay), []).append(group)
+        for (step, highest, decay), groups in found.items():
+            how = f"weight decay {number(decay)}" if alone else f"lr {rate(highest)} × weight decay {number(decay)}"
+            half = math.log(2) / -math.log1p(-step) if step < 1 else 0.0
+            effect = f"half of a weight is gone after {half:.2g} steps" if step < 1 else "weights do not outlive a step"
+            yield Finding(
+                groups,
+                f"{how} takes {step:.2g} of every weight per step in {labels(groups)}: {effect}",
+                data={"step": step, "lr": highest, "weight_decay": decay, "half_life": half},
+                help=f"keep the product below {limit:g} (published recipes: at most 5.6e-3)",
+                key="weight_decay",
+                severity="error" if step >= 1 else "",
+            )

@@ -1,0 +1,71 @@
+"""A frozen batch norm goes on updating its running statistics.
+
+`requires_grad_(False)` freezes scale and shift only. In training mode a batch norm normalises with the statistics of
+the batch and moves `running_mean` and `running_var` towards them (from 0 to 0.28 and 0.39 in one batch, measured): a
+frozen backbone drifts away from what its weights were trained with. Calling `.eval()` once does not help,
+`model.train()` of the parent undoes it.
+
+What to do: override `train()` so that frozen batch norms stay in evaluation mode, or replace them by FrozenBatchNorm.
+
+Reported per top-level part of a model when all of a batch norm's own parameters are frozen (or it has none), at least
+`frozen` of that part is, and it is in training mode after `model.train()` was really called (flags are put back).
+*Info* for copies that are never trained by gradient (teacher, momentum encoder): MoCo runs them in training mode on
+purpose. Left alone: FrozenBatchNorm classes, momentum 0, and models that are frozen as a whole.
+
+Sources: https://github.com/lightly-ai/lightly/issues/1438, https://github.com/kdexd/virtex/issues/16,
+https://github.com/tianweiy/CenterPoint/issues/168, https://github.com/pytorch/pytorch/issues/66073
+"""
+
+import re
+
+from lrlint import Finding, rule
+from lrlint.names import describe
+from lrlint.vocabulary import count, is_copy
+
+_FROZEN_CLASS = re.compile("frozen", re.IGNORECASE)
+
+
+@rule("LR504", severity="warning", confidence="high")
+def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
+    sizes = {}  # part → [elements, trainable elements]
+    for parameter in setup.parameters:
+        if parameter.origin == "model":
+            for part in {_part(setup, parameter.module), _root(setup, parameter.module)}:
+                total = sizes.setdefault(part, [0, 0])
+                total[0] += parameter.numel
+                total[1] += parameter.numel if parameter.requires_grad else 0
+    found = {}
+    for norm in setup.norms:
+        own = [parameter for parameter in (norm.weight, norm.bias) if parameter is not None]
+        if norm.kind != "batch" or not norm.tracks_statistics or not norm.trains_statistics or norm.momentum == 0:
+            continue
+        if _FROZEN_CLASS.search(norm.class_name) or any(parameter.requires_grad for parameter in own):
+            continue
+        part = _part(setup, norm.path)
+        total, trained = sizes.get(part, (0, 0))
+        if total and total - trained >= frozen * total and sizes[_root(setup, norm.path)][1]:
+            found.setdefault(part, []).append(norm)
+    for part, norms in found.items():
+        undone = sum(not norm.training for norm in norms)
+        yield Finding(
+            norms,
+            f"{count(len(norms), 'batch norm')} of the frozen `{part or 'model'}` still update running statistics in "
+            f"training mode{' (their eval() is undone by train())' if undone else ''}: "
+            f"{describe(norm.path for norm in norms)}",
+            data={"norms": len(norms), "part": part, "undone": undone},
+            help="keep them in evaluation mode by overriding train(), or use FrozenBatchNorm",
+            severity="info" if any(map(is_copy, part.split("."))) else "",
+        )
+
+
+def _root(setup, path):
+    """The prefix of the model that the path belongs to."""
+    lead = path.split(".", 1)[0]
+    return lead if any(model.prefix == f"{lead}." for model in setup.models) else ""
+
+
+def _part(setup, path):
+    """The top-level child of the model that holds the path."""
+    root = _root(setup, path)
+    rest = path[len(root) :].lstrip(".").split(".")[0]
+    return f"{root}.{rest}".strip(".")

@@ -1,0 +1,73 @@
+"""A rate lies outside what its optimizer can use.
+
+A rate is meaningful only for its optimizer: Adam's step is about the rate itself per element, SGD's is the rate times
+the gradient, Lion's is always the rate. Porting a number from one to the other is the usual slip: Adam at 0.1 or 1.0,
+SGD at 1e-5, Lion at AdamW's rate (it wants a third to a tenth of it, with as much more decay).
+
+What to do: Adam family 1e-5 to 1e-2, Lion 3 to 10 times less, SGD 1e-3 to 1.
+
+Upper limits, judged on dense, convolutional and recurrent weights: Adam family above `adam` (published recipes: at
+most 0.01 for such weights); Lion and other sign optimizers above `sign`, *error* above 1e-3; SGD above `sgd` with
+more than four trainable tensors (linear probes use up to 30); RMSprop from 0.1, Adagrad from 1. Lower limits, judged
+on the fastest group: SGD up to `sgd-low`, Adam family up to 1e-8. Tables, prompts, scalars and splats may run faster.
+No rule for Prodigy, D-Adaptation, schedule-free, LBFGS, Adadelta, Adafactor, LARS, LAMB and Muon: their rates have
+other units. A group alone far above its siblings is `group-lr-far-above-siblings`. The limits for Adam and SGD are
+those of the survey of recipes and replace the first catalogue's.
+
+Sources: https://github.com/rajveermalviya/language-modeling/issues/3, https://github.com/PeizeSun/OneNet/issues/18,
+https://github.com/jfzhang95/pytorch-deeplab-xception/issues/9, https://arxiv.org/abs/2302.06675 (Lion),
+https://github.com/mlfoundations/open_clip/pull/432 (best Lion rate 2e-4), https://github.com/wandb/senpai/pull/2871,
+https://github.com/Canjie-Luo/MORAN_v2/issues/46 (1 is right for Adadelta)
+"""
+
+import re
+
+from lrlint import Finding, rule
+from lrlint.names import describe
+from lrlint.treatment import ORDINARY, outlier, peak, rated, runs_fast, written
+from lrlint.vocabulary import rate
+
+_JUST_BELOW = 1 - 1e-9  # these two limits are themselves too large
+_SCHEDULE_FREE = re.compile("schedule_?free", re.IGNORECASE)
+
+
+@rule("LR203", severity="warning", confidence="medium", needs=("optimizer",))
+def lr_out_of_range(setup, *, adam: float = 0.05, sign: float = 3e-4, sgd: float = 2.0, sgd_low: float = 5e-5):
+    upper = {"adam": adam, "sign": sign, "sgd": sgd, "rmsprop": _JUST_BELOW * 0.1, "adagrad": _JUST_BELOW}
+    lower = {"adam": 1e-8, "sgd": sgd_low}
+    for optimizer in setup.optimizers:
+        groups = rated(optimizer)
+        if not groups or any(_SCHEDULE_FREE.search(name) for name in (optimizer.class_name, *optimizer.bases)):
+            continue
+        family, fastest = optimizer.family, max(map(peak, groups))
+        tensors = sum(len(group.trainable) for group in groups)
+        if fastest <= lower.get(family, 0):
+            yield _finding(optimizer, groups, fastest, f"weights hardly move (lower limit {rate(lower[family])})")
+        alone = outlier(optimizer, 1e3)
+        judged = family in upper and (family != "sgd" or tensors > 4)
+        found = {}
+        for group in groups if judged else ():
+            if group is not alone and peak(group) > upper[family] and any(_is_ordinary(p) for p in group.trainable):
+                found.setdefault(peak(group), []).append(group)
+        for value, fast in found.items():
+            severity = "error" if family == "sign" and value > 1e-3 else ""
+            limit = float(f"{upper[family]:.1g}")
+            yield _finding(optimizer, fast, value, f"above what it is used with ({rate(limit)})", severity)
+
+
+def _is_ordinary(parameter):
+    return parameter.role == "matrix" and parameter.module_kind in ORDINARY and not runs_fast(parameter)
+
+
+def _finding(optimizer, groups, value, why, severity=""):
+    weights = [p.name for group in groups for p in group.trainable if _is_ordinary(p)]
+    on = f" on {describe(weights)}" if weights else ""
+    return Finding(
+        groups,
+        f"peak rate {rate(value)} for {optimizer.class_name}{on}: {why}",
+        data={"lr": value},
+        help="check the exponent, and that the rate was meant for this optimizer",
+        key="lr",
+        severity=severity,
+        confidence="" if not written(groups, "lr") else "low",
+    )

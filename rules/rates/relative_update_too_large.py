@@ -1,0 +1,90 @@
+"""One step changes the weights of a group by a large part of their size.
+
+Adam's first step moves every element by the rate itself, Lion's every step does, and Muon's by a factor that follows
+from the matrix's shape. Divided by the root mean square of the weights this is the relative change per step, and 1e-3
+is a good one: at 1 the initialisation (or what was pretrained) is gone after one step.
+
+What to do: lower the rate, add a warm-up, or check the initialisation.
+
+For each rate of an Adam-like, sign or Muon optimizer: the median over its matrices, weighted by size, of rate × c /
+rms. Adam: the first rate with c = 1, and the peak after a warm-up with c = 0.2 (the size of its update once the
+moments have settled). Muon: c = 0.87 / √max(rows, columns) × √max(1, rows / columns), or 0.174 with
+`match_rms_adamw`, as measured. *Warning* above `warning`, *error* above `error`; *info* above `info` where no warm-up
+is seen. The first catalogue had 0.05, 0.5 and 0.01: those fire on ConvNeXt (4e-3 on weights of 0.02), MAE, SetFit
+heads, graph networks at 0.01 and the Muon speed runs.
+
+Left out: biases, norms, tables, adapters, and matrices that start (nearly) at zero (rms below 1e-3: zero-initialised
+layers and fine-tuning heads), and what `group-lr-far-above-siblings` reports.
+
+Sources: measured with torch 2.13 (first step of AdamW predicted to 3 digits; Muon's update),
+https://cs231n.github.io/neural-networks-3/#ratio (ratio of updates to weights), https://arxiv.org/abs/2502.16982
+(update size of AdamW and Muon), https://github.com/PeizeSun/OneNet/issues/18
+"""
+
+import math
+
+from lrlint import Finding, rule
+from lrlint.treatment import labels, outlier, peak, rated, runs_fast
+from lrlint.vocabulary import count, rate
+
+_TINY = 1e-3
+_SETTLED = 0.2
+
+
+@rule("LR206", severity="warning", confidence="medium", needs=("optimizer", "values"))
+def relative_update_too_large(setup, *, info: float = 0.05, warning: float = 1.0, error: float = 10.0):
+    for optimizer in setup.optimizers:
+        if optimizer.family not in ("adam", "sign", "muon"):
+            continue
+        pools, alone = {}, outlier(optimizer, 1e3)
+        for group in (group for group in rated(optimizer) if group is not alone):
+            first, warm = _first(setup, group)
+            pools.setdefault((peak(group), first, warm), []).append(group)
+        for (highest, first, warm), groups in pools.items():
+            step = max(first, _SETTLED * highest) if optimizer.family == "adam" and warm else highest
+            change, weights = _median(optimizer, groups, step)
+            if change <= info or (warm and change <= warning):
+                continue
+            yield Finding(
+                groups,
+                f"a step at {rate(step)} changes the {count(weights, 'matrix', 'matrices')} of {labels(groups)} by "
+                f"{change:.2g} of their size{'' if warm else ', from the first one on'}",
+                data={"change": change, "lr": highest, "first_lr": first, "matrices": weights},
+                help="lower the rate or add a warm-up; about 1e-3 of the weights per step is usual",
+                key="lr",
+                severity="error" if change > error else "warning" if change > warning else "info",
+            )
+
+
+def _first(setup, group):
+    """(the rate of the first step, whether the schedule rises to the peak later)."""
+    for schedule in setup.schedules:
+        for found in schedule.groups:
+            if (schedule.optimizer, found.group) == (group.optimizer, group.index) and found.lr is not None:
+                return found.lr.first, found.lr.first < 0.5 * peak(group)
+    return peak(group), False
+
+
+def _median(optimizer, groups, step):
+    """(median relative change weighted by size, number of matrices)."""
+    changes = []
+    for group in groups:
+        for parameter in group.trainable:
+            measured = parameter.values if parameter.role == "matrix" and not runs_fast(parameter) else None
+            if measured and measured.rms >= _TINY:
+                factor = _muon(group, parameter.shape) if optimizer.family == "muon" else 1.0
+                changes.append((step * factor / measured.rms, parameter.numel))
+    half = sum(numel for _, numel in changes) / 2
+    for change, numel in sorted(changes):
+        half -= numel
+        if half <= 0:
+            return change, len(changes)
+    return 0.0, 0
+
+
+def _muon(group, shape):
+    """Root mean square of Muon's update at rate 1; its iteration reaches 0.87 of an orthogonal matrix."""
+    if group.options.get("adjust_lr_fn") == "match_rms_adamw":
+        return 0.87 * 0.2
+    rows, columns = shape[0], math.prod(shape[1:])
+    return 0.87 * max(1, rows / columns) ** 0.5 / max(rows, columns) ** 0.5

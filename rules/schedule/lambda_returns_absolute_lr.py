@@ -1,0 +1,38 @@
+"""A function given to `LambdaLR` returns the learning rate instead of a factor, so the rate is squared.
+
+`LambdaLR` multiplies: with `lr=1e-3` and a function that returns 1e-3 the group trains at 1e-6. The sign is a largest
+factor equal to the base rate (within 5 %) and below 0.1.
+
+What to do: return a factor whose peak is 1, or set the groups' `lr` to 1.0.
+
+Silent for groups with `lr=1.0` or 0.1, the convention where the function returns absolute rates on purpose.
+
+Sources: https://github.com/lhoyer/MIC/issues/60, https://github.com/gao-hongnan/omniverse/issues/82;
+counter-example https://github.com/tsun/SSRT/issues/5,
+https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html
+"""
+
+from lrlint import Finding, rule
+from lrlint.vocabulary import rate
+
+
+@rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))
+def lambda_returns_absolute_lr(setup):
+    for schedule in setup.schedules:
+        if not schedule.leads or schedule.optimizer is None or schedule.details["shape"] != ["lambda"]:
+            continue
+        groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.details.get("base_lrs", ())
+        for scheduled in schedule.groups:
+            base = bases[scheduled.group] if scheduled.group < len(bases) else 0.0
+            if not 0 < base < 0.1 or scheduled.lr is None:
+                continue
+            factor = scheduled.lr.peak / base
+            if factor < 0.1 and abs(factor / base - 1) < 0.05:
+                label = groups[scheduled.group].label
+                yield Finding(
+                    [schedule.of(scheduled.group), groups[scheduled.group]],
+                    f"{label}: {rate(base)} → {rate(scheduled.lr.peak)} at its peak: the function returns the rate "
+                    f"itself ({rate(factor)}), and {schedule.class_name} multiplies the rate by it",
+                    data={"group": scheduled.group, "lr": base, "factor": factor},
+                    help="return a factor whose peak is 1",
+                )

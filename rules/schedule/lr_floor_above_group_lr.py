@@ -1,0 +1,86 @@
+"""A scheduler's absolute floor lies above a group's rate, so annealing raises that group instead of lowering it.
+
+`eta_min` and `min_lr` are absolute rates shared by all groups. With groups at 1e-05 and 1e-03 and `eta_min=1e-4` the
+slow group climbs to ten times its rate while the other falls: differential rates end up equal. A floor equal to the
+rate freezes the group. A floor above half of one group's rate, while it is small for another, is told as *info*: the
+ratio between the groups collapses. `ReduceLROnPlateau(min_lr=...)` above a rate leaves that group alone (*info*).
+
+What to do: choose the floor below the smallest group's rate, scale it per group (two schedulers cannot share an
+optimizer: use a `LambdaLR` whose factor ends at a ratio), or leave it at 0.
+
+`CyclicLR` and `OneCycleLR` are told absolute rates by design and are not judged here. Severity is warning, as measured
+on published recipes.
+
+Sources: https://github.com/open-mmlab/mmengine/pull/725 (a ratio in place of one absolute `eta_min`),
+https://github.com/katsura-jp/pytorch-cosine-annealing-with-warmup/issues/16 (annealing inverted under the floor),
+https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html
+"""
+
+from lrlint import Finding, rule
+from lrlint.vocabulary import rate
+
+
+@rule("LR402", severity="warning", confidence="high", needs=("optimizer",))
+def lr_floor_above_group_lr(setup):
+    for schedule in setup.schedules:
+        if schedule.optimizer is None:
+            continue
+        groups = setup.optimizers[schedule.optimizer].groups
+        if "plateau" in schedule.details:
+            yield from _plateau(schedule, groups)
+        elif schedule.leads:
+            yield from _annealed(schedule, groups)
+
+
+def _annealed(schedule, groups):
+    """Groups whose rate the scheduler lifts to its floor, holds there, or brings close to it."""
+    name = schedule.details.get("floor_name", "")
+    bases = {g.group: base for g in schedule.groups if g.lr and (base := _base(schedule, g)) > 0}
+    floors = {index: floor for index in bases if (floor := _floor(schedule, index))}
+    low = any(floors.get(index, 0.0) < 0.1 * base for index, base in bases.items())
+    for scheduled in schedule.groups:
+        base, floor = bases.get(scheduled.group), floors.get(scheduled.group)
+        if not base or not floor:
+            continue
+        label, severity = groups[scheduled.group].label, ""
+        peak = scheduled.lr.peak
+        if floor > base * (1 + 1e-6) and peak > base * (1 + 1e-6):
+            text = f"{label}: {rate(base)} → {rate(peak)}, rises {peak / base:.3g}×: "
+            text += f"{name} {rate(floor)} is above its rate"
+        elif abs(floor - base) <= 1e-6 * base and low:
+            text = f"{label} stays at {rate(base)} while others fall: {name} {rate(floor)} is its own rate"
+        elif base > floor > 0.5 * base and low:
+            text = f"{label} ends at {floor / base:.0%} of its rate: {name} {rate(floor)} is made for the faster groups"
+            severity = "info"
+        else:
+            continue
+        yield Finding(
+            [schedule.of(scheduled.group), groups[scheduled.group]],
+            text,
+            data={"group": scheduled.group, "lr": base, "floor": floor, "peak": peak},
+            help=f"choose {name} below the smallest rate of any group, or anneal to a share of each group's rate",
+            severity=severity,
+        )
+
+
+def _base(schedule, scheduled):
+    bases = schedule.details.get("base_lrs", ())
+    return bases[scheduled.group] if scheduled.group < len(bases) else scheduled.before.get("lr", 0.0)
+
+
+def _floor(schedule, index):
+    floors = schedule.details.get("floors")
+    return schedule.details.get("floor", 0.0) if floors is None else floors[index] if index < len(floors) else 0.0
+
+
+def _plateau(schedule, groups):
+    floors = schedule.details["plateau"].get("min_lrs", ())
+    for group, floor in zip(groups, floors, strict=False):
+        if isinstance(floor, (int, float)) and group.lr and floor > group.lr:
+            yield Finding(
+                [schedule, group],
+                f"{group.label} stays at {rate(group.lr)} at every plateau: min_lr {rate(floor)} is above its rate",
+                data={"group": group.index, "lr": group.lr, "floor": floor},
+                help="give min_lr as a list, one value per group",
+                severity="info",
+            )

@@ -1,0 +1,52 @@
+"""A scheduler changes the rate of some groups and leaves others constant.
+
+A `get_lr` that returns one value, or a loop over too few groups, schedules group 0 only; the others take their first
+step at the full rate while group 0 warms up, and never anneal.
+
+What to do: return one rate per group (`len(optimizer.param_groups)` values), and build the scheduler after the last
+group was added.
+
+Silent for functions given one per group (a constant one is a decision), for groups at rate 0, for a floor that holds a
+group (`lr-floor-above-group-lr` tells), and for groups added late (`scheduler-group-count-mismatch`).
+
+Sources: https://github.com/deepspeedai/DeepSpeed/pull/7969 (one rate returned, only group 0 warmed up),
+https://github.com/microsoft/hi-ml/issues/611
+"""
+
+from lrlint import Finding, rule
+from lrlint.vocabulary import listing, rate
+
+
+@rule("LR410", severity="error", confidence="high", needs=("optimizer", "schedule"))
+def partial_group_schedule(setup):
+    for schedule in setup.schedules:
+        if not schedule.leads or schedule.optimizer is None or _intended(schedule):
+            continue
+        groups = setup.optimizers[schedule.optimizer].groups
+        moving = [g for g in schedule.groups if g.lr and g.lr.peak > 1.01 * abs(g.lr.floor)]
+        still = [g for g in schedule.groups if g.lr and g.lr.peak > 0 and g.lr.constant()]
+        still = [g for g in still if groups[g.group].parameters]
+        if not moving or not still:
+            continue
+        stays = listing(f"{groups[g.group].label} at {rate(g.lr.first)}" for g in still[:3])
+        more = f" and {len(still) - 3} more stay" if len(still) > 3 else " stays" if len(still) == 1 else " stay"
+        first = moving[0]
+        course = f"{rate(first.lr.first)} … {rate(first.lr.peak)} … {rate(first.lr.last)}"
+        yield Finding(
+            [schedule.of(*(g.group for g in still)), *(groups[g.group] for g in still)],
+            f"{schedule.class_name} schedules {groups[first.group].label} ({course}), but {stays}{more}",
+            data={"constant": [g.group for g in still], "scheduled": [g.group for g in moving]},
+            help="compute one rate per parameter group",
+        )
+
+
+def _intended(schedule):
+    groups = len(schedule.groups)
+    for node in schedule.nodes():
+        if node.get("lambdas", {}).get("distinct", 0) > 1:
+            return True
+        if any(size != groups for name, size in node.get("lists", {}).items() if name != "_last_lr"):
+            return True
+    floors = schedule.details.get("floors", [schedule.details.get("floor")])
+    rates = [group.lr.first for group in schedule.groups if group.lr and group.lr.constant()]
+    return any(floor and abs(floor - value) <= 1e-6 * value for floor in floors for value in rates)

@@ -1,0 +1,90 @@
+"""Loading a checkpoint replaces the rate, decay or betas configured for this run, or the scheduler puts old rates back.
+
+`Optimizer.load_state_dict` overwrites every option of every group: a new `lr=5e-5` or `weight_decay=0.3` is gone after
+the load, without a word. A scheduler built before the load keeps the new base rate while the groups have the old one;
+one whose state is loaded too brings its old curve along. State is matched by position: with groups or parameters in
+another order it lands on the wrong weights, and only a different shape shows.
+
+Judged for a checkpoint given to the check (`--resume`), and for a target that loads one itself.
+
+What to do: after loading, set the options again (`lr` and `initial_lr`, and the scheduler's `base_lrs`), or load only
+`state_dict["state"]`. Keep parameters and groups in the order of the run that saved them.
+
+Silent for a resumed run with the same configuration: a decayed `lr` beside an equal `initial_lr` is its progress.
+
+Sources: https://github.com/pytorch/pytorch/issues/156846, https://github.com/pytorch/examples/issues/816,
+https://github.com/facebookresearch/ParlAI/issues/3116, https://github.com/AnswerDotAI/ModernBERT/pull/124 (base_lrs)
+"""
+
+from lrlint import Finding, rule
+from lrlint.facts.horizon import replaced
+from lrlint.vocabulary import count, listing, rate
+
+HELP = "set the options again after the load (lr, initial_lr and the scheduler's base_lrs), or load only the state"
+
+
+@rule("LR416", severity="warning", confidence="high", needs=("optimizer",))
+def resume_overrides_hyperparameters(setup):
+    resumed = setup.training.options.get("resumed")
+    if not resumed:
+        yield from _loaded_by_factory(setup)
+        return
+    for record in resumed["optimizers"]:
+        optimizer, name = setup.optimizers[record["optimizer"]], resumed["checkpoint"]
+        if record.get("refused"):
+            yield Finding(optimizer, f"{name} does not load: {record['refused']}", help="", severity="error")
+            continue
+        if changes := record["changes"]:
+            told = listing(_told(change, optimizer) for change in changes[:3])
+            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+            subject = [optimizer.groups[index] for index in dict.fromkeys(change["group"] for change in changes)]
+            text = f"loading {name} replaces {told}{more}"
+            yield Finding(subject, text, data={"changes": changes}, help=HELP, key=changes[0]["option"])
+        yield from _misplaced(optimizer, record, name)
+        yield from _undone(setup, optimizer, record, name)
+
+
+def _told(change, optimizer):
+    label = optimizer.groups[change["group"]].label
+    old, new = (rate(v) if isinstance(v, float) else v for v in (change["configured"], change["loaded"]))
+    return f"{change['option']} {old} of {label} by {new}"
+
+
+def _misplaced(optimizer, record, name):
+    if record.get("shapes"):
+        text = f"the state in {name} is in another order: {count(record['shapes'], 'parameter')} of "
+        text += f"{record['parameters']} would get state of another shape"
+    elif names := record.get("names"):
+        text = f"the state in {name} is in another order: that of `{names[0]}` lands on `{names[1]}`"
+    else:
+        return
+    yield Finding(optimizer, text, help="keep parameters in the order they were saved in", severity="error")
+
+
+def _undone(setup, optimizer, record, name):
+    """A scheduler that was not loaded moves the rate away from the loaded one in one step."""
+    after = record.get("scheduler") or {"loaded": True}
+    if after["loaded"]:
+        return
+    for group, lr, following in zip(optimizer.groups, after["lr"], after["next_lr"], strict=False):
+        if lr and following and not 0.5 <= following / lr <= 2:
+            schedules = [s.of(group.index) for s in setup.schedules if s.optimizer == optimizer.index]
+            text = f"{group.label}: {rate(lr)} after loading {name}, {rate(following)} one scheduler step later"
+            yield Finding([*schedules[:1], group], text, data={"group": group.index}, help=HELP)
+            return
+
+
+def _loaded_by_factory(setup):
+    """Options that the constructor was given for all groups, and that the groups no longer have."""
+    shapes = {s.optimizer: set(s.details.get("shape", ())) for s in setup.schedules}
+    for optimizer in setup.optimizers:
+        if not optimizer.state_size:
+            continue
+        cycled = "cycle" in shapes.get(optimizer.index, ())
+        changes = [change for group in optimizer.groups for change in replaced(optimizer, group, cycled)]
+        if changes:
+            told = listing(_told(change, optimizer) for change in changes[:3])
+            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+            subject = [optimizer, *(optimizer.groups[i] for i in dict.fromkeys(c["group"] for c in changes))]
+            text = f"the state loaded by the target replaced {told}{more}"
+            yield Finding(subject, text, data={"changes": changes}, help=HELP)

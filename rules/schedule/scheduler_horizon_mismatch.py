@@ -1,0 +1,91 @@
+"""The schedule is longer or shorter than the run: it ends early, or has hardly begun when training ends.
+
+The usual causes are an epoch count given where steps are counted, gradient accumulation, and wrappers that step the
+scheduler once per process. The simulation follows the scheduler over the declared optimizer steps and reports:
+a scheduler that raises before the run is over (error); one whose own length (`T_max`, `total_iters`,
+`num_training_steps`, ...) ends before 80 % of it, or whose rate falls below 0.1 % of the peak there and stays or rises
+again; and one at least twice as long that has not halved the rate when training ends. The factor is named where it is
+the declared number of processes, accumulation steps or steps per epoch, or a power of two.
+
+What to do: compute the number of optimizer steps once (`ceil(len(loader) / accumulation) * epochs`) and pass it to the
+scheduler; with accelerate either multiply it by the number of processes or do not prepare the scheduler.
+
+Needs the declared `total_steps`. Constant, cyclic and data-driven schedulers, step decays and warm-ups are not judged
+by their length; `partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the run is
+taken for one stepped per epoch; where `steps_per_epoch` is not declared this is told as *info*. Severity is warning
+(error only where training would crash), as measured on published recipes.
+
+Sources: https://github.com/huggingface/transformers/pull/24088, https://github.com/huggingface/accelerate/issues/2318,
+https://github.com/jzhang38/EasyContext/issues/21, https://github.com/huggingface/diffusers/issues/3954,
+https://github.com/NovaSky-AI/SkyRL/pull/873, https://github.com/ContextualAI/HALOs/pull/33 (cosine rises again)
+"""
+
+from lrlint import Finding, rule
+from lrlint.facts.horizon import ending, explained, lead, own_end
+from lrlint.vocabulary import rate
+
+#: A schedule shorter than this share of the run has ended early.
+EARLY = 0.8
+
+
+@rule("LR403", severity="warning", confidence="medium", needs=("optimizer", "schedule", "total_steps"))
+def scheduler_horizon_mismatch(setup):
+    training = setup.training
+    for schedule in setup.schedules:
+        if not schedule.leads or training.options.get("partial_schedule") or "yields_to" in schedule.details:
+            continue
+        text, severity, confidence = _judge(schedule, training)
+        if text:
+            length = schedule.details.get("length")
+            yield Finding(
+                schedule,
+                text,
+                data={"length": length, "length_name": schedule.details.get("length_name"), "period": schedule.period},
+                help="give it ceil(batches / accumulation) * epochs, or declare steps_per_epoch if it counts epochs",
+                severity=severity,
+                confidence=confidence,
+            )
+
+
+def _judge(schedule, training):
+    """(message, severity, confidence); an empty message where the lengths agree."""
+    name, error, end = schedule.class_name, schedule.details.get("error"), own_end(schedule)
+    if schedule.unit == "epoch" and schedule.details.get("clock_from") == "assumed" and end:
+        text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
+        return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
+    if not schedule.declared:
+        return "", "", ""
+    if error:
+        past = end is not None and error["step"] >= end
+        text = f"{name} raises at step {error['step']} of {schedule.horizon}: {error['message']}"
+        return (text + _cause(schedule, end, training), "error", "high") if past else ("", "", "")
+    found = ending(schedule)
+    if found is None or found.step >= EARLY * schedule.horizon:
+        return _late(schedule, end, training), "", ""
+    if schedule.details.get("clock_from") == "assumed" and 20 * found.step <= schedule.horizon:
+        return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
+    return _early(schedule, found, training), "", ""
+
+
+def _early(schedule, found, training):
+    then = f"rises again to {rate(found.after)}" if found.rises else f"stays at {rate(found.low)}"
+    details, named = schedule.details, ""
+    if details.get("final"):
+        named = f" ({details['length_name']}={details['length']})"
+    where = f"{schedule.class_name} ends at {schedule.unit} {found.step:.0f} of {schedule.horizon}{named}"
+    return f"{where} and then {then}{_cause(schedule, found.step, training)}"
+
+
+def _late(schedule, end, training):
+    """It is at least twice as long as the run, and the rate is still above half of its peak at the end."""
+    trace = lead(schedule)
+    if end is None or trace is None or end < 2 * schedule.horizon or trace.last <= 0.5 * trace.peak:
+        return ""
+    named = f"{schedule.class_name} ({schedule.details['length_name']}={schedule.details['length']})"
+    text = f"the run ends after {schedule.horizon / end:.0%} of {named}, with the rate still at {rate(trace.last)}"
+    return text + _cause(schedule, end, training)
+
+
+def _cause(schedule, end, training):
+    text = explained(schedule, end, training)
+    return f"; {text}" if text else ""

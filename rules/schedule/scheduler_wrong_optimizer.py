@@ -1,0 +1,36 @@
+"""A scheduler drives an optimizer that is not the one that trains.
+
+The scheduler writes rates to an object nobody steps: an optimizer that was rebuilt after the scheduler, a copy, or the
+one that a nested scheduler kept from before. The training optimizer keeps its initial rate, without a warning.
+
+What to do: build the scheduler from the optimizer that is returned, after the last time it is rebuilt; rebuild nested
+schedulers with it.
+
+Optimizers are compared by identity, through the wrappers of accelerate, Lightning and DeepSpeed. With several
+optimizers a scheduler must drive one of them.
+
+Sources: https://github.com/ildoonet/pytorch-gradual-warmup-lr/issues/27 (the nested scheduler drives another object)
+"""
+
+from lrlint import Finding, rule
+
+
+@rule("LR405", severity="error", confidence="high", needs=("optimizer",))
+def scheduler_wrong_optimizer(setup):
+    for schedule in setup.schedules:
+        if orphan := schedule.details.get("orphan"):
+            yield Finding(
+                [schedule, *setup.optimizers],
+                f"{schedule.class_name} drives another {orphan} than the one that trains: no rate will change",
+                data={"drives": orphan},
+                help="build the scheduler from the optimizer that is returned",
+            )
+        for node in schedule.nodes():
+            if node.get("foreign"):
+                yield Finding(
+                    schedule,
+                    f"{node['class_name']} inside {schedule.class_name} drives another optimizer than its parent: "
+                    "its part of the schedule reaches no rate",
+                    data={"child": node["class_name"]},
+                    help="build the nested scheduler from the same optimizer",
+                )

@@ -1,0 +1,73 @@
+"""The scheduler scales a rate that is not the group's: an `initial_lr` left by an earlier scheduler, or a stamped one.
+
+A scheduler keeps its base rate in the group as `initial_lr` and a later one takes it from there, whatever `lr` says by
+then. `LambdaLR` puts the old rate back at once; `CosineAnnealingLR` mixes both. A fresh run built with `last_epoch=0`
+skips the first step of its schedule; one built with `last_epoch=n` on groups stamped with `initial_lr = lr` starts at
+the full rate where the curve is lower.
+
+What to do: `del group["initial_lr"]` before building the new scheduler, or set `lr` and `initial_lr` together; use
+`last_epoch=-1` for a fresh run and load the scheduler's state to resume.
+
+Silent when the optimizer carries state from a checkpoint: a decayed `lr` beside its `initial_lr` is then what it should
+be. Not judged for `OneCycleLR` and `CyclicLR`, which are told their rates.
+
+Sources: https://github.com/pytorch/pytorch/issues/21965, https://github.com/mozilla/TTS/issues/57 (`last_epoch=0`),
+https://github.com/akamaster/pytorch_resnet_cifar10/pull/14 (stamping), https://github.com/pytorch/pytorch/issues/60265
+"""
+
+from lrlint import Finding, rule
+from lrlint.vocabulary import rate
+
+#: Classes whose rate follows a curve from the first step on, starting at the base rate.
+CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
+
+
+@rule("LR406", severity="warning", confidence="high", needs=("optimizer", "schedule"))
+def stale_initial_lr(setup):
+    for schedule in setup.schedules:
+        if not schedule.leads or schedule.optimizer is None or set(schedule.details["shape"]) & {"cycle"}:
+            continue
+        optimizer = setup.optimizers[schedule.optimizer]
+        if optimizer.state_size:
+            continue
+        said = _fresh(schedule)
+        if said:
+            yield Finding(schedule, said, data={"last_epoch": schedule.details["constructed_at"]}, help=HELP)
+            continue
+        for scheduled in schedule.groups:
+            text = _stale(schedule, scheduled, optimizer.groups[scheduled.group].label)
+            if text:
+                subject = [schedule.of(scheduled.group), optimizer.groups[scheduled.group]]
+                yield Finding(subject, text, data={"group": scheduled.group}, help=HELP, key="lr")
+
+
+HELP = "delete initial_lr from the groups before building a scheduler for a fresh run, and leave last_epoch at -1"
+
+
+def _fresh(schedule):
+    at = schedule.details.get("constructed_at")
+    if at is None:
+        return ""
+    if at == 0:
+        return f"{schedule.class_name} was built with last_epoch=0 on a fresh optimizer: it begins at its second step"
+    first = schedule.groups[0].lr
+    base = (schedule.details.get("base_lrs") or [0.0])[0]
+    if schedule.class_name in CURVES and first is not None and base and abs(first.first / base - 1) < 1e-9:
+        return (
+            f"{schedule.class_name} was built with last_epoch={at} on a fresh optimizer: the rate is still the full "
+            f"{rate(base)}, not where the curve is by then"
+        )
+    return ""
+
+
+def _stale(schedule, scheduled, label):
+    given, initial = scheduled.before.get("lr"), scheduled.before.get("initial_lr")
+    if given and initial is not None and abs(initial - given) > 1e-6 * given:
+        return f"{label} has lr {rate(given)}, but {schedule.class_name} scales its initial_lr {rate(initial)}"
+    bases, start = schedule.details.get("base_lrs", ()), schedule.details.get("start", 0)
+    if scheduled.lr is None or scheduled.group >= len(bases) or start or schedule.class_name not in CURVES:
+        return ""
+    base, first = bases[scheduled.group], scheduled.lr.first
+    if abs(first - base) > 1e-6 * max(first, base):
+        return f"{label} has lr {rate(first)}, but {schedule.class_name} scales the initial_lr {rate(base)} it found"
+    return ""

@@ -1,0 +1,106 @@
+"""The pytest plugin in a pytest of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGIN = "lrlint.integrations.pytest_plugin"
+
+TESTS = """
+import pytest
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import StepLR
+from lrlint.integrations.pytest_plugin import assert_optimizer_ok as ok
+
+def setup(right):
+    model = nn.Linear(4, 4)
+    optimizer, other = SGD(model.parameters(), lr=0.1), SGD(model.parameters(), lr=0.1)
+    return model, optimizer, StepLR(optimizer if right else other, 10)
+
+def test_good(assert_optimizer_ok):
+    run = assert_optimizer_ok(*setup(True), select=["LR405"], graph=False)
+    assert run.ok
+
+def test_bad(assert_optimizer_ok):
+    assert_optimizer_ok(*setup(False), select=["LR405"], graph=False)
+
+def test_ignored():
+    ok(*setup(False), select=["LR404", "LR405"], ignore=["LR405"], graph=False)
+
+def test_the_report_is_the_message():
+    with pytest.raises(AssertionError, match="LR405"):
+        ok(*setup(False), select=["LR405"], fail_on="error", graph=False)
+"""
+
+FACTORY = """
+from torch import nn
+from torch.optim import SGD
+
+def good():
+    model = nn.Linear(2, 2)
+    return model, SGD(model.parameters(), lr=0.1)
+
+def broken():
+    raise ValueError("no data")
+"""
+
+CONFIG = """
+[tool.lrlint]
+select = ["LR4"]
+[tool.lrlint.targets]
+good = { target = "factory.py:good", graph = false }
+broken = { target = "factory.py:broken", graph = false }
+"""
+
+
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    env.pop("PYTEST_ADDOPTS", None)
+    command = [sys.executable, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider", "-rA", *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "pyproject.toml").write_text(CONFIG)
+    (tmp_path / "factory.py").write_text(FACTORY)
+    return tmp_path
+
+
+def test_fixture_and_function(project: Path) -> None:
+    (project / "test_setup.py").write_text(TESTS)
+    done = run_pytest(project)
+    assert "3 passed, 1 failed" in done.stdout.replace("1 failed, 3 passed", "3 passed, 1 failed"), done.stdout
+    assert "FAILED test_setup.py::test_bad" in done.stdout
+    assert "error[LR405] scheduler-wrong-optimizer" in done.stdout
+    assert "pytest_plugin.py" not in done.stdout, "the traceback ends in the user's test"
+
+
+def test_configured_targets_are_items(project: Path) -> None:
+    (project / "test_other.py").write_text("def test_other(): pass\n")
+    done = run_pytest(project, "--lrlint")
+    assert done.returncode == 1
+    assert "PASSED lrlint::good" in done.stdout
+    assert "FAILED lrlint::broken" in done.stdout
+    assert "ValueError" in done.stdout
+    assert "2 passed" in done.stdout
+    chosen = run_pytest(project, "--lrlint", "-k", "good")
+    assert chosen.returncode == 0, chosen.stdout
+
+
+def test_without_the_flag_nothing_is_collected_and_torch_stays_away(project: Path) -> None:
+    (project / "test_other.py").write_text("import sys\ndef test_other():\n    assert 'torch' not in sys.modules\n")
+    done = run_pytest(project)
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
+
+
+def test_a_bad_configuration_is_a_usage_error(project: Path) -> None:
+    (project / "pyproject.toml").write_text("[tool.lrlint]\nselct = []\n")
+    (project / "test_other.py").write_text("def test_other(): pass\n")
+    done = run_pytest(project, "--lrlint")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "pyproject.toml:2" in done.stderr + done.stdout
