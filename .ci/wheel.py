@@ -28,7 +28,9 @@ def run(*command: str | Path, cwd: Path, expect: int = 0) -> str:
     """The command's standard output. Exits with what it said where its exit code is not the expected one."""
     done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode != expect:
-        sys.exit(f"{' '.join(map(str, command))}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
+        sys.exit(
+            f"{' '.join(map(str, command))}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}"
+        )
     return done.stdout
 
 
@@ -47,7 +49,8 @@ def main() -> None:
 
         lrlint = home / "env" / "bin" / "lrlint"
         page = run(lrlint, "rule", "LR310", cwd=home)
-        assert "adam-l2-decay" in page and "def bad" in page, "the rule's page lacks its tested example"
+        missing = [part for part in ("adam-l2-decay", "def bad") if part not in page]
+        assert not missing, f"the rule's page lacks its tested example: {missing}"
         (home / "train.py").write_text(FACTORY)
         report = run(lrlint, "check", "train.py:build", "--format", "concise", cwd=home, expect=1)
         assert "LR310" in report, report

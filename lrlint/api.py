@@ -27,7 +27,8 @@ def check(
     ``model``, ``optimizer`` and ``scheduler`` are one object each, or a list or dict of them. ``total_steps`` counts
     optimizer steps. ``example_inputs`` is a tuple of positional arguments, a dict of keyword arguments, or the pair of
     both. ``declared`` says more about the run: ``steps_per_epoch``, ``batch_size``, ``precision``, ``accumulation``,
-    ``clip_norm``, ``extra_modules``, ``batches``, ``loss_fn`` ... ``settings`` selects rules (default: no configuration file is read).
+    ``clip_norm``, ``extra_modules``, ``batches``, ``loss_fn`` ... ``settings`` selects rules (default: no configuration
+    file is read).
 
     Raises UsageError when an object is not what its argument asks for.
     """

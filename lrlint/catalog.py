@@ -34,14 +34,12 @@ class Catalog:
 
     def matching(self, selector: str) -> list[Rule]:
         """Rules a selector names: code, code prefix (``LR3``), name, family or ``ALL``. Raises UsageError for none."""
-        if selector.upper() == "ALL":
+        code, name = selector.upper(), selector.lower()
+        if code == "ALL":
             return list(self.rules)
-        exact = [r for r in self.rules if selector.upper() == r.code or selector.lower() == r.name]
-        found = exact or [
-            r
-            for r in self.rules
-            if selector.lower() == r.family or (selector.upper().startswith("LR") and r.code.startswith(selector.upper()))
-        ]
+        exact = [r for r in self.rules if code == r.code or name == r.name]
+        band = code.startswith("LR")
+        found = exact or [r for r in self.rules if name == r.family or (band and r.code.startswith(code))]
         if not found:
             try:
                 self.get(selector)
@@ -54,12 +52,13 @@ class Catalog:
     ) -> list[Rule]:
         """Rules to run: ``select`` (default: those on by default) plus ``extend_select``; ignore always wins.
 
-        A prefix, family or ``ALL`` selects rules that are on by default; a rule that is off by default is selected by its
-        code or name, and by ``ALL``.
+        A prefix or family selects rules that are on by default; a rule that is off by default is selected by its code
+        or name, and by ``ALL``.
         """
         chosen = {r.code for r in self.rules if r.default} if not select else set()
         for selector in (*select, *extend_select):
-            exact = selector.upper() == "ALL" or any(selector.upper() == r.code or selector.lower() == r.name for r in self.rules)
+            named = {selector.upper(), selector.lower()}
+            exact = "ALL" in named or any(named & {r.code, r.name} for r in self.rules)
             chosen |= {r.code for r in self.matching(selector) if exact or r.default}
         for selector in ignore:
             chosen -= {r.code for r in self.matching(selector)}
@@ -86,7 +85,8 @@ def load(folders: Iterable[str | Path] = (), *, entry_points: bool = True) -> Ca
     for declared in rules:
         for key in (declared.code, declared.name):
             if key in seen:
-                raise UsageError(f"{key} is declared twice: {seen[key].path} and {declared.path}", "codes are never reused")
+                places = f"{seen[key].path} and {declared.path}"
+                raise UsageError(f"{key} is declared twice: {places}", "codes are never reused")
             seen[key] = declared
     return Catalog(tuple(sorted(rules, key=lambda r: r.code)))
 
@@ -127,7 +127,8 @@ def _from_entry_points() -> list[Rule]:
 def fixture_of(declared: Rule) -> Path | None:
     """The fixture that proves a shipped rule: the same relative path under ``fixtures/``; None where there is none."""
     path = Path(declared.path)
-    for rules, fixtures in ((shipped("rules"), shipped("fixtures")), (path.parent.parent, path.parent.parent.parent / "fixtures")):
+    own = (path.parent.parent, path.parent.parent.parent / "fixtures")
+    for rules, fixtures in ((shipped("rules"), shipped("fixtures")), own):
         if path.is_relative_to(rules):
             candidate = fixtures / path.relative_to(rules)
             if candidate.is_file():

@@ -37,7 +37,7 @@ def compress(names: Iterable[str]) -> list[str]:
     buckets: dict[str, list[tuple[int, ...]]] = {}
     for name in dict.fromkeys(names):
         buckets.setdefault(star(name), []).append(tuple(int(n) for n in _NUMBER.findall(name)))
-    patterns = []
+    patterns: list[str] = []
     for shape, numbers in buckets.items():
         patterns.extend(_fill(shape, columns) for columns in _columns(numbers))
     return patterns

@@ -45,7 +45,8 @@ def cases(catalog: Catalog | None = None, folders: Sequence[str | Path] = ()) ->
 def _functions(declared: Rule, path: Path) -> Iterator[Case]:
     source = path.read_text(encoding="utf-8")
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    expects = [(t.start[0], code) for t in tokens if t.type == tokenize.COMMENT and (m := _EXPECT.search(t.string)) for code in re.split(r"\s*,\s*", m[1])]
+    announced = [(t.start[0], m[1]) for t in tokens if t.type == tokenize.COMMENT and (m := _EXPECT.search(t.string))]
+    expects = [(line, code) for line, codes in announced for code in re.split(r"\s*,\s*", codes)]
     tree = ast.parse(source)
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith(("bad", "good"))]
     spans = {n.name: (n.lineno, n.end_lineno or n.lineno) for n in functions}
@@ -78,5 +79,6 @@ def run(case: Case) -> list[Finding]:
         assert case.expected, f"{case}: a bad fixture announces what it expects (`# expect: {case.rule.code}`)"
     skipped = [s.reason for s in result.skipped if s.rule == case.rule.code]
     messages = [f"{f.locations[0] if f.locations else '-'}: {f.rule} {f.message}" for f in result.findings]
-    assert found == sorted(case.expected), f"{case}: expected {list(case.expected)}, found {messages}; skipped: {skipped}"
+    difference = f"{case}: expected {list(case.expected)}, found {messages}; skipped: {skipped}"
+    assert found == sorted(case.expected), difference
     return list(result.findings)

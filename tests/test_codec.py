@@ -33,10 +33,15 @@ def setups(draw: st.DrawFn) -> Setup:
         for i in range(draw(st.integers(0, 3)))
     )
     members = draw(st.lists(st.sampled_from(parameters), max_size=4)) if parameters else []
-    group = Group(0, 0, draw(options), tuple(members), written=draw(st.none() | st.just(frozenset()) | st.just(frozenset({"lr"}))))
+    group = Group(
+        0, 0, draw(options), tuple(members), written=draw(st.none() | st.just(frozenset()) | st.just(frozenset({"lr"})))
+    )
     misfits = tuple(StateMisfit(p, "exp_avg", "shape", "(1,)", "(2,)") for p in members[:1])
     optimizer = Optimizer(0, "", "SGD", "torch.optim", "sgd", (group,), defaults=draw(options), misfits=misfits)
-    norms = tuple(NormLayer("n", "LayerNorm", "layer", weight=p, momentum=draw(st.none() | st.floats(0, 1))) for p in parameters[:1])
+    norms = tuple(
+        NormLayer("n", "LayerNorm", "layer", weight=p, momentum=draw(st.none() | st.floats(0, 1)))
+        for p in parameters[:1]
+    )
     return Setup(
         target=draw(text),
         parameters=parameters,
@@ -70,7 +75,9 @@ def test_non_finite_options_survive() -> None:
     assert restored.optimizers[0].groups[0].weight_decay == math.inf
 
 
-@pytest.mark.parametrize("data", [None, [], {}, {"schema": "other/1"}, {"schema": "lrlint-setup/1", "norms": [{"oops": 1}]}])
+@pytest.mark.parametrize(
+    "data", [None, [], {}, {"schema": "other/1"}, {"schema": "lrlint-setup/1", "norms": [{"oops": 1}]}]
+)
 def test_what_is_no_snapshot_is_said(data: object) -> None:
-    with pytest.raises(ValueError, match="snapshot|unknown key"):
+    with pytest.raises(ValueError, match=r"snapshot|unknown key"):
         Setup.from_dict(data)  # type: ignore[arg-type]

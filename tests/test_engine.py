@@ -55,7 +55,8 @@ def rules(tmp_path: Path) -> Iterator[catalog.Catalog]:
 @pytest.fixture
 def setup() -> Setup:
     parameters = tuple(
-        Parameter(i, name, (name,), "model", "matrix", (2, 2), "float32", "cpu") for i, name in enumerate(("a.weight", "b.weight"))
+        Parameter(i, name, (name,), "model", "matrix", (2, 2), "float32", "cpu")
+        for i, name in enumerate(("a.weight", "b.weight"))
     )
     spans = [Span("train.py", line, 5) for line in (3, 4)]
     groups = tuple(
@@ -63,7 +64,9 @@ def setup() -> Setup:
         for i, lr in enumerate((1.0, 0.1))
     )
     optimizer = Optimizer(0, "", "SGD", "torch.optim", "sgd", groups)
-    return Setup(target="demo", parameters=parameters, optimizers=(optimizer,), notes=(Note("graph", "pass example_inputs"),))
+    return Setup(
+        target="demo", parameters=parameters, optimizers=(optimizer,), notes=(Note("graph", "pass example_inputs"),)
+    )
 
 
 def named(rules: catalog.Catalog, *names: str) -> list:

@@ -57,7 +57,9 @@ def test_torch_stays_out(program: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["rule"], ["rule", "LR301"], ["check", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["rule"], ["rule", "LR301"], ["check", "--help"]], ids=" ".join
+)
 def test_torch_stays_out_of_commands(argv: list[str]) -> None:
     done = without_torch("from lrlint.cli import main; main()", *argv)
     assert done.returncode == 0, done.stderr
@@ -66,7 +68,8 @@ def test_torch_stays_out_of_commands(argv: list[str]) -> None:
 
 def test_a_snapshot_is_checked_without_torch(tmp_path: Path) -> None:
     made = tmp_path / "setup.json"
-    factory = "import torch\ndef build():\n    m = torch.nn.Linear(2, 2)\n    return m, torch.optim.Adam(m.parameters(), weight_decay=0.1)\n"
+    built = "m = torch.nn.Linear(2, 2)\n    return m, torch.optim.Adam(m.parameters(), weight_decay=0.1)\n"
+    factory = f"import torch\ndef build():\n    {built}"
     (tmp_path / "train.py").write_text(factory)
     shown = [sys.executable, "-m", "lrlint", "show", f"{tmp_path / 'train.py'}:build", "--output", str(made)]
     subprocess.run(shown, check=True, capture_output=True, cwd=ROOT, timeout=120)

@@ -1,7 +1,7 @@
 """Setup ↔ JSON data, directed by the facts' own type annotations.
 
-A parameter stands in full only in the list of parameters; everywhere else its index refers to it. Floats that JSON lacks
-(nan, inf) are ``{"float": "nan"}``.
+A parameter stands in full only in the list of parameters; everywhere else its index refers to it. Floats that JSON
+lacks (nan, inf) are ``{"float": "nan"}``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from functools import lru_cache
 from typing import Any, Union
 
 from lrlint.facts import core, graph, probe, schedule, span
+from lrlint.memo import per_class
 
 SCHEMA = "lrlint-setup/1"
 
@@ -23,7 +23,7 @@ Decoder = Callable[[Any, tuple[core.Parameter, ...]], Any]
 
 def encode_setup(setup: core.Setup) -> dict[str, Any]:
     """Plain JSON data of a Setup."""
-    data = {"schema": SCHEMA}
+    data: dict[str, Any] = {"schema": SCHEMA}
     for item in fields(setup):
         value = getattr(setup, item.name)
         data[item.name] = [_fields(p) for p in value] if item.name == "parameters" else _encode(value)
@@ -58,7 +58,7 @@ def _says_nothing(item: Any, default: Any) -> bool:
     return default == () and not item and not isinstance(item, (bool, int, float))
 
 
-@lru_cache(maxsize=None)
+@per_class
 def _layout(cls: Any) -> list[tuple[str, Any]]:
     """(field, its default where that is None, () for any other empty default, else MISSING) of a dataclass."""
 
@@ -102,7 +102,7 @@ def _float(value: Any, _: Any) -> Any:
     return float(value["float"]) if isinstance(value, dict) else value
 
 
-@lru_cache(maxsize=None)
+@per_class
 def _decoder(hint: Any, whole: bool = False) -> Decoder:
     """The decoder of an annotated type; ``whole`` decodes a Parameter itself instead of a reference to one."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

@@ -48,6 +48,8 @@ class Parameter:
     ``kind`` is ``plain``, ``lazy``, ``meta``, ``fake``, ``quantized``, ``sparse``, ``dtensor`` or ``subclass``.
     ``role`` is one of norm, embedding, prelu, bias, position, token, relative_position, ssm, lora_A, lora_B, wn_g,
     scale, scalar, matrix (dense, convolution, recurrent weights), vector (other 1-D), other.
+    ``module_kind`` is the owner's: linear, conv, rnn, attention, embedding, norm:<layer|batch|rms|group|instance>,
+    prelu or other.
     """
 
     index: int
@@ -63,7 +65,7 @@ class Parameter:
     leaf: str = ""
     module: str = ""
     module_class: str = ""
-    module_kind: str = "other"  # linear, conv, rnn, attention, embedding, norm:<layer|batch|rms|group|instance>, prelu, other
+    module_kind: str = "other"
     is_head: bool = False  # the output head, where the model or its structure tells
     gradient: str | None = None  # None: .grad is None; else "zero" or "nonzero"
     values: Values | None = None
@@ -219,7 +221,7 @@ class StateMisfit:
 class Optimizer:
     """One optimizer. ``family``: see ``lrlint.inspection.optimizers`` (cited table).
 
-    ``reads`` are the group keys that the source of the optimizer (and of its scheduler) reads; None where it has no source.
+    ``reads`` are the group keys that the source of the optimizer (and of its scheduler) reads; None without one.
     ``master_weights``: it keeps float32 copies, or rounds stochastically, so low-precision parameters do train.
     ``state_size``: number of parameters that have state. ``stale_state``: parameters with state whose gradient is None.
     """
@@ -293,8 +295,9 @@ class Unregistered:
     """Something trainable that hangs on a module but is not registered with it.
 
     ``kind``: ``module`` (in a plain list, dict, ...), ``parameter``, or ``tensor`` (requires grad, not a Parameter;
-    ``non_leaf`` when it is the result of an operation on one, ``derived`` when that operation leads back to a registered
-    parameter: a stored activation). ``path`` is like ``encoder.blocks[0]``. ``parameters`` holds a leaf tensor too.
+    ``non_leaf`` when it is the result of an operation on one, ``derived`` when that operation leads back to a
+    registered parameter: a stored activation). ``path`` is like ``encoder.blocks[0]``. ``parameters``
+    holds a leaf tensor too.
     """
 
     path: str
@@ -346,7 +349,8 @@ class Model:
 class Training:
     """What the target declared about the run around the setup; None where it did not.
 
-    ``total_steps`` counts optimizer steps. ``precision``: ``fp16-mixed``, ``bf16-mixed``, ``fp16``, ``bf16``, ``fp32``.
+    ``options`` is everything else that was declared. ``total_steps`` counts optimizer steps.
+    ``precision``: ``fp16-mixed``, ``bf16-mixed``, ``fp16``, ``bf16``, ``fp32``.
     """
 
     total_steps: int | None = None
@@ -360,7 +364,7 @@ class Training:
     distributed: str | None = None  # "ddp", "fsdp", ...
     find_unused_parameters: bool | None = None
     unfreezes: tuple[str, ...] = ()  # globs of parameters that will be unfrozen later
-    options: Mapping[str, Any] = field(default_factory=dict)  # everything else declared: partial_schedule, extra_params, ...
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

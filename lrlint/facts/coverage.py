@@ -215,14 +215,13 @@ def _unused(setup: Setup, parameters: Sequence[Parameter]) -> set[int]:
     return {p.index for p, use in uses if use is not None and use.used is False and not use.guessed}
 
 
-
 @dataclass(frozen=True)
 class Bundle:
     """Lost parameters with one probable cause.
 
     ``cause``: ``module`` (all of the modules at ``place``), ``class`` (every module of the class ``place``),
     ``vectors`` (everything 1-D), ``direct`` (a parameter on a module of the user's, neither weight nor bias),
-    ``filter`` (others of the same modules are held), ``adapter`` (low-rank factors), ``most`` (too many places to list).
+    ``filter`` (others of the same modules are held), ``adapter`` (low-rank factors), ``most`` (too many places).
     """
 
     cause: str

@@ -34,7 +34,7 @@ class ParameterUse:
 
 @dataclass(frozen=True, slots=True)
 class NormUse:
-    """A norm layer (or hand-written normalisation) as it ran. ``elements``: values per statistic in the observed pass."""
+    """A norm layer (or hand-written normalisation) as it ran. ``elements``: values per statistic in the pass."""
 
     path: str
     kind: str

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
@@ -60,7 +59,9 @@ def _build(built: Built, graph: bool) -> Setup:
         notes=(*built.notes, *_value_notes(parameters)),
     )
     setup = _with_checkpoint(_with_schedules(setup, built), built)
-    return _with_graph(setup, built, registry) if graph else replace(setup, notes=(*setup.notes, Note("graph", "left out (--no-graph)")))
+    if not graph:
+        return replace(setup, notes=(*setup.notes, Note("graph", "left out (--no-graph)")))
+    return _with_graph(setup, built, registry)
 
 
 def _extra_modules(built: Built) -> dict[str, nn.Module]:
@@ -93,9 +94,7 @@ def _rejections(built: Built, registry: Registry) -> list[Rejection]:
             kind=kind,
             error=error,
             class_name=class_name,
-            parameters=tuple(
-                registry.find(tensor, f"rejected.{k}") for k, tensor in enumerate(tensors)
-            ),
+            parameters=tuple(registry.find(tensor, f"rejected.{k}") for k, tensor in enumerate(tensors)),
             span=span,
         )
         for kind, error, class_name, tensors, span in built.rejections
@@ -110,7 +109,7 @@ def _training(built: Built) -> Training:
         if name == "DistributedDataParallel" and training.distributed is None:
             find_unused = bool(getattr(model, "find_unused_parameters", False) or getattr(model, "static_graph", False))
             return replace(training, distributed="ddp", find_unused_parameters=find_unused)
-        if name.startswith("FullyShardedDataParallel") or name.startswith("FSDP"):
+        if name.startswith(("FullyShardedDataParallel", "FSDP")):
             return replace(training, distributed="fsdp")
     return training
 
@@ -167,7 +166,13 @@ def _with_graph(setup: Setup, built: Built, registry: Registry) -> Setup:
 
 
 #: Roles of the graph that decide where type and name could not.
-_FROM_GRAPH = {"norm_scale": "norm", "norm_shift": "bias", "bias": "bias", "layer_scale": "scale", "temperature": "scalar"}
+_FROM_GRAPH = {
+    "norm_scale": "norm",
+    "norm_shift": "bias",
+    "bias": "bias",
+    "layer_scale": "scale",
+    "temperature": "scalar",
+}
 _UNDECIDED = frozenset({"vector", "other", "scale"})
 
 
@@ -177,5 +182,3 @@ def _refine_roles(parameters: tuple[Parameter, ...], uses: Mapping[str, Any]) ->
         use = uses.get(parameter.name)
         if use is not None and parameter.role in _UNDECIDED and use.role in _FROM_GRAPH:
             object.__setattr__(parameter, "role", _FROM_GRAPH[use.role])
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lrlint.facts import ExpectedTie, Model, Module, NormLayer, Parameter, Span
 from lrlint.inspection.parameters import Registry
 from lrlint.inspection.roles import module_kind
 from lrlint.inspection.tree import Tree
+from lrlint.memo import per_class
 
 
 def module_facts(tree: Tree, root: Path | None) -> list[Module]:
@@ -49,13 +49,13 @@ def model_facts(models: Mapping[str, nn.Module]) -> list[Model]:
     ]
 
 
-@lru_cache(maxsize=4096)
+@per_class
 def _qualified(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _library(cls: type) -> str:
-    known = {"transformers", "lightning", "pytorch_lightning", "peft", "timm", "diffusers", "torchvision", "torch_geometric"}
+    known = {"transformers", "lightning", "pytorch_lightning", "peft", "timm", "diffusers", "torchvision"}
     packages = (base.__module__.split(".", 1)[0] for base in cls.__mro__)
     return next((package for package in packages if package in known), "")
 
@@ -70,7 +70,7 @@ def _attributes(model: nn.Module) -> dict[str, Any]:
     return found
 
 
-@lru_cache(maxsize=4096)
+@per_class
 def class_span(cls: type, root: Path | None) -> Span | None:
     """The class statement, for classes whose file lies under the project root (and not in an installed package)."""
     if root is None:

@@ -1,9 +1,10 @@
 """Optimizers as facts: families, groups as torch holds them, state that does not fit.
 
-What a class means by ``lr`` and ``weight_decay`` stands in one table. Sources: torch.optim documentation; Loshchilov & Hutter,
-"Decoupled Weight Decay Regularization" (arXiv 1711.05101) for AdamW; Chen et al. (arXiv 2302.06675) for Lion; Jordan,
-"Muon" (github.com/KellerJordan/Muon); You et al. for LARS (1708.03888) and LAMB (1904.00962); Shazeer & Stern (1804.04235)
-for Adafactor; Mishchenko & Defazio (2306.06101) for Prodigy; Defazio et al. (2405.15682) for schedule-free.
+What a class means by ``lr`` and ``weight_decay`` stands in one table. Sources: torch.optim documentation; Loshchilov &
+Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101) for AdamW; Chen et al. (arXiv 2302.06675) for Lion;
+Jordan, "Muon" (github.com/KellerJordan/Muon); You et al. for LARS (1708.03888) and LAMB (1904.00962); Shazeer & Stern
+(1804.04235) for Adafactor; Mishchenko & Defazio (2306.06101) for Prodigy; Defazio et al. (2405.15682) for schedule-
+free.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch.optim import Optimizer as TorchOptimizer
 
 from lrlint.facts import MULTIPLIER_KEYS, Group, Optimizer, Parameter, StateMisfit
+from lrlint.memo import per_class
 
 # (pattern on the class name, family, weight decay is decoupled by default); the first match along the MRO decides.
 _FAMILIES: tuple[tuple[str, str, bool], ...] = (
@@ -37,7 +38,9 @@ _FAMILIES: tuple[tuple[str, str, bool], ...] = (
     (r"sgdw", "sgd", True),
     (r"sgd|asgd|nesterov|madgrad", "sgd", False),
 )
-_MASTER = re.compile(r"bf16$|kahan|stochasticround|fp16_optimizer|bf16_optimizer|deepspeed|masterparams|float16optimizer", re.IGNORECASE)
+_MASTER = re.compile(
+    r"bf16$|kahan|stochasticround|fp16_optimizer|bf16_optimizer|deepspeed|masterparams|float16optimizer", re.IGNORECASE
+)
 _MASTER_FLAGS = ("bf16_stochastic_round", "kahan_sum", "use_kahan_summation", "stochastic_rounding", "master_weights")
 _STATE_KEYS = frozenset(
     "exp_avg exp_avg_sq max_exp_avg_sq exp_inf momentum_buffer square_avg grad_avg acc_delta sum ax prev mu".split()
@@ -45,7 +48,7 @@ _STATE_KEYS = frozenset(
 _FLAGS = ("split_groups", "relative_step", "warmup_init", "scale_parameter", "decouple_lr", "foreach", "fused")
 
 
-@lru_cache(maxsize=512)
+@per_class
 def family(cls: type) -> tuple[str, bool]:
     """(family, whether weight decay is decoupled by default) of an optimizer class; ``other`` where unknown."""
     for base in cls.__mro__:
@@ -62,7 +65,8 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
     groups = optimizer.param_groups
     multipliers = _multipliers(groups)
     facts = tuple(
-        _group(optimizer, index, i, group, kind, decoupled, multipliers[i], find, recording) for i, group in enumerate(groups)
+        _group(optimizer, index, i, group, kind, decoupled, multipliers[i], find, recording)
+        for i, group in enumerate(groups)
     )
     defaults = {key: plain(value) for key, value in getattr(optimizer, "defaults", {}).items()}
     return Optimizer(
@@ -104,7 +108,10 @@ def _group(
         optimizer=index,
         index=i,
         options=options,
-        parameters=tuple(find(p, given[k] if k < len(given) else f"optimizer{index}.group{i}.{k}") for k, p in enumerate(group["params"])),
+        parameters=tuple(
+            find(p, given[k] if k < len(given) else f"optimizer{index}.group{i}.{k}")
+            for k, p in enumerate(group["params"])
+        ),
         family=kind,
         decoupled=bool(told) if told is not None else decoupled,
         written=record.written if record else None,
@@ -129,7 +136,7 @@ def declared_peak(group: Group, multiplier: float = 1.0) -> float | None:
 def _multipliers(groups: Iterable[Mapping[str, Any]]) -> list[float]:
     """What a training loop will still multiply each group's rate by.
 
-    A key such as ``lr_scale`` is pending where it differs while ``lr`` does not; where ``lr`` already differs it was folded in.
+    A key such as ``lr_scale`` is pending where it differs while ``lr`` does not; where ``lr`` differs it was folded in.
     """
     groups = list(groups)
     rates = {float(g["lr"]) for g in groups if isinstance(g.get("lr"), (int, float))}
@@ -154,7 +161,7 @@ def plain(value: Any) -> Any:
     return {"object": type(value).__name__}
 
 
-@lru_cache(maxsize=512)
+@per_class
 def _class_defaults(cls: type) -> dict[str, Any]:
     try:
         signature = inspect.signature(cls)
@@ -206,7 +213,8 @@ def _misfits(optimizer: Any, find: Any) -> Iterable[StateMisfit]:
 def _misfit(tensor: torch.Tensor, key: str, value: torch.Tensor, fused: bool, find: Any) -> Iterable[StateMisfit]:
     if key == "step":
         if value.device.type != "cpu" and not fused:
-            yield StateMisfit(find(tensor, ""), key, "step-device", str(value.device), "cpu (neither fused nor capturable)")
+            expected = "cpu (neither fused nor capturable)"
+            yield StateMisfit(find(tensor, ""), key, "step-device", str(value.device), expected)
         return
     if key not in _STATE_KEYS or value.ndim == 0:
         return

@@ -45,7 +45,8 @@ class Registry:
         if (found := self._by_id.get(id(tensor))) is not None:
             return found
         if name in self._taken:  # two spellings with one canonical form: keep names unique
-            name = next(c for c in (*known.get("names", ())[:1], *(f"{name}~{n}" for n in range(2, 1 << 30))) if c not in self._taken)
+            numbered = (f"{name}~{n}" for n in range(2, 1 << 30))
+            name = next(c for c in (*known.get("names", ())[:1], *numbered) if c not in self._taken)
         self._taken.add(name)
         kind = tensor_kind(tensor)
         shape = None if kind == "lazy" else tuple(int(size) for size in tensor.shape)
@@ -78,7 +79,7 @@ def register_tree(registry: Registry, tree: trees.Tree, origin: str, roots: Mapp
         raw, leaf, owner = spellings[0]
         place = tree.place_of[id(owner)]
         name = trees.canonical(raw, place.root)
-        lazy = isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+        lazy = is_lazy(tensor)
         shape = None if lazy else tuple(tensor.shape)
         marked = "_no_weight_decay" if getattr(tensor, "_no_weight_decay", False) else None
         marked = marked or ("_no_wd" if getattr(tensor, "_no_wd", False) else None)
@@ -96,7 +97,7 @@ def register_tree(registry: Registry, tree: trees.Tree, origin: str, roots: Mapp
             is_head=identity in heads,
             no_decay=marked or exempt.get(name) or next((exempt[s[0]] for s in spellings if s[0] in exempt), None),
             wanted=dict(wanted) if isinstance(wanted, Mapping) else {},
-            sparse_gradient=bool(getattr(owner, "sparse", False)) and isinstance(owner, (nn.Embedding, nn.EmbeddingBag)),
+            sparse_gradient=isinstance(owner, (nn.Embedding, nn.EmbeddingBag)) and bool(owner.sparse),
         )
 
 
@@ -108,6 +109,11 @@ def with_values(registry: Registry) -> list[Parameter]:
     return registry.facts
 
 
+def is_lazy(tensor: torch.Tensor) -> bool:
+    """Whether a lazy module has yet to give it a shape."""
+    return isinstance(tensor, nn.parameter.UninitializedTensorMixin)  # type: ignore[attr-defined]
+
+
 def tensor_kind(tensor: torch.Tensor) -> str:
     """plain, lazy, meta, fake, quantized, sparse, dtensor or subclass."""
     kind = type(tensor)
@@ -117,7 +123,7 @@ def tensor_kind(tensor: torch.Tensor) -> str:
         if tensor.layout is not torch.strided:
             return "sparse"
         return "quantized" if tensor.is_quantized else "plain"
-    if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+    if is_lazy(tensor):
         return "lazy"
     # Parameter(subclass) keeps the subclass, and type names are enough: importing these modules would cost.
     mro = {base.__name__ for base in kind.__mro__}
@@ -135,7 +141,12 @@ def _gradient(tensor: torch.Tensor, kind: str) -> str | None:
     gradient = tensor.grad if tensor.is_leaf else None
     if gradient is None:
         return None
-    if tensor.requires_grad or kind != "plain" or gradient.device.type == "meta" or gradient.layout is not torch.strided:
+    if (
+        tensor.requires_grad
+        or kind != "plain"
+        or gradient.device.type == "meta"
+        or gradient.layout is not torch.strided
+    ):
         return "present"
     return "nonzero" if bool(gradient.detach().any()) else "zero"
 
@@ -186,8 +197,10 @@ def _ask(module: nn.Module, method: str) -> tuple[str, ...]:
 
 
 _HEAD_NAMES = frozenset(
-    "head heads lm_head classifier classification_head score fc out_proj qa_outputs output_layer logits decoder_head "
-    "proj_out cls_head fc_out embed_out output".split()
+    (
+        "head heads lm_head classifier classification_head score fc out_proj qa_outputs output_layer logits "
+        "decoder_head proj_out cls_head fc_out embed_out output"
+    ).split()
 )
 
 

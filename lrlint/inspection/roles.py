@@ -7,12 +7,13 @@ has no type of its own (position tables, tokens, scales). The graph refines it w
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+
+from lrlint.memo import per_class
 
 _TYPES: tuple[tuple[tuple[type, ...], str], ...] = (
     ((_InstanceNorm,), "norm:instance"),  # before batch norm: torch's InstanceNorm shares its base class
@@ -32,22 +33,31 @@ _NOT_NORM = re.compile("weightnorm|spectralnorm|prenorm|postnorm|parametriz|conv
 _LINEAR_NAME = re.compile(r"linear|^conv1d$|dense$", re.IGNORECASE)  # transformers' Conv1D is a transposed Linear
 _FLAVOURS = (("rms", "rms"), ("batch", "batch"), ("instance", "instance"), ("group", "group"), ("layer", "layer"))
 
-_POSITION = re.compile(r"(^|[._])(abs_)?pos(ition(al)?)?_?(s|emb\w*|enc\w*|table|ids)?($|\.)|(^|\.)(wpe|embed_positions)($|\.)", re.IGNORECASE)
+_POSITION = re.compile(
+    r"(^|[._])(abs_)?pos(ition(al)?)?_?(s|emb\w*|enc\w*|table|ids)?($|\.)|(^|\.)(wpe|embed_positions)($|\.)",
+    re.IGNORECASE,
+)
 _RELATIVE = re.compile(r"rel(ative)?_?(pos|attention_bias|bias|height|width|embed)|attention_biases", re.IGNORECASE)
 _TOKEN = re.compile(
     r"(cls|class|mask|dist(illation)?|reg(ister)?|det(ection)?|prompt|query|storage|latent)_?(token|embedding|embed)s?$"
     r"|masked_spec_embed|^latents$|^prompt\w*$",
     re.IGNORECASE,
 )
-_SCALE = re.compile(r"layer_?scale|^gamma(_?\d)?$|^lambda_?\d$|skip_scale|res(idual)?_scale|^ls\d?$|^scales?$", re.IGNORECASE)
-_SCALAR = re.compile(r"logit_(scale|bias)|temp(erature)?$|log_(temp|sigma|var|alpha)|logvar|^alpha$|^eps$", re.IGNORECASE)
+_SCALE = re.compile(
+    r"layer_?scale|^gamma(_?\d)?$|^lambda_?\d$|skip_scale|res(idual)?_scale|^ls\d?$|^scales?$", re.IGNORECASE
+)
+_SCALAR = re.compile(
+    r"logit_(scale|bias)|temp(erature)?$|log_(temp|sigma|var|alpha)|logvar|^alpha$|^eps$", re.IGNORECASE
+)
 _SSM_LEAVES = frozenset(
-    "A_log D A dt_bias log_dt inv_dt Lambda log_lambda nu_log theta_log time_decay time_first Lambda_re Lambda_im".split()
+    (
+        "A_log D A dt_bias log_dt inv_dt Lambda log_lambda nu_log theta_log time_decay time_first Lambda_re Lambda_im"
+    ).split()
 )
 _SSM_OWNER = re.compile(r"mamba|ssm|s4|s5|s6|rwkv|lru|hgrn|gated_?delta|linear_?rec|griffin|rglru", re.IGNORECASE)
 
 
-@lru_cache(maxsize=4096)
+@per_class
 def module_kind(kind: type) -> str:
     """``norm:<flavour>``, linear, conv, rnn, attention, embedding, prelu or other, for a module class."""
     for types, name in _TYPES:

@@ -45,8 +45,8 @@ def _overlapping(sharing: list[tuple[torch.Tensor, Parameter]]) -> list[tuple[Pa
 
 def _extent(tensor: torch.Tensor) -> tuple[int, int]:
     """Byte range [start, end) in the storage."""
-    start = tensor.storage_offset() * tensor.element_size()
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start = int(tensor.storage_offset()) * tensor.element_size()
+    last = sum((int(size) - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return start, start + (last + 1) * tensor.element_size()
 
 

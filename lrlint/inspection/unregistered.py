@@ -56,7 +56,7 @@ def _suspects(place: Place, tree: Tree) -> Iterator[tuple[str, Any]]:
 
 
 def _inside(path: str, value: Any, depth: int, known: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, _PLAIN) or isinstance(value, (weakref.ref, partial)) or known(value):
+    if isinstance(value, (*_PLAIN, weakref.ref, partial)) or known(value):
         return
     if isinstance(value, nn.Module) or (isinstance(value, torch.Tensor) and value.requires_grad):
         yield path, value
@@ -73,7 +73,7 @@ def _inside(path: str, value: Any, depth: int, known: Callable[[Any], bool]) -> 
 
 def _describe(place: Place, path: str, value: Any, registry: Registry, root: Path | None) -> Unregistered | None:
     owner = type(place.module)
-    common = {
+    common: dict[str, Any] = {
         "path": path,
         "class_name": type(value).__name__,
         "owner": place.path,

@@ -84,6 +84,8 @@ def _exponents(pieces: list[torch.Tensor], clean: torch.Tensor, owner: torch.Ten
     for index, (piece, is_low) in enumerate(zip(pieces, low, strict=True)):
         row = table[rank[index]] if is_low else None
         found.append(
-            {} if row is None else {int(e) - _OFFSET: int(row[e]) / piece.numel() for e in row.nonzero().flatten().tolist()}
+            {}
+            if row is None
+            else {int(e) - _OFFSET: int(row[e]) / piece.numel() for e in row.nonzero().flatten().tolist()}
         )
     return found

@@ -9,7 +9,7 @@ What to do: choose the time scale in epochs and set `weight_decay = 1 / (lr * st
 Off by default. *Warning* below `epochs` of an epoch (where `steps_per_epoch` is declared), *info* above `runs` times
 the declared number of steps. Left out: no decay, and optimizers whose rate is a multiplier.
 
-Source: https://proceedings.mlr.press/v267/ (Wang & Aitchison, "How to set AdamW's weight decay as you scale model and
+Sources: https://proceedings.mlr.press/v267/ (Wang & Aitchison, "How to set AdamW's weight decay as you scale model and
 dataset size", PMLR 267:62222), https://arxiv.org/abs/2405.13698
 """
 

@@ -8,7 +8,7 @@ What to do: swap the lists.
 Reported when at least `share` of the trainable norm scales and biases of an optimizer decay and at least `share` of its
 dense, convolutional and recurrent weights do not. Frozen weights do not count: training only biases is another method.
 
-Source: https://github.com/ArrowLuo/CLIP4Clip/issues/11
+Sources: https://github.com/ArrowLuo/CLIP4Clip/issues/11
 """
 
 from lrlint import Finding, rule

@@ -8,7 +8,7 @@ What to do: swap the rates, or use `loraplus_lr_ratio` above 1.
 Off by default. Compared are the mean peak rates over the A and the B matrices of an optimizer; magnitudes (DoRA) are
 left out.
 
-Source: https://arxiv.org/abs/2402.12354
+Sources: https://arxiv.org/abs/2402.12354
 """
 
 from lrlint import Finding, rule
