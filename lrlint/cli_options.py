@@ -82,6 +82,12 @@ TARGET = together(
     option("--optimizer", metavar="G", section="Target", help="Factory of the optimizer, called as G(model)."),
     option("--scheduler", metavar="H", section="Target", help="Factory of the scheduler, called as H(optimizer)."),
     option(
+        "--script",
+        metavar="FILE",
+        section="Target",
+        help="Training script, run to its first optimizer.step(); its arguments follow `--`.",
+    ),
+    option(
         "--arg",
         "args",
         metavar="NAME=VALUE",
@@ -99,6 +105,7 @@ TARGET = together(
     option(
         "--total-steps", metavar="N", type=click.IntRange(min=1), section="Target", help="Optimizer steps of the run."
     ),
+    option("--resume", metavar="FILE", section="Target", help="Checkpoint whose effect on the groups is checked."),
     option("--no-graph", is_flag=True, section="Target", help="Do not observe the forward pass."),
     option("--no-source-hook", is_flag=True, section="Target", help="Do not mark where parameter groups are written."),
     option(

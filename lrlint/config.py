@@ -37,7 +37,16 @@ __all__ = [
 ]
 
 _LISTS = ("select", "extend_select", "ignore", "extend_ignore", "extra_rules")
-_DECLARED = ("total-steps", "steps-per-epoch", "batch-size", "accumulation", "world-size", "clip-norm", "precision")
+_DECLARED = (
+    "total-steps",
+    "steps-per-epoch",
+    "batch-size",
+    "accumulation",
+    "world-size",
+    "clip-norm",
+    "precision",
+    "resume",
+)
 _SELECTION = ("select", "extend-select", "ignore", "extend-ignore")
 
 
@@ -194,15 +203,18 @@ class _Reader:
 
     def _target(self, name: str, table: Any) -> Target:
         table = {"target": table} if isinstance(table, str) else table
-        if bool(table.get("target")) == bool(table.get("model") and table.get("optimizer")):
+        ways = (table.get("target"), table.get("script"), table.get("model") and table.get("optimizer"))
+        if sum(map(bool, ways)) != 1:
             place = self.place(("targets", name))
-            raise UsageError(f"{place}: target {name!r} needs either `target`, or both `model` and `optimizer`")
+            raise UsageError(f"{place}: target {name!r} needs either `target`, `script`, or `model` and `optimizer`")
         return Target(
             name=name,
             target=table.get("target", ""),
             model=table.get("model"),
             optimizer=table.get("optimizer"),
             scheduler=table.get("scheduler"),
+            script=table.get("script"),
+            script_args=tuple(table.get("script-args", ())),
             args=table.get("args", {}),
             timeout=table.get("timeout"),
             graph=table.get("graph", True),

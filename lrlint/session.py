@@ -66,7 +66,11 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     """Settings and targets of a command. No name: every configured target. Raises UsageError."""
     settings = settings_from(options)
     parts = {key: options[key] for key in _FACTORIES if options.get(key)}
-    if parts:
+    if options.get("script"):
+        if parts:
+            raise UsageError("give --script, or --model and --optimizer, not both")
+        targets = [Target(_label(options["script"], settings), script=options["script"], script_args=tuple(names))]
+    elif parts:
         if names:
             raise UsageError("give targets, or --model and --optimizer, not both")
         targets = [Target(" ".join(parts.values()), **parts)]
@@ -182,8 +186,9 @@ def _with_flags(target: Target, options: Mapping[str, Any]) -> Target:
         changes["args"] = {**target.args, **split_arguments(options["args"])}
     if options.get("timeout"):
         changes["timeout"] = options["timeout"]
-    if options.get("total_steps"):
-        changes["declared"] = {**target.declared, "total_steps": options["total_steps"]}
+    said = {key: options[key] for key in ("total_steps", "resume") if options.get(key)}
+    if said:
+        changes["declared"] = {**target.declared, **said}
     if options.get("no_graph"):
         changes["graph"] = False
     if options.get("no_source_hook"):

@@ -51,7 +51,7 @@ class Target:
     """Something to check: its name in findings, what to call, and what was said about it.
 
     ``target`` is ``module:factory``, ``file.py:factory`` or a snapshot; otherwise ``model``, ``optimizer`` (and
-    ``scheduler``) are factories. ``declared`` are facts about the run (``total_steps``, ...). ``overrides`` are the
+    ``scheduler``) are factories, or ``script`` is a training script to run with ``script_args`` to its first step. ``declared`` are facts about the run (``total_steps``, ...). ``overrides`` are the
     rule selection of its table. ``configured``: it is one of the targets table (``span`` is its line there).
     """
 
@@ -60,6 +60,8 @@ class Target:
     model: str | None = None
     optimizer: str | None = None
     scheduler: str | None = None
+    script: str | None = None
+    script_args: tuple[str, ...] = ()
     args: Mapping[str, Any] = field(default_factory=dict)
     timeout: float | None = None
     graph: bool = True

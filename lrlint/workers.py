@@ -200,6 +200,8 @@ def _inspect(job: Job) -> dict[str, Any]:
         timeout=target.timeout,
         source_hook=target.source_hook,
         declared=dict(target.declared),
+        script=target.script,
+        script_args=target.script_args,
     )
     setup = build(built, graph=target.graph)
     setup = replace(setup, target=target.name, span=setup.span or target.span)

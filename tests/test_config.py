@@ -121,7 +121,7 @@ def test_the_nearest_file_counts_and_a_foreign_pyproject_marks_the_root(tmp_path
         ('[tool.lrlint]\nfail-on = "warn"\n', "pyproject.toml:2", "did you mean 'warning'"),
         ("[tool.lrlint.targets]\na = 3\n", "pyproject.toml:2", "targets.a"),
         ('[tool.lrlint.targets.a]\ntarget = "x:y"\ntotal-step = 3\n', "pyproject.toml:3", "total-steps"),
-        ('[tool.lrlint.targets.a]\nmodel = "x:y"\n', "pyproject.toml:1", "both `model` and `optimizer`"),
+        ('[tool.lrlint.targets.a]\nmodel = "x:y"\n', "pyproject.toml:1", "or `model` and `optimizer`"),
         ('[tool.lrlint]\n[[tool.lrlint.suppress]]\nrules = ["LR1"]\n', "pyproject.toml:2", "lacks 'reason'"),
         ('[[tool.lrlint.policy]]\ncode = "LR900"\nrequire = {lr = 1}\n', "pyproject.toml:2", "does not have the form"),
         ('[[tool.lrlint.policy]]\ncode = "A1"\nrequire = {lr = "< x"}\n', "pyproject.toml:3", "needs a number"),

@@ -3,8 +3,8 @@
 What a class means by ``lr`` and ``weight_decay`` stands in one table. Sources: torch.optim documentation; Loshchilov &
 Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101) for AdamW; Chen et al. (arXiv 2302.06675) for Lion;
 Jordan, "Muon" (github.com/KellerJordan/Muon); You et al. for LARS (1708.03888) and LAMB (1904.00962); Shazeer & Stern
-(1804.04235) for Adafactor; Mishchenko & Defazio (2306.06101) for Prodigy; Defazio et al. (2405.15682) for schedule-
-free.
+(1804.04235) for Adafactor; Mishchenko & Defazio (2306.06101) for Prodigy; Defazio et al. (2405.15682) for
+schedule-free methods.
 """
 
 from __future__ import annotations

@@ -81,6 +81,22 @@ def load_module(spec: Spec, project: Project, hook: bool) -> ModuleType:
                 _imported[name] = sys.modules[name]
 
 
+def run_main(file: Path, project: Project, hook: bool) -> None:
+    """Execute the file as ``__main__``, as ``python file.py`` does; what it raises passes through."""
+    name = "__main__"
+    loader = MarkingLoader(name, str(file), project, cached=False) if hook else _Uncached(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    assert spec is not None  # a loader was given
+    module = importlib.util.module_from_spec(spec)
+    module.__spec__ = None  # as a script's
+    replaced = sys.modules[name]
+    sys.modules[name] = module
+    try:
+        loader.exec_module(module)
+    finally:
+        sys.modules[name] = replaced
+
+
 def find(spec: Spec, module: ModuleType) -> Any:
     """The attribute of the module. Raises UsageError with the factories there are."""
     known = candidates(module)

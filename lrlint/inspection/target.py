@@ -19,6 +19,7 @@ from typing import Any
 from lrlint.errors import LrlintError, TargetError, UsageError
 from lrlint.facts import Training
 from lrlint.inspection import arguments, outcome, resolve, trace
+from lrlint.inspection import script as scripts
 from lrlint.inspection.assemble import assemble
 from lrlint.inspection.built import Built
 from lrlint.inspection.guard import Expired, user_code
@@ -41,8 +42,12 @@ def load(
     source_hook: bool = True,
     root: Path | None = None,
     declared: Mapping[str, Any] | None = None,
+    script: str | None = None,
+    script_args: Sequence[str] = (),
 ) -> Built:
     """Import and call a target: ``module:factory``, ``path/file.py:factory``, or the three factories one by one.
+
+    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()``.
 
     ``optimizer`` is called with the model, ``scheduler`` with the optimizer. ``args`` are ``name=value`` texts (or a
     mapping) for the factories. ``declared`` says more about the run (``total_steps``, ...) and yields to what the
@@ -52,7 +57,8 @@ def load(
     ``timeout`` seconds, or gives no setup. An optimizer that torch refuses to build is no error: see
     ``Built.rejections``.
     """
-    texts = [text for text in (spec, model, optimizer, scheduler) if text]
+    texts = [text for text in (spec or script, model, optimizer, scheduler) if text]
+    spec = spec or script
     if bool(spec) == bool(model or optimizer or scheduler) or (not spec and not (model and optimizer)):
         raise UsageError(
             "give one target, or both --model and --optimizer", "package.module:factory, or path/file.py:factory"
@@ -66,8 +72,9 @@ def load(
         timeout,
         source_hook,
         dict(declared or {}),
+        script_args,
     )
-    return job.run(_whole if spec else _in_parts)
+    return job.run(_as_script if script else _whole if spec else _in_parts)
 
 
 def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) -> Built:
@@ -116,9 +123,10 @@ class _Job:
         timeout: float | None,
         hook: bool,
         declared: Mapping[str, Any],
+        argv: Sequence[str],
     ) -> None:
         self.text, self.specs, self.project, self.args = text, specs, project, args
-        self.timeout, self.hook, self.declared = timeout, hook, declared
+        self.timeout, self.hook, self.declared, self.argv = timeout, hook, declared, argv
         self.recording = Recording.none(project.root)
         self.doing = "importing"
         self.entry: Any = None
@@ -129,7 +137,7 @@ class _Job:
         """Everything that runs user code happens in here."""
         paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
         linecache.checkcache()  # files may have been edited since an earlier target
-        argv = [str(self.specs[0].file or self.specs[0].module)]
+        argv = [str(self.specs[0].file or self.specs[0].module), *self.argv]
         try:
             with (
                 self.stack,
@@ -180,6 +188,8 @@ class _Job:
             )
         if isinstance(error, SystemExit):
             hint = 'guard script code with `if __name__ == "__main__"`; a factory must not read the command line'
+            if self.argv or self.doing.endswith("step()"):
+                hint = "pass the arguments it needs after `--`"
             return TargetError(f"{self.text} called sys.exit({error.code!r}) while {self.doing}", hint, shown)
         text = str(error).split("\n", 1)[0]
         hint = "it runs in your environment: install what it imports" if isinstance(error, ImportError) else ""
@@ -217,6 +227,14 @@ def _whole(job: _Job) -> Outcome:
     if job.args:
         raise UsageError(f"{spec.text} is no function: it takes no --arg")
     return outcome.read(found)
+
+
+def _as_script(job: _Job) -> Outcome:
+    file = job.specs[0].file
+    if file is None:
+        raise UsageError(f"{job.text} is no file", "a script is given by its path: --script train.py")
+    job.doing = "on the way to its first optimizer.step()"
+    return scripts.until_first_step(lambda: resolve.run_main(file, job.project, job.hook), job.recording)
 
 
 def _in_parts(job: _Job) -> Outcome:

@@ -1,0 +1,121 @@
+"""Run an unmodified training script up to its first ``optimizer.step()`` and take the setup from there.
+
+Just before the step, the script's objects are complete and nothing has been trained: the optimizers and schedulers are
+those whose construction was recorded, the models are found in the frames that led to the step.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from lrlint.errors import TargetError
+from lrlint.inspection import outcome
+from lrlint.inspection.outcome import Outcome
+from lrlint.inspection.spans import Recording
+
+Seen = list[tuple[str, Any]]
+
+#: Local names of a loss, where it stands beside the model.
+_LOSSES = ("criterion", "loss_fn", "loss_function", "loss_func")
+
+
+class _Reached(BaseException):
+    """The first step is about to be taken. Not an Exception: the script must not swallow it."""
+
+    def __init__(self, optimizer: Optimizer, seen: Seen) -> None:
+        super().__init__()
+        self.optimizer, self.seen = optimizer, seen
+
+
+def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
+    """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model."""
+
+    def reached(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        raise _Reached(optimizer, list(_visible(sys._getframe(1))))
+
+    handle = register_optimizer_step_pre_hook(reached)
+    try:
+        run()
+    except _Reached as here:
+        return _setup(here.optimizer, here.seen, recording)
+    finally:
+        handle.remove()
+    raise TargetError(
+        "the script ended without an optimizer.step()",
+        "pass it what it needs to train (--script train.py -- ARGS), or write a factory: train.py:build",
+    )
+
+
+def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
+    """Names and values in sight of a call, innermost first: locals, the script's globals, what each ``self`` holds."""
+    while frame is not None and not str(frame.f_globals.get("__name__")).startswith("lrlint."):
+        yield from list(frame.f_locals.items())
+        owner = frame.f_locals.get("self")
+        if owner is not None and not isinstance(owner, (nn.Module, Optimizer)):
+            yield from list(getattr(owner, "__dict__", {}).items())
+        frame = frame.f_back
+
+
+def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
+    optimizers = _in_use(stepping, seen, [optimizer for optimizer, _ in recording.created_optimizers])
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    modules = {id(value): (name, value) for name, value in reversed(seen) if isinstance(value, nn.Module)}
+    inner = {id(child) for _, module in modules.values() for child in module.modules() if child is not module}
+    roots = [(name, module) for key, (name, module) in modules.items() if key not in inner]
+    models = [(n, m) for n, m in roots if n not in _LOSSES and any(id(p) in held for p in m.parameters())]
+    if not models:
+        raise TargetError(
+            "no model in sight holds the parameters that the script's first optimizer.step() trains",
+            "write a factory that returns the model and its optimizer: train.py:build",
+        )
+    found = Outcome(models=_keyed(models))
+    found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
+    found.schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
+    found.extra_modules = {n: m for n, m in roots if n in _LOSSES and any(True for _ in m.parameters())}
+    found.batches = next(([value] for name, value in seen if name == "batch" and _is_batch(value)), None)
+    scaler = next((value for _, value in seen if type(value).__name__ == "GradScaler"), None)
+    found.declared = {} if scaler is None else {"grad_scaler": scaler}
+    return found
+
+
+def _in_use(stepping: Optimizer, seen: Seen, created: list[Any]) -> list[Any]:
+    """The optimizers in sight, also inside a list, a dict or a wrapper; one that was built and dropped is not."""
+    visible = {id(stepping)}
+    for _, value in seen:
+        parts = value if isinstance(value, (list, tuple)) else value.values() if type(value) is dict else (value,)
+        for part in parts:
+            visible |= {id(part), id(getattr(part, "optimizer", None))} if outcome.is_optimizer(part) else set()
+    return [optimizer for optimizer in created if id(optimizer) in visible] or [stepping]
+
+
+def _is_batch(value: Any) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else (value,)
+    return any(isinstance(part, torch.Tensor) for part in parts)
+
+
+def _name_of(seen: Seen, item: Any) -> str:
+    return next((name for name, value in seen if value is item and name != "self"), "")
+
+
+def _keyed(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """By name; a single one is ``""``, and what shares a name (or has none) is numbered."""
+    if len(items) == 1:
+        return {"": items[0][1]}
+    keyed: dict[str, Any] = {}
+    for position, (name, item) in enumerate(items):
+        keyed[name if name and name not in keyed else str(position)] = item
+    return keyed
+
+
+def _outermost(schedulers: list[Any]) -> list[Any]:
+    """Without those that another one (SequentialLR, ChainedScheduler) steps."""
+    inner = {id(part) for scheduler in schedulers for part in getattr(scheduler, "_schedulers", ())}
+    return [scheduler for scheduler in schedulers if id(scheduler) not in inner]

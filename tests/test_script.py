@@ -1,0 +1,155 @@
+"""Unmodified training scripts as targets: they run to their first optimizer.step(), and no further."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrlint.errors import TargetError, UsageError
+from lrlint.inspection.build import build
+from lrlint.inspection.target import load
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu())
+"""
+
+PLAIN = f"""
+import argparse
+{NET}
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lr", type=float, required=True)
+    lr = parser.parse_args().lr
+    net, criterion = Net(), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(
+        [{{"params": net.body.parameters(), "lr": lr / 10}}, {{"params": [net.head.weight]}}], lr=lr)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+    for _ in range(10):
+        try:
+            loss = criterion(net(torch.randn(4, 4)), torch.zeros(4, dtype=torch.long))
+            loss.backward()
+            optimizer.step()
+        except Exception:
+            pass
+        open("trained", "w").close()
+
+if __name__ == "__main__":
+    main()
+"""
+
+PAIR = f"""
+{NET}
+class Trainer:
+    def __init__(self):
+        self.generator, self.critic = Net(), Net()
+        self.optimizers = {{
+            "g": torch.optim.Adam(self.generator.parameters(), 1e-4),
+            "c": torch.optim.Adam(self.critic.parameters(), 4e-4),
+        }}
+
+    def step(self, x):
+        self.critic(x).sum().backward()
+        self.optimizers["c"].step()
+
+unused = torch.optim.SGD(Net().parameters(), 1.0)
+del unused
+Trainer().step(torch.randn(2, 4))
+"""
+
+
+def script(folder: Path, text: str) -> str:
+    (folder / "train.py").write_text(text)
+    return str(folder / "train.py")
+
+
+def test_a_script_stops_before_its_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    built = load(None, script=script(tmp_path, PLAIN), script_args=["--lr", "0.1"])
+    assert not (tmp_path / "trained").exists()
+    setup = build(built, graph=False)
+    (optimizer,) = setup.optimizers
+    assert [group.lr for group in optimizer.groups] == [pytest.approx(0.01), 0.1]
+    assert [schedule.class_name for schedule in setup.schedules] == ["StepLR"]
+    assert [p.name for p in setup.parameters if p.index not in setup.membership] == ["head.bias"]
+    first = optimizer.groups[0].span
+    assert first is not None
+    line = PLAIN.split("\n")[first.line - 1]
+    assert line.strip().startswith('[{"params": net.body')
+
+
+def test_several_models_and_optimizers_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    built = load(None, script=script(tmp_path, PAIR))
+    assert sorted(built.models) == ["critic", "generator"]
+    setup = build(built, graph=False)
+    assert sorted(group.lr or 0 for optimizer in setup.optimizers for group in optimizer.groups) == [1e-4, 4e-4]
+    assert len(setup.discarded) == 1  # the one that was deleted
+    assert not [p.name for p in setup.parameters if p.origin == "model" and p.index not in setup.membership]
+
+
+def test_a_library_that_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate")
+    text = f"""
+from accelerate import Accelerator
+{NET}
+accelerator = Accelerator(cpu=True)
+net = Net()
+optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
+net, optimizer = accelerator.prepare(net, optimizer)
+accelerator.backward(net(torch.randn(2, 4)).sum())
+optimizer.step()
+raise SystemExit("too far")
+"""
+    monkeypatch.chdir(tmp_path)
+    built = load(None, script=script(tmp_path, text))
+    assert [type(optimizer).__name__ for optimizer in built.optimizers.values()] == ["AdamW"]
+    assert len(build(built, graph=False).parameters) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import torch", "ended without an optimizer.step"),
+        (PLAIN, "called sys.exit(2)"),
+        (
+            "import torch\np = torch.nn.Parameter(torch.ones(2))\np.grad = p * 1\ntorch.optim.SGD([p], 1.0).step()",
+            "no model",
+        ),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+    ids=["no step", "arguments missing", "no model", "raises"],
+)
+def test_a_script_that_gives_no_setup(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(TargetError) as raised:
+        load(None, script=script(tmp_path, text))
+    assert said in raised.value.message
+    assert sys.modules["__main__"].__file__ != str(tmp_path / "train.py")
+
+
+def test_a_module_is_no_script() -> None:
+    with pytest.raises(UsageError, match="no file"):
+        load(None, script="os.path")
+
+
+def test_the_command_line_passes_the_script_its_arguments(tmp_path: Path) -> None:
+    script(tmp_path, PLAIN)
+    command = [sys.executable, "-m", "lrlint", "show", "--script", "train.py", "--", "--lr", "0.5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "0.5" in done.stdout
+    assert "SGD" in done.stdout
+    both = subprocess.run([*command[:6], "--model", "a:b"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert both.returncode == 2
+    assert "not both" in both.stderr
