@@ -51,8 +51,9 @@ class Target:
     """Something to check: its name in findings, what to call, and what was said about it.
 
     ``target`` is ``module:factory``, ``file.py:factory`` or a snapshot; otherwise ``model``, ``optimizer`` (and
-    ``scheduler``) are factories, or ``script`` is a training script to run with ``script_args`` to its first step. ``declared`` are facts about the run (``total_steps``, ...). ``overrides`` are the
-    rule selection of its table. ``configured``: it is one of the targets table (``span`` is its line there).
+    ``scheduler``) are factories, or ``script`` is a training script to run with ``script_args`` to its first step.
+    ``declared`` are facts about the run (``total_steps``, ...). ``overrides`` are the rule selection of its table.
+    ``configured``: it is one of the targets table (``span`` is its line there).
     """
 
     name: str

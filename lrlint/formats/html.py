@@ -3,48 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 from typing import TYPE_CHECKING
 
 from lrlint import names
-from lrlint.facts import Setup, Span
+from lrlint.facts import Span
 from lrlint.finding import Finding
-from lrlint.formats.setup_table import render as setup_text
+from lrlint.formats.html_setup import prose, section, text
 from lrlint.formats.summary import summary
-from lrlint.formats.text import Style, clean
 from lrlint.sources import SourceFile, Sources
 
 if TYPE_CHECKING:
     from lrlint.run import Run
 
 _CSS = """
-.lrlint{--e:#c62828;--w:#b26a00;--i:#1565c0;--line:#8884;font:15px/1.5 system-ui,sans-serif;max-width:70rem}
-.lrlint h1,.lrlint h2{font-weight:600;margin:1.6em 0 .5em}.lrlint h1{font-size:1.5em}.lrlint h2{font-size:1.15em}
+.lrlint{--e:#c62828;--w:#b26a00;--i:#1565c0;--line:#8884;font:15px/1.5 system-ui,sans-serif}
+.lrlint{max-width:72rem;margin:0 auto;padding:0 1rem 4rem}
+.lrlint h1,.lrlint h2,.lrlint h3{font-weight:600;margin:1.6em 0 .5em}.lrlint h1{font-size:1.5em}
+.lrlint h2{font-size:1.2em;border-top:1px solid var(--line);padding-top:1em}.lrlint h3{font-size:1em}
 .lrlint .finding{border:1px solid var(--line);border-left:4px solid var(--c);border-radius:4px}
 .lrlint .finding{margin:.8em 0;padding:.6em .9em}
 .lrlint .error{--c:var(--e)}.lrlint .warning{--c:var(--w)}.lrlint .info{--c:var(--i)}
 .lrlint .head b{color:var(--c)}.lrlint .dim{opacity:.7}.lrlint p{margin:.3em 0}
 .lrlint pre,.lrlint code{font:13px/1.45 ui-monospace,monospace}.lrlint pre{overflow-x:auto;margin:.5em 0}
 .lrlint pre mark{background:none;color:inherit;border-bottom:2px solid var(--c)}
+.lrlint table{border-collapse:collapse}.lrlint .wide{overflow-x:auto}
 .lrlint td,.lrlint th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top}
+.lrlint .groups{font-size:13px}.lrlint .groups tbody{border-top:1px solid var(--line)}
+.lrlint .groups td{font-variant-numeric:tabular-nums;white-space:nowrap}
+.lrlint .groups td:nth-child(4){font-family:ui-monospace,monospace;white-space:normal;overflow-wrap:anywhere}
+.lrlint .groups :is(td,th):is(:nth-child(2),:nth-child(3),:nth-child(5),:nth-child(6)){text-align:right}
+.lrlint svg{width:100%;max-width:44rem}.lrlint svg text{font:11px system-ui;fill:currentColor}
+.lrlint .legend{list-style:none;padding:0;font-size:13px}
 """
 _LONGEST = 8
 
 
 def render(run: Run) -> str:
     """The audit page: findings, what was set aside, what was not checked, and every setup as lrlint sees it."""
-    setups = "".join(_setup(setup) for setup in run.setups)
-    body = f"{_body(run)}<h2>Setups</h2>{setups}" if setups else _body(run)
+    body = _body(run) + "".join(section(setup) for setup in run.setups)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>lrlint</title>'
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
         f'<style>{_CSS}</style></head>\n<body><main class="lrlint">{body}</main></body></html>\n'
     )
-
-
-def _setup(setup: Setup) -> str:
-    table = "\n".join(_text(line) for line in setup_text(setup, Style(110)).split("\n"))
-    return f"<details><summary>{_text(setup.target or 'setup')}</summary><pre>{table}</pre></details>"
 
 
 def fragment(run: Run) -> str:
@@ -53,16 +54,16 @@ def fragment(run: Run) -> str:
 
 
 def _body(run: Run) -> str:
-    parts = [f"<h1>lrlint</h1><p>{_text(summary(run))}</p>"]
+    parts = [f"<h1>lrlint</h1><p>{text(summary(run))}</p>"]
     parts += [
-        f'<div class="finding error"><p class="head"><b>failed</b> {_text(f.target)}</p><p>{_text(f.message)}</p></div>'
+        f'<div class="finding error"><p class="head"><b>failed</b> {text(f.target)}</p><p>{text(f.message)}</p></div>'
         for f in run.failures
     ]
     several = len(run.targets) > 1
     for target in dict.fromkeys((*run.targets, *(found.target for found in run.active))):
         findings = [found for found in run.active if found.target == target]
         if findings and several:
-            parts.append(f"<h2>{_text(target or 'configuration')}</h2>")
+            parts.append(f"<h2>{text(target or 'configuration')}</h2>")
         sources = run.sources(target)
         parts += [_finding(found, sources) for found in findings]
     aside = [found for found in run.findings if found.suppressed]
@@ -82,29 +83,29 @@ def _aside(found: Finding) -> tuple[str, ...]:
 
 
 def _table(title: str, rows: Iterable[tuple[str, ...]]) -> str:
-    body = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<h2>{title}</h2><table>{body}</table>" if body else ""
 
 
 def _finding(found: Finding, sources: Sources) -> str:
     confidence = "" if found.confidence == "high" else f' <span class="dim">({found.confidence} confidence)</span>'
     lines = [
-        f'<p class="head"><b>{found.severity} {found.rule}</b> {_text(found.name)}{confidence}</p>',
-        f"<p>{_text(found.message)}</p>",
+        f'<p class="head"><b>{found.severity} {found.rule}</b> {text(found.name)}{confidence}</p>',
+        f"<p>{prose(found.message)}</p>",
     ]
     for position, span in enumerate(found.locations[:2]):
         source = sources.get(span.path)
         code = _code(source, span) if source is not None and position == 0 else ""
-        lines.append(f'<p class="dim"><code>{_text(str(span))}</code></p>{code}')
+        lines.append(f'<p class="dim"><code>{text(str(span))}</code></p>{code}')
     for related in found.related:
         subject = ", ".join(names.compress(related.parameters)[:6])
-        lines.append(f"<p><b>{_text(related.label)}</b> <code>{_text(subject)}</code></p>")
+        lines.append(f"<p><b>{text(related.label)}</b> <code>{text(subject)}</code></p>")
     patterns = names.compress(found.parameters)
     if patterns:
-        listed = "<br>".join(f"<code>{_text(pattern)}</code>" for pattern in patterns)
+        listed = "<br>".join(f"<code>{text(pattern)}</code>" for pattern in patterns)
         lines.append(f"<details><summary>{len(found.parameters)} parameters</summary>{listed}</details>")
     if found.help:
-        lines.append(f"<p><b>Help</b> {_text(found.help)}</p>")
+        lines.append(f"<p><b>Help</b> {prose(found.help)}</p>")
     return f'<div class="finding {found.severity}">{"".join(lines)}</div>'
 
 
@@ -112,13 +113,9 @@ def _code(source: SourceFile, span: Span) -> str:
     last = min(span.end_line or span.line, span.line + _LONGEST - 1, len(source.lines))
     rows = []
     for line in range(span.line, last + 1):
-        text = source.lines[line - 1]
-        start = span.column - 1 if line == span.line and span.column else len(text) - len(text.lstrip())
-        end = span.end_column - 1 if line == span.end_line and span.end_column else len(text)
-        marked = f"{_text(text[:start])}<mark>{_text(text[start:end])}</mark>{_text(text[end:])}"
+        written = source.lines[line - 1]
+        start = span.column - 1 if line == span.line and span.column else len(written) - len(written.lstrip())
+        end = span.end_column - 1 if line == span.end_line and span.end_column else len(written)
+        marked = f"{text(written[:start])}<mark>{text(written[start:end])}</mark>{text(written[end:])}"
         rows.append(f'<span class="dim">{line:>5}</span>  {marked}')
     return f"<pre>{chr(10).join(rows)}</pre>" if rows else ""
-
-
-def _text(text: str) -> str:
-    return escape(clean(text.replace("\t", "    ")))

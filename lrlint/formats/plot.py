@@ -39,31 +39,31 @@ def schedule_lines(
         title += f" ({schedule.details['length_name']}={schedule.details['length']})"
     if schedule.skipped:
         return [f"not simulated: {schedule.skipped}"]
-    courses = _distinct(schedule.groups)
-    if not courses:
+    drawn = courses(schedule.groups)
+    if not drawn:
         return [f"{title}: no rate to show"]
     unit = schedule.unit + ("" if schedule.horizon == 1 else "s")
-    lines = [f"{title}, {schedule.horizon} {unit}{_remark(schedule)}"]
-    lines += chart([trace for _, trace in courses], width=width, height=height, ascii=ascii)
+    lines = [f"{title}, {schedule.horizon} {unit}{remark(schedule)}"]
+    lines += chart([trace for _, trace in drawn], width=width, height=height, ascii=ascii)
     names = labels or {}
     arrow = "->" if ascii else "→"
-    for index, (groups, trace) in enumerate(courses):
+    for index, (groups, trace) in enumerate(drawn):
         told = listing(names.get(group, f"group {group}") for group in groups[:4])
         more = f" and {len(groups) - 4} more" if len(groups) > 4 else ""
         mark = f"{_letter(index)}  " if ascii else ""
-        lines.append(f"  {mark}{told}{more}: {_numbers(trace, schedule.unit, arrow)}")
+        lines.append(f"  {mark}{told}{more}: {numbers(trace, schedule.unit, arrow)}")
     return lines
 
 
 def chart(traces: Sequence[Trace], *, width: int = 72, height: int = 6, ascii: bool = False) -> list[str]:
     """The traces on common axes, ``height`` lines of at most ``width`` columns and one for the steps below."""
-    low, high, logarithmic = _range(traces)
+    low, high, logarithmic = axis(traces)
     above, below = rate(high), rate(low)
     margin = max(len(above), len(below))
     columns = max(_NARROW, width - margin - 3)
     first = min(trace.steps[0] for trace in traces)
     last = max(trace.steps[-1] for trace in traces)
-    scale = _scaler(low, high, logarithmic)
+    scale = scaler(low, high, logarithmic)
     draw = _letters if ascii else _braille
     across = columns if ascii else 2 * columns
     rows = draw([_sampled(trace, first, last, across, scale) for trace in traces], columns, height)
@@ -74,7 +74,7 @@ def chart(traces: Sequence[Trace], *, width: int = 72, height: int = 6, ascii: b
     return [*lines, f"  {'':>{margin}} {begin:<{max(columns - len(end), 0)}}{end}"]
 
 
-def _remark(schedule: Schedule) -> str:
+def remark(schedule: Schedule) -> str:
     details = schedule.details
     if "capped" in details:
         return f", followed to {details['capped']}"
@@ -83,7 +83,7 @@ def _remark(schedule: Schedule) -> str:
     return {"scheduler": ", its own length", "default": ", a look ahead"}.get(details.get("horizon_from", ""), "")
 
 
-def _distinct(groups: Sequence[GroupSchedule]) -> list[tuple[list[int], Trace]]:
+def courses(groups: Sequence[GroupSchedule]) -> list[tuple[list[int], Trace]]:
     """Groups that share a course, with that course."""
     found: dict[Trace, list[int]] = {}
     for group in groups:
@@ -92,7 +92,7 @@ def _distinct(groups: Sequence[GroupSchedule]) -> list[tuple[list[int], Trace]]:
     return [(indices, trace) for trace, indices in found.items()]
 
 
-def _numbers(trace: Trace, unit: str, arrow: str) -> str:
+def numbers(trace: Trace, unit: str, arrow: str) -> str:
     if trace.constant():
         return f"constant {rate(trace.first)}"
     inner = trace.peak_step not in (trace.steps[0], trace.steps[-1])
@@ -104,7 +104,7 @@ def _letter(index: int) -> str:
     return chr(ord("a") + index % 26)
 
 
-def _range(traces: Sequence[Trace]) -> tuple[float, float, bool]:
+def axis(traces: Sequence[Trace]) -> tuple[float, float, bool]:
     """(lowest value shown, highest, whether the axis is logarithmic)."""
     high = max(trace.peak for trace in traces)
     floor = min(trace.floor for trace in traces)
@@ -115,7 +115,7 @@ def _range(traces: Sequence[Trace]) -> tuple[float, float, bool]:
     return min(floor, 0.0) if floor < high / 2 else floor, high, False
 
 
-def _scaler(low: float, high: float, logarithmic: bool) -> Callable[[float], float]:
+def scaler(low: float, high: float, logarithmic: bool) -> Callable[[float], float]:
     """Values to heights between 0 and 1."""
     if logarithmic:
         base, span = math.log(low), math.log(high) - math.log(low)

@@ -9,6 +9,7 @@ from tabulate import tabulate
 from lrlint import names
 from lrlint.facts import Group, Optimizer, Parameter, Setup
 from lrlint.formats.text import Style, clean, plural, shorten
+from lrlint.vocabulary import rate
 
 _ROWS = 40
 
@@ -23,7 +24,7 @@ def render(setup: Setup, style: Style) -> str:
         ("In no optimizer, frozen", [p for p in setup.parameters if p.index not in held and not p.requires_grad]),
     ):
         if loose:
-            blocks.append(f"{style.paint(title, 'bold')}\n{_table(_pattern_rows('', loose), style)}")
+            blocks.append(f"{style.paint(title, 'bold')}\n{_table(pattern_rows('', loose), style)}")
     if setup.schedules:
         blocks.append(schedules(setup, style).rstrip("\n"))
     if setup.notes:
@@ -52,30 +53,36 @@ def schedules(setup: Setup, style: Style) -> str:
 
 
 def _head(setup: Setup, style: Style) -> str:
-    models = ", ".join(
-        f"{clean(model.name)}: {model.class_name}" if model.name else model.class_name for model in setup.models
-    )
+    return f"{style.paint(clean(setup.target) or 'setup', 'bold')}  {models(setup)}\n{size(setup)}"
+
+
+def models(setup: Setup) -> str:
+    """``generator: Net, critic: Net``."""
+    named = ((clean(model.name), model.class_name) for model in setup.models)
+    return ", ".join(f"{name}: {kind}" if name not in ("", kind) else kind for name, kind in named)
+
+
+def size(setup: Setup) -> str:
+    """How many tensors and elements, and how many of them train."""
     total = sum(parameter.numel for parameter in setup.parameters)
     trainable = sum(parameter.numel for parameter in setup.parameters if parameter.requires_grad)
-    size = (
-        f"{plural(len(setup.parameters), 'parameter tensor')}, {_count(total)} elements ({_count(trainable)} trainable)"
-    )
-    return f"{style.paint(clean(setup.target) or 'setup', 'bold')}  {models}\n{size}"
+    tensors = plural(len(setup.parameters), "parameter tensor")
+    return f"{tensors}, {_count(total)} elements ({_count(trainable)} trainable)"
 
 
 def _optimizer(setup: Setup, optimizer: Optimizer, style: Style) -> str:
     where = f"  {optimizer.span}" if optimizer.span else ""
     title = f"{style.paint(clean(optimizer.label), 'bold')} ({optimizer.family}){style.paint(where, 'dim')}"
-    rows = [row for group in optimizer.groups for row in _group_rows(setup, group)]
+    rows = [row for group in optimizer.groups for row in group_rows(setup, group)]
     return f"{title}\n{_table(rows, style)}"
 
 
 Row = list[str]
-_HEADERS = ("group", "lr", "decay", "parameters", "n", "elements", "shape", "role")
+HEADERS = ("group", "lr", "decay", "parameters", "n", "elements", "shape", "role")
 
 
-def _group_rows(setup: Setup, group: Group) -> list[Row]:
-    rows = _pattern_rows(group.label.removeprefix("group "), group.parameters)
+def group_rows(setup: Setup, group: Group) -> list[Row]:
+    rows = pattern_rows(group.label.removeprefix("group "), group.parameters)
     if not rows:
         rows = [[group.label.removeprefix("group "), "", "", "(empty)", "0", "0", "", ""]]
     rows[0][1], rows[0][2] = _rate(setup, group), f"{group.weight_decay:g}"
@@ -86,10 +93,10 @@ def _rate(setup: Setup, group: Group) -> str:
     now, peak = group.lr, group.peak_lr
     if now is None:
         return "-"
-    return f"{now:g}" if peak is None or peak == now else f"{now:g} (peak {peak:g})"
+    return rate(now) if peak is None or peak == now else f"{rate(now)} (peak {rate(peak)})"
 
 
-def _pattern_rows(label: str, parameters: Sequence[Parameter]) -> list[Row]:
+def pattern_rows(label: str, parameters: Sequence[Parameter]) -> list[Row]:
     """One row per name pattern; long lists are cut, with a row that counts the rest."""
     patterns: dict[str, list[Parameter]] = {}
     for parameter in parameters:
@@ -119,7 +126,7 @@ def _table(rows: Sequence[Row], style: Style) -> str:
     fitted = [[*row[:3], shorten(row[3], room), *row[4:]] for row in rows]
     text: str = tabulate(
         fitted,
-        headers=_HEADERS,
+        headers=HEADERS,
         tablefmt="simple",
         disable_numparse=True,
         colalign=("left", "right", "right", "left", "right", "right", "left", "left"),
