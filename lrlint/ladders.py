@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mode
+from typing import TYPE_CHECKING
 
-from lrlint.facts import GraphFacts, Member, Members, Optimizer
 from lrlint.treatment import exceeds, peak, trainable
+
+if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
+    from lrlint.facts import GraphFacts, Member, Members, Optimizer
 
 _ROLES = ("matrix", "embedding", "position", "token")
 _NUMBERED = re.compile(r"^(?:(?:layers?|stages?|blocks?|denseblock|h)_?)?(\d+)$")
@@ -147,15 +150,15 @@ def _within(path: str, tower: str) -> bool:
 def _stack(cells: Mapping[str, list[Member]], loose: list[Member], order: Mapping[str, int]) -> Stack:
     blocks = []
     for path, members in cells.items():
-        rate = mode(peak(member.group) for member in members)
+        rate = Counter(peak(member.group) for member in members).most_common(1)[0][0]
         deviating = [member for member in members if peak(member.group) != rate]
-        blocks.append(Block(path, _numbers(path), Members(members), rate, Members(deviating)))
+        blocks.append(Block(path, _numbers(path), _members(members), rate, _members(deviating)))
     ranks = [min((order[m.name] for m in block.members if m.name in order), default=None) for block in blocks]
     known = all(rank is not None for rank in ranks)
     keys = {block.path: (rank,) if known else block.numbers for block, rank in zip(blocks, ranks, strict=True)}
     blocks.sort(key=lambda block: keys[block.path])
     before, after = _around(blocks, loose, order if known else {})
-    return Stack(_root(blocks[0].path), tuple(blocks), Members(before), Members(after))
+    return Stack(_root(blocks[0].path), tuple(blocks), _members(before), _members(after))
 
 
 def _around(blocks: list[Block], loose: list[Member], order: Mapping[str, int]) -> tuple[list[Member], list[Member]]:
@@ -177,3 +180,9 @@ def _heads(loose: list[Member]) -> list[Member]:
 def _is_stem(member: Member) -> bool:
     tied = len(member.parameter.names) > 1
     return not tied and (member.parameter.role != "matrix" or _STEM.search(member.parameter.module) is not None)
+
+
+def _members(items: Sequence[Member]) -> Members:
+    from lrlint.facts import Members
+
+    return Members(items)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from lrlint.facts import MULTIPLIER_KEYS, Group, Member, Members, Optimizer, Parameter
-from lrlint.vocabulary import listing
+from lrlint.vocabulary import MULTIPLIER_KEYS, listing
+
+if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
+    from lrlint.facts import Group, Member, Members, Optimizer, Parameter
 
 #: Decay up to here is none: fine-tuning recipes write 1e-8 for "off".
 NEGLIGIBLE_DECAY = 1e-8

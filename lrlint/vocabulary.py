@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+#: Group keys by which training code scales the rate of one group (timm, MAE, mmengine, Megatron, ...).
+MULTIPLIER_KEYS = ("lr_scale", "lr_mult", "lr_mul", "lr_multiplier", "lr_ratio", "my_lr_scale")
+
 _WORD = re.compile(r"[._]|(?<=[a-z])(?=[A-Z])")
 #: A part of a model with one of these words in its name is a copy or a judge that is not meant to train.
 _COPIES = frozenset(("teacher", "ema", "lpips", "vgg", "vgg11", "vgg13", "vgg16", "vgg19"))

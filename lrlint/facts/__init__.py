@@ -1,31 +1,48 @@
-"""Frozen, torch-free facts: the language between inspection and rules."""
+"""Frozen, torch-free facts: the language between inspection and rules.
 
-from lrlint.facts.core import (
-    MULTIPLIER_KEYS,
-    ExpectedTie,
-    Group,
-    Member,
-    Members,
-    Model,
-    Module,
-    NormLayer,
-    Note,
-    Optimizer,
-    Parameter,
-    Rejection,
-    Setup,
-    StateMisfit,
-    Training,
-    Unregistered,
-    Values,
-)
-from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
-from lrlint.facts.probe import ProbeFacts
-from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
-from lrlint.facts.span import Span
+The names load lazily: showing a rule's documentation needs none of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrlint.facts.core import (
+        ExpectedTie,
+        Group,
+        Member,
+        Members,
+        Model,
+        Module,
+        NormLayer,
+        Note,
+        Optimizer,
+        Parameter,
+        Rejection,
+        Setup,
+        StateMisfit,
+        Training,
+        Unregistered,
+        Values,
+    )
+    from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
+    from lrlint.facts.probe import ProbeFacts
+    from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
+    from lrlint.facts.span import Span
+
+_HOMES = {
+    "core": "ExpectedTie Group Member Members Model Module NormLayer Note Optimizer Parameter Rejection Setup "
+    "StateMisfit Training Unregistered Values",
+    "graph": "GraphFacts NormUse ParameterUse",
+    "probe": "ProbeFacts",
+    "schedule": "GroupSchedule Schedule Trace",
+    "span": "Span",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
-    "MULTIPLIER_KEYS",
     "ExpectedTie",
     "GraphFacts",
     "Group",
@@ -51,3 +68,11 @@ __all__ = [
     "Unregistered",
     "Values",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

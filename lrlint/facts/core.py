@@ -16,9 +16,6 @@ from lrlint.facts.probe import ProbeFacts
 from lrlint.facts.schedule import Schedule
 from lrlint.facts.span import Span
 
-#: Group keys by which training code scales the rate of one group (timm, MAE, mmengine, Megatron, ...).
-MULTIPLIER_KEYS = ("lr_scale", "lr_mult", "lr_mul", "lr_multiplier", "lr_ratio", "my_lr_scale")
-
 
 @dataclass(frozen=True, slots=True)
 class Values:

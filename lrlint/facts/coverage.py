@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrlint import names
-from lrlint.facts.core import Member, Parameter, Setup
 from lrlint.vocabulary import is_copy, is_loss
+
+if TYPE_CHECKING:
+    from lrlint.facts.core import Member, Parameter, Setup
 
 #: Fewer tensors than this outside the model, of shapes that the model does not have, are inputs or multipliers.
 _FEW = 4

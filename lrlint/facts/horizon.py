@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrlint.facts.schedule import Schedule, Trace
-
 if TYPE_CHECKING:
     from lrlint.facts.core import Group, Optimizer, Training
+    from lrlint.facts.schedule import Schedule, Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer as TorchOptimizer
 
-from lrlint.facts import MULTIPLIER_KEYS, Group, Optimizer, Parameter, StateMisfit
+from lrlint.facts import Group, Optimizer, Parameter, StateMisfit
 from lrlint.memo import per_class
+from lrlint.vocabulary import MULTIPLIER_KEYS
 
 # (pattern on the class name, family, weight decay is decoupled by default); the first match along the MRO decides.
 _FAMILIES: tuple[tuple[str, str, bool], ...] = (

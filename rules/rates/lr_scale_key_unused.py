@@ -15,8 +15,7 @@ https://github.com/facebookresearch/ConvNeXt-V2/issues/40, https://github.com/ms
 """
 
 from lrlint import Finding, rule
-from lrlint.facts import MULTIPLIER_KEYS
-from lrlint.vocabulary import number, rate
+from lrlint.vocabulary import MULTIPLIER_KEYS, number, rate
 
 
 @rule("LR210", severity="error", confidence="high", needs=("optimizer",))

@@ -1,0 +1,36 @@
+"""Training diverges at the peak rates, and all groups share in it.
+
+A few real steps were run from the setup's own state, at the rates its schedule leads to. The loss did not fall, and
+the same steps from the same state with lower rates did: the rates are too high, whatever the schedule's first step
+looks like. Reducing only some of the groups was not enough.
+
+What to do: use the rate that is named. It lies half a decade below the largest one that held (rates that just hold for
+30 steps fail in a longer run one time in four), and it was run again on fresh batches with other seeds.
+
+A finding needs a counterfactual: the loss of the run as configured is not finite, or ends where it began, and is above
+the best run's by more than 30 % of what that one gained and 2 % of the initial loss; a finite one is confirmed over
+three times as many steps, since early instabilities that heal are no fault.
+
+Sources: https://arxiv.org/abs/2103.00065 and https://arxiv.org/abs/2207.14484 (training lives at the edge of
+stability, so that crossing 2/η alone is no fault), https://arxiv.org/abs/2003.02218 (catapults heal),
+https://arxiv.org/abs/2110.04369 (instability at the peak rate; warm-up), https://github.com/google-research/tuning_playbook
+"""
+
+from lrlint import Finding, rule
+from lrlint.evidence import advice, confidence, groups, numbers, story
+
+
+@rule("LR901", severity="error", confidence="high", needs=("probe",))
+def divergence_at_peak_rate(setup):
+    facts = setup.probe
+    if facts.course != "diverges" or len(facts.guilty) != len(facts.groups):
+        return
+    subject = groups(setup, facts.guilty) or setup
+    yield Finding(
+        subject,
+        story(facts, facts.guilty),
+        data=numbers(facts),
+        help=advice(facts),
+        key="lr",
+        confidence=confidence(facts),
+    )

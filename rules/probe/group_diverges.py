@@ -1,0 +1,36 @@
+"""Training diverges because of the rates of some groups alone.
+
+A few real steps were run from the setup's own state at the rates its schedule leads to. The loss did not fall, while
+the same steps with only these groups slowed down did learn: all other rates can stay.
+
+What to do: use the rate that is named for these groups. It lies half a decade below the largest one that held, and it
+was run again on fresh batches with other seeds.
+
+Suspects are ordered by −g·u of the first step, the decrease that its update promises (the guilty group comes first in
+95 % of labelled cases), and named by experiment: each is slowed down alone; if none suffices, the smallest set that
+does is searched for. The highest rate alone is a poor guide (84 %), and gradient growth a misleading one (23 %): what
+blows up is downstream of what is to blame.
+
+Sources: https://arxiv.org/abs/2103.00065, https://arxiv.org/abs/2110.04369 (instability at the peak rate),
+https://karpathy.github.io/2019/04/25/recipe/, https://github.com/google-research/tuning_playbook
+"""
+
+from lrlint import Finding, rule
+from lrlint.evidence import advice, confidence, groups, numbers, story
+
+
+@rule("LR902", severity="error", confidence="high", needs=("probe",))
+def group_diverges(setup):
+    facts = setup.probe
+    if facts.course != "diverges" or not 0 < len(facts.guilty) < len(facts.groups):
+        return
+    others = [(g.optimizer, g.index) for g in facts.groups if (g.optimizer, g.index) not in facts.guilty]
+    yield Finding(
+        groups(setup, facts.guilty),
+        story(facts, facts.guilty),
+        related={"can stay": groups(setup, others)},
+        data=numbers(facts),
+        help=advice(facts),
+        key="lr",
+        confidence=confidence(facts),
+    )

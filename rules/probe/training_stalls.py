@@ -1,0 +1,34 @@
+"""Nothing is learnt at any rate.
+
+Neither the rates as configured, nor ten or a hundred times less or more of them lower the loss, not even on a single
+batch that is repeated: a model of any capacity can learn one batch by heart. The rates are not the cause.
+
+What to do: look at what else was seen (units that are always zero, layers without gradient, labels that do not fit
+the outputs, a loss that does not depend on the model), before tuning any rate.
+
+Reported only where the loss is not already near zero, some parameter is trainable, and the repeated batch was not
+learnt at any of the rates: setups that merely learn slowly, or start near their optimum, are left alone.
+
+Sources: https://karpathy.github.io/2019/04/25/recipe/ (overfit one batch),
+https://github.com/google-research/tuning_playbook
+"""
+
+from lrlint import Finding, rule
+from lrlint.evidence import confidence, configured, course
+from lrlint.vocabulary import listing
+
+
+@rule("LR904", severity="warning", confidence="medium", needs=("probe",))
+def training_stalls(setup):
+    facts = setup.probe
+    if facts.verdict != "stalled" or facts.non_finite is not None:
+        return
+    run = configured(facts)
+    seen = f"; seen: {listing(facts.seen)}" if facts.seen else ""
+    yield Finding(
+        list(setup.optimizers) or setup,
+        f"{course(run) if run else 'the loss stays'}, and no rate on the ladder learns even one repeated batch{seen}",
+        data={"seen": list(facts.seen), "steps": facts.steps_run},
+        help="the rates are not the cause: look at the model, the loss and the labels",
+        confidence=confidence(facts, "medium"),
+    )
