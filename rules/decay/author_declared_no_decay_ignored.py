@@ -10,8 +10,8 @@ no_weight_decay_list=model.no_weight_decay())`), or put the parameters in a grou
 
 Declarations of every submodule count, and a declared name that matches nothing is matched by likeness (a published
 model says `level.0.pos_embed` for `levels.0.pos_embed`). *Warning* where the optimizer exempts something else, so
-that a no-decay policy exists and misses these; *info* where it decays everything or ignores all marks alike. The
-survey of recipes measured this severity: it found real faults and no false one.
+that a no-decay policy exists and misses these; *info* where it decays everything or ignores all marks alike. In our
+survey of published recipes this found real faults and no false one.
 
 Sources: https://github.com/state-spaces/mamba/issues/798, https://github.com/athms/mad-lab/issues/5,
 https://github.com/HazyResearch/state-spaces (`_optim`),

@@ -3,8 +3,8 @@
 Decay pulls a norm scale towards 0 although its natural value is 1, and without a gradient it only shrinks. How much is
 said in the message: at a given rate and decay, over the declared number of steps (else over 1000 steps). Many
 published recipes decay everything and train well (OLMo, torchtitan, DETR, ViT, diffusers, ResNet under SGD), so this
-is *info*: an effect to know, not a fault. The survey of recipes found it on 27 % of sound setups; where it and the
-first catalogue (warning from 1 % of shrinkage) differ, the survey was measured.
+is *info*: an effect to know, not a fault. It is there in 27 % of the sound setups of
+our survey.
 
 What to do: if it was not meant, put norm scales and biases in a group of their own with `weight_decay` 0.
 

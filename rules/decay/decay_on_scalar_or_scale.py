@@ -8,8 +8,7 @@ What to do: a group with `weight_decay` 0 for them (`parameter.ndim <= 1` catche
 
 Told by owner type, name and shape. Silent where rate × decay × declared steps is below `effect`, so that the whole
 run does not move them by as much. This is *info*: HF Trainer's own grouping does it for some 60 architectures, and
-the survey of recipes, which was measured, found it on sound setups; the first catalogue had warning. Where the author
-marked them see `author-declared-no-decay-ignored`.
+sound published setups do. Where the author marked them see `author-declared-no-decay-ignored`.
 
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.PReLU.html,
 https://github.com/mlfoundations/open_clip/issues/815

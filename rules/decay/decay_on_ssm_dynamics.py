@@ -7,8 +7,7 @@ and the transformers Trainer decays `A_log` and `D`.
 What to do: a group with `weight_decay` 0 for them.
 
 Told by parameter name and owner class. This is *info*: decaying them is common (the Trainer does for 24
-architectures), and the survey of recipes, which was measured, found it on sound setups; the first catalogue had
-warning. Where the author marked them see `author-declared-no-decay-ignored`.
+architectures), and sound published setups do it. Where the author marked them see `author-declared-no-decay-ignored`.
 
 Sources: https://github.com/state-spaces/mamba/blob/main/mamba_ssm/modules/mamba_simple.py (`_no_weight_decay`),
 https://github.com/state-spaces/mamba/issues/798, https://github.com/athms/mad-lab/issues/5

@@ -11,7 +11,7 @@ told by names and by which layer is the output; where the forward pass could be 
 the head, and one named side suffices: a group that runs wholly after the backbone and holds the output layer is its
 head, and one that runs wholly before the head and holds most of the model is its backbone. Left alone: projectors
 (LLaVA's is the slow side on purpose), adapters and prompts inside the backbone, rates of 0, and layer-wise ladders
-(see `non-monotone-layer-lr`). Factor 3 is the survey's; the first catalogue had 2.
+(see `non-monotone-layer-lr`). Factor 3 left all sound setups of our survey silent; 2 did not.
 
 Sources: https://github.com/roboflow/rf-detr/issues/255 (an encoder above its decoder),
 https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.06146

@@ -12,7 +12,7 @@ more than four trainable tensors (linear probes use up to 30); RMSprop from 0.1,
 on the fastest group: SGD up to `sgd-low`, Adam family up to 1e-8. Tables, prompts, scalars and splats may run faster.
 No rule for Prodigy, D-Adaptation, schedule-free, LBFGS, Adadelta, Adafactor, LARS, LAMB and Muon: their rates have
 other units. A group alone far above its siblings is `group-lr-far-above-siblings`. The limits for Adam and SGD are
-those of the survey of recipes and replace the first catalogue's.
+those that left all sound setups of our survey of published recipes silent.
 
 Sources: https://github.com/rajveermalviya/language-modeling/issues/3, https://github.com/PeizeSun/OneNet/issues/18,
 https://github.com/jfzhang95/pytorch-deeplab-xception/issues/9, https://arxiv.org/abs/2302.06675 (Lion),

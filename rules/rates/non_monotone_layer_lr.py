@@ -12,7 +12,7 @@ Needs at least `rates` distinct peak rates and a stack of at least four numbered
 that of execution where the forward pass could be observed, else that of names and registration. Judged are matrices
 and tables: norms and biases often have rates of their own. Left out: stacks with several rates inside a block (rates
 by kind of parameter, as in RWKV or muP), and tied tables. ELECTRA's published gap between last layer and head is no
-disorder (see `layer-decay-ladder-gap`); the first catalogue's limit for it, head × d^1.5, fired on it.
+disorder (see `layer-decay-ladder-gap`).
 
 Sources: https://github.com/allenai/rslearn/pull/648 (channel embeddings at the decoder's rate),
 https://github.com/zihangdai/xlnet/issues/184, https://github.com/unslothai/unsloth/pull/7834 (two towers, one
