@@ -13,6 +13,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -q lrlint rules  # quick from the first call on
 	@touch $@
 
 # Succeeds exactly when the demo's seeded faults, and nothing else, were found on their lines.

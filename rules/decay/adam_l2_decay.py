@@ -9,7 +9,8 @@ that no batch holds are in that position.
 What to do: `AdamW` (tune the decay anew, typically 0.01 to 0.1), or `decoupled_weight_decay=True`.
 
 *Warning* from `strong` on, a decay that belongs to AdamW; *info* below it: graph networks (up to 0.01), architecture
-search and re-identification use coupled L2 on purpose. The group's own `decoupled_weight_decay` decides, not the class: AdamW is a subclass of Adam.
+search and re-identification use coupled L2 on purpose. The group's own `decoupled_weight_decay` decides, not the
+class: AdamW is a subclass of Adam.
 
 Sources: https://arxiv.org/abs/1711.05101, https://github.com/pytorch/pytorch/pull/21250,
 https://github.com/pytorch/pytorch/pull/41679; measured with torch 2.13
