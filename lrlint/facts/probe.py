@@ -16,8 +16,8 @@ class ProbeArm:
 
     ``changes`` are (optimizer, group, factor on its rate) of every group that did not run at its configured rate;
     ``clip`` is the largest gradient norm that was let through. ``first`` and ``last`` are the mean loss over its
-    opening and closing steps, ``ended`` says why it stopped: ``full``, ``non-finite``, ``exploded`` or ``early``
-    (what it could tell was known). ``fresh``: it ran on batches that the search had not seen.
+    opening and closing steps, ``ended`` says why it stopped: ``full``, ``non-finite``, ``exploded`` or ``memory``.
+    ``fresh``: its batches came in another order than those of the search.
     """
 
     changes: tuple[tuple[int, int, float], ...]
@@ -31,7 +31,7 @@ class ProbeArm:
 
     @property
     def broke(self) -> bool:
-        return self.ended in ("non-finite", "exploded")
+        return self.ended != "full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ LADDER = (-1.0, -2.0, -0.5)
 LOWEST = -3.0
 HALF = 0.5
 STRESS = 0.5
+#: A loss this many times the first is beyond repair; ten times the first is, when it lasts for so many steps.
+BEYOND, SPIKE = 1e3, 5
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,11 @@ class Outcome:
     seed: int = 0
     fresh: bool = False
     ended: str = "full"
+    number: int = -1  # of the run, in order
 
     @property
     def broke(self) -> bool:
-        return self.ended in ("non-finite", "exploded")
+        return self.ended != "full"
 
     def level(self, length: int | None = None) -> float:
         """Mean of the closing losses of the first ``length`` steps; infinite for a run that broke before."""
@@ -51,6 +54,17 @@ class Outcome:
             return math.inf
         tail = losses[-closing(len(losses)) :]
         return sum(tail) / len(tail) if tail else math.inf
+
+
+def exploded(losses: Sequence[float]) -> bool:
+    """Whether a run is beyond repair: far above its start, for long enough that a spike would have healed.
+
+    Healthy runs were seen to spike to ten times their initial loss and come back.
+    """
+    if len(losses) < 2:
+        return False
+    start = max(abs(losses[0]), 1e-12)
+    return losses[-1] > BEYOND * start or (len(losses) > SPIKE and min(losses[-SPIKE:]) > 10 * start)
 
 
 def closing(steps: int) -> int:

@@ -49,9 +49,7 @@ class Room:
         with path.open("wb") as file:
             file.truncate(end)
         mapped = torch.from_file(str(path), shared=True, size=end, dtype=torch.uint8)
-        return [
-            mapped[start : start + region.numel()] for start, region in zip(starts, self._regions, strict=True)
-        ]
+        return [mapped[start : start + region.numel()] for start, region in zip(starts, self._regions, strict=True)]
 
     def restore(self) -> None:
         """Write the copy back to where it came from."""

@@ -8,21 +8,21 @@ options, attributes, flags and random states.
 from __future__ import annotations
 
 import contextlib
-import random
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from lrlint.errors import UsageError
 from lrlint.stability.place import Room
-from lrlint.stability.walk import Record, State, Walk, inner_tensors
+from lrlint.stability.randomness import random_states
+from lrlint.stability.records import Record, State
+from lrlint.stability.walk import Walk, inner_tensors
 
 #: Signals whose handlers may raise in Python code; they wait until a restoration is complete.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM") if hasattr(signal, name))
@@ -44,7 +44,7 @@ class Snapshot:
         self._room = Room(regions, place, reserve)
         self.place = self._room.place
         devices = {tensor.device for tensor in walk.tensors}
-        self._process = [*_random_states(devices), *_modes(devices)]
+        self._process = [*random_states(), *_modes(devices)]
 
     @classmethod
     def take(
@@ -137,10 +137,9 @@ def _regions(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
             continue
         if tensor.numel() == 0:
             continue
-        storage = tensor.untyped_storage()
+        storage, offset = tensor.untyped_storage(), int(tensor.storage_offset())
         last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-        low = tensor.storage_offset() * tensor.element_size()
-        high = low + (last + 1) * tensor.element_size()
+        low, high = (place * tensor.element_size() for place in (offset, offset + int(last) + 1))
         _, lowest, highest = extents.get(storage._cdata, (storage, low, high))
         extents[storage._cdata] = (storage, min(low, lowest), max(high, highest))
     return [_bytes(*extent) for extent in extents.values()]
@@ -162,29 +161,9 @@ def _reserve(optimizers: Sequence[Any]) -> int:
 
 
 def _require_initialised(model: nn.Module) -> None:
-    lazy = next((n for n, t in model.named_parameters() if isinstance(t, UninitializedTensorMixin)), None)
+    lazy = next((n for n, t in model.named_parameters() if is_lazy(t)), None)
     if lazy is not None:
         raise UsageError(f"parameter {lazy!r} has no shape yet", "run one forward pass through the lazy modules first")
-
-
-def _random_states(devices: set[torch.device]) -> list[Record]:
-    states: list[Record] = [State(random.getstate(), random.setstate), State(torch.get_rng_state(), torch.set_rng_state)]
-    numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
-        states.append(State(numpy.get_state(), numpy.set_state))
-    for device in sorted(devices, key=str):
-        module = getattr(torch, device.type, None)
-        if device.type in ("cpu", "meta") or not hasattr(module, "get_rng_state"):
-            continue
-        if device.type == "mps":
-            states.append(State(module.get_rng_state(), module.set_rng_state))
-        else:
-            states.append(State(module.get_rng_state(device), _setter(module.set_rng_state, device)))
-    return states
-
-
-def _setter(set_: Callable[..., None], device: torch.device) -> Callable[[Any], None]:
-    return lambda state: set_(state, device)
 
 
 def _modes(devices: set[torch.device]) -> list[Record]:

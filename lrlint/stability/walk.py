@@ -2,8 +2,7 @@
 
 The walk follows references: attributes, slots, dicts, lists, sets, deques, closures, bound methods, tensors and their
 gradients. It knows no optimizer and no module class, so a class never seen before is kept as well as torch's own. Each
-object is visited once and gives at most a few records; a record puts its object back *in place* and writes only where
-something differs, so what a step left alone is not touched.
+object is visited once.
 
 Not followed: Python modules and classes, data sets and loaders, trainers, processes, files, compiled code. Python
 iterators and generators cannot be wound back.
@@ -21,8 +20,8 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,140 +29,116 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-_MISSING = object()
+from lrlint.stability.randomness import generator_state
+from lrlint.stability.records import MISSING, Attributes, Cell, Contents, Record, Slots, State
+
 _ATOMIC = frozenset(
-    {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), range, slice}
+    {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(MISSING), range, slice}
     | {torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format}
 )
+_CONTAINERS = (dict, list, set, collections.deque)
 _OPAQUE = (
-    type,
-    types.ModuleType,
-    types.BuiltinFunctionType,
-    types.CodeType,
-    types.GeneratorType,
-    enum.Enum,
-    weakref.ref,
-    logging.Logger,
-    logging.Handler,
-    threading.Thread,
-    io.IOBase,
-    DataLoader,
-    Dataset,
-    Sampler,
-    torch.UntypedStorage,
+    *(type, enum.Enum, io.IOBase, weakref.ref, logging.Logger, logging.Handler, threading.Thread),
+    *(types.ModuleType, types.BuiltinFunctionType, types.CodeType, types.GeneratorType),
+    *(DataLoader, Dataset, Sampler, torch.UntypedStorage),
 )
 _OPAQUE_PACKAGES = (
-    *("torch._", "torch.fx.", "torch.distributed.", "torch.jit.", "torch.autograd.", "torch.utils.data.", "torch.cuda."),
-    *("transformers.trainer", "lightning.pytorch.trainer", "pytorch_lightning.trainer", "lightning.fabric.", "datasets."),
-    *("concurrent.", "multiprocessing.", "threading", "_thread", "asyncio.", "logging", "importlib.", "_frozen_"),
+    *("torch._", "torch.fx.", "torch.distributed.", "torch.jit.", "torch.autograd.", "torch.utils.data."),
+    *("torch.cuda.", "transformers.trainer", "lightning.fabric.", "lightning.pytorch.trainer", "datasets."),
+    *("pytorch_lightning.trainer", "concurrent.", "multiprocessing.", "threading.", "_thread.", "asyncio."),
+    *("logging.", "importlib.", "_frozen_"),
 )
 #: Followed whatever package they come from.
 _ALWAYS = (nn.Module, Optimizer, LRScheduler, torch.amp.GradScaler)
-
-
-class Record(Protocol):
-    """One thing remembered; `restore` puts it back in place."""
-
-    def restore(self) -> None: ...
+#: Followed where a function names a global variable.
+_FROM_GLOBALS = (*_ALWAYS, torch.Tensor, torch.Generator, random.Random)
 
 
 class Walk:
-    """What was found: ``records`` of Python state, and every ``tensors`` object met (by identity, in order)."""
+    """What was found: ``records`` of Python state, and all ``tensors`` met, each object once."""
 
     def __init__(self, roots: Iterable[Any]) -> None:
         self.records: list[Record] = []
         self.tensors: list[torch.Tensor] = []
-        self._seen: dict[int, Any] = {}  # id -> the object, held so that the id stays its own
+        self._seen: dict[int, Any] = {}  # by id; the object is held so that its id stays its own
         self._stack: list[Any] = []
         for root in roots:
-            self._root(root)
-            self._run()
-
-    def _root(self, root: Any) -> None:
-        if isinstance(root, DataLoader):
-            # The data stays out of it; what decides the order of the data does not.
-            self._stack += [root.generator, *_attributes(root.sampler), *_attributes(root.batch_sampler)]
-        elif isinstance(root, Sampler):
-            self._stack += _attributes(root)
-        else:
-            self._stack.append(root)
-
-    def _run(self) -> None:
+            self._enter(root)
         while self._stack:
             item = self._stack.pop()
-            kind = type(item)
-            if kind in _ATOMIC or id(item) in self._seen:
-                continue
-            self._seen[id(item)] = item
-            self._visit(item)
+            if type(item) not in _ATOMIC and id(item) not in self._seen:
+                self._seen[id(item)] = item
+                self._visit(item)
+
+    def _enter(self, root: Any) -> None:
+        """Where to start. Of a loader, its data stays out of it; what decides their order does not."""
+        if isinstance(root, DataLoader):
+            for part in (root.generator, root.sampler, root.batch_sampler):
+                self._enter(part)
+        elif isinstance(root, Sampler):
+            self.records.append(Attributes(root))
+            for value in vars(root).values():
+                if isinstance(value, (torch.Generator, random.Random, Sampler)):
+                    self._enter(value)
+        else:
+            self._stack.append(root)
 
     def _visit(self, item: Any) -> None:
         if isinstance(item, torch.Tensor):
             self._tensor(item)
-        elif isinstance(item, dict):
-            self._keep(Contents(item, list(item.items()), _pairs, _refill_dict))
-            self._object(item)
-        elif isinstance(item, list):
-            self._keep(Contents(item, list(item), list, _refill_list))
-            self._object(item)
-        elif isinstance(item, (set, collections.deque)):
-            self._keep(Contents(item, list(item), list, _refill_other))
-            self._object(item)
+        elif isinstance(item, _CONTAINERS):
+            contents = Contents(item)
+            self.records.append(contents)
+            self._stack += contents.entries
         elif isinstance(item, (tuple, frozenset)):
             self._stack += item
-            self._object(item)
         elif isinstance(item, torch.Generator):
-            self.records.append(State(item.get_state().clone(), item.set_state))
+            self.records.append(generator_state(item))
         elif isinstance(item, random.Random):
             self.records.append(State(item.getstate(), item.setstate))
-        elif _is_numpy(item):
+        elif type(item).__module__.split(".")[0] == "numpy":
             self._numpy(item)
-        elif _followed(item):
+        elif not _is_followed(item):
+            return
+        else:
             self._function(item)
-            self._object(item)
+        self._attributes(item)
 
-    def _keep(self, record: Contents) -> None:
-        self.records.append(record)
-        for entry in record.entries:
-            self._stack += entry if type(entry) is tuple and record.paired else (entry,)
-
-    def _object(self, item: Any) -> None:
-        """Attributes of an object: its ``__dict__`` and its slots."""
+    def _attributes(self, item: Any) -> None:
         attributes = getattr(item, "__dict__", None)
         if type(attributes) is dict:
             self.records.append(Attributes(item))
             self._stack += attributes.values()
-        slots = _slots(type(item))
-        if slots:
-            record = Slots(item, slots)
-            self.records.append(record)
-            self._stack += [value for value in record.values if value is not _MISSING]
+        names = _slots(type(item))
+        if names:
+            slots = Slots(item, names)
+            self.records.append(slots)
+            self._stack += slots.values
         if isinstance(item, nn.Module):
-            # Scripted modules hold theirs out of Python's sight.
+            # A scripted module holds them out of Python's sight.
             self._stack += [*item.parameters(recurse=False), *item.buffers(recurse=False)]
 
     def _function(self, item: Any) -> None:
-        """What a function holds on to: a hook's counters, a patched `step`, the loss's criterion."""
+        """What a function holds on to: a hook's counters, a patched `step`, the criterion in a loss function."""
         if isinstance(item, types.FunctionType):
+            named = (item.__globals__.get(name) for name in item.__code__.co_names)
+            self._stack += [value for value in named if isinstance(value, _FROM_GLOBALS)]
             for cell in item.__closure__ or ():
                 if id(cell) not in self._seen:
                     self._seen[id(cell)] = cell
-                    record = Cell(cell)
-                    self.records.append(record)
-                    self._stack.append(record.value)
+                    variable = Cell(cell)
+                    self.records.append(variable)
+                    self._stack.append(variable.value)
         elif isinstance(item, types.MethodType):
             self._stack += [item.__self__, item.__func__]
         elif isinstance(item, functools.partial):
-            self._stack += [item.func, *item.args, item.keywords]
+            self._stack += [item.func, item.args, item.keywords]
 
     def _tensor(self, item: torch.Tensor) -> None:
         self.tensors.append(item)
-        inner = inner_tensors(item)
-        if inner:
-            self._stack += inner
+        self._stack += inner_tensors(item)
         if item.is_leaf and item.grad is not None:
             self._stack.append(item.grad)
-        self._object(item)
 
     def _numpy(self, item: Any) -> None:
         numpy = sys.modules["numpy"]
@@ -177,160 +152,31 @@ class Walk:
             self.records.append(State(bits.state, functools.partial(setattr, bits, "state")))
 
 
-class Contents:
-    """The items of a dict, list, set or deque, compared by identity."""
-
-    __slots__ = ("_read", "_refill", "entries", "item", "paired")
-
-    def __init__(
-        self,
-        item: Any,
-        entries: list[Any],
-        read: Callable[[Any], list[Any]],
-        refill: Callable[[Any, list[Any]], None],
-    ) -> None:
-        self.item, self.entries, self._read, self._refill = item, entries, read, refill
-        self.paired = isinstance(item, dict)
-
-    def restore(self) -> None:
-        now = self._read(self.item)
-        if len(now) == len(self.entries):
-            if self.paired:
-                if all(a[0] is b[0] and a[1] is b[1] for a, b in zip(now, self.entries, strict=True)):
-                    return
-            elif all(a is b for a, b in zip(now, self.entries, strict=True)):
-                return
-        self._refill(self.item, self.entries)
-
-
-class Attributes:
-    """The class and the ``__dict__`` of an object."""
-
-    __slots__ = ("_class", "_dict", "_entries", "item")
-
-    def __init__(self, item: Any) -> None:
-        self.item = item
-        self._class = type(item)
-        self._dict = item.__dict__
-        self._entries = list(self._dict.items())
-
-    def restore(self) -> None:
-        if type(self.item) is not self._class:
-            self.item.__class__ = self._class
-        now = self.item.__dict__
-        if len(now) == len(self._entries) and all(
-            a is c and b is d for (a, b), (c, d) in zip(now.items(), self._entries, strict=True)
-        ):
-            return
-        now.clear()
-        now.update(self._entries)
-
-
-class Slots:
-    """The values of an object's ``__slots__``."""
-
-    __slots__ = ("_names", "item", "values")
-
-    def __init__(self, item: Any, names: tuple[str, ...]) -> None:
-        self.item, self._names = item, names
-        self.values = [getattr(item, name, _MISSING) for name in names]
-
-    def restore(self) -> None:
-        for name, value in zip(self._names, self.values, strict=True):
-            if getattr(self.item, name, _MISSING) is value:
-                continue
-            if value is _MISSING:
-                object.__delattr__(self.item, name)
-            else:
-                object.__setattr__(self.item, name, value)
-
-
-class Cell:
-    """A variable that a function shares with its surroundings."""
-
-    __slots__ = ("cell", "value")
-
-    def __init__(self, cell: types.CellType) -> None:
-        self.cell = cell
-        try:
-            self.value = cell.cell_contents
-        except ValueError:  # not assigned yet
-            self.value = _MISSING
-
-    def restore(self) -> None:
-        if self.value is not _MISSING and self.cell.cell_contents is not self.value:
-            self.cell.cell_contents = self.value
-
-
-class State:
-    """A value that a setter takes back: the state of a random generator, the contents of an array."""
-
-    __slots__ = ("_set", "_value")
-
-    def __init__(self, value: Any, set_: Callable[[Any], Any]) -> None:
-        self._value, self._set = value, set_
-
-    def restore(self) -> None:
-        self._set(self._value)
-
-
 def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """The tensors a wrapper subclass (DTensor, a quantized weight) consists of; none for an ordinary tensor."""
+    """The tensors that a wrapper subclass (DTensor, a quantized weight) consists of; none of an ordinary tensor."""
     if type(tensor) in (torch.Tensor, nn.Parameter) or not hasattr(tensor, "__tensor_flatten__"):
         return []
     names, _ = tensor.__tensor_flatten__()
     return [getattr(tensor, name) for name in names]
 
 
-def _followed(item: Any) -> bool:
+def _is_followed(item: Any) -> bool:
     if isinstance(item, _ALWAYS):
         return True
-    if isinstance(item, _OPAQUE):
-        return False
-    module = getattr(type(item), "__module__", "") or ""
-    return not f"{module}.".startswith(_OPAQUE_PACKAGES)
-
-
-def _is_numpy(item: Any) -> bool:
-    return type(item).__module__.split(".")[0] == "numpy"
-
-
-def _attributes(item: Any) -> list[Any]:
-    return [] if item is None else list(getattr(item, "__dict__", {}).values())
+    return not isinstance(item, _OPAQUE) and not f"{type(item).__module__}.".startswith(_OPAQUE_PACKAGES)
 
 
 @functools.cache
-def _slots(kind: type) -> tuple[str, ...]:
-    """Names of the slots that Python classes of this ancestry declare."""
+def _slots(kind: Hashable) -> tuple[str, ...]:
+    """Names of the slots that the Python classes among a type's ancestors declare."""
     return tuple(dict.fromkeys(_slot_names(kind)))
 
 
-def _slot_names(kind: type) -> Iterator[str]:
+def _slot_names(kind: Any) -> Iterator[str]:
     for base in kind.__mro__:
-        declared = base.__dict__.get("__slots__", ())
+        declared = vars(base).get("__slots__", ())
         for name in (declared,) if isinstance(declared, str) else declared:
             if name.startswith("__") and not name.endswith("__"):
                 name = f"_{base.__name__.lstrip('_')}{name}"
-            if isinstance(base.__dict__.get(name), types.MemberDescriptorType):
+            if isinstance(vars(base).get(name), types.MemberDescriptorType):
                 yield name
-
-
-def _pairs(item: dict[Any, Any]) -> list[tuple[Any, Any]]:
-    return list(item.items())
-
-
-def _refill_dict(item: dict[Any, Any], entries: list[Any]) -> None:
-    # The base class's own methods: a subclass may check, convert or report what is written to it.
-    base: Any = collections.OrderedDict if isinstance(item, collections.OrderedDict) else dict
-    base.clear(item)
-    for key, value in entries:
-        base.__setitem__(item, key, value)
-
-
-def _refill_list(item: list[Any], entries: list[Any]) -> None:
-    list.__setitem__(item, slice(None), entries)
-
-
-def _refill_other(item: Any, entries: list[Any]) -> None:
-    item.clear()
-    item.extend(entries) if isinstance(item, collections.deque) else item.update(entries)

@@ -7,13 +7,15 @@ frozen backbone drifts away from what its weights were trained with. Calling `.e
 
 What to do: override `train()` so that frozen batch norms stay in evaluation mode, or replace them by FrozenBatchNorm.
 
-Reported per top-level part of a model when all of a batch norm's own parameters are frozen (or it has none), at least
-`frozen` of that part is, and it is in training mode after `model.train()` was really called (flags are put back).
+Reported once per model when all of a batch norm's own parameters are frozen (or it has none), at least `frozen` of the
+top-level part around it is, and it is in training mode after `model.train()` was really called (flags are put back).
 *Info* for copies that are never trained by gradient (teacher, momentum encoder): MoCo runs them in training mode on
-purpose. Left alone: FrozenBatchNorm classes, momentum 0, and models that are frozen as a whole.
+purpose; and for a model that arrives in evaluation mode as a whole: the loop of a linear probe keeps it there.
+Left alone: FrozenBatchNorm classes, momentum 0, and models that are frozen as a whole.
 
 Sources: https://github.com/lightly-ai/lightly/issues/1438, https://github.com/kdexd/virtex/issues/16,
-https://github.com/tianweiy/CenterPoint/issues/168, https://github.com/pytorch/pytorch/issues/66073
+https://github.com/tianweiy/CenterPoint/issues/168, https://github.com/pytorch/pytorch/issues/66073,
+https://github.com/facebookresearch/moco/blob/main/main_lincls.py (`model.eval()` in every epoch of a linear probe)
 """
 
 import re
@@ -34,27 +36,28 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
                 total = sizes.setdefault(part, [0, 0])
                 total[0] += parameter.numel
                 total[1] += parameter.numel if parameter.requires_grad else 0
-    found = {}
+    found = {}  # (model, whether its part is a copy) → norms
     for norm in setup.norms:
         own = [parameter for parameter in (norm.weight, norm.bias) if parameter is not None]
         if norm.kind != "batch" or not norm.tracks_statistics or not norm.trains_statistics or norm.momentum == 0:
             continue
         if _FROZEN_CLASS.search(norm.class_name) or any(parameter.requires_grad for parameter in own):
             continue
-        part = _part(setup, norm.path)
+        root, part = _root(setup, norm.path), _part(setup, norm.path)
         total, trained = sizes.get(part, (0, 0))
-        if total and total - trained >= frozen * total and sizes[_root(setup, norm.path)][1]:
-            found.setdefault(part, []).append(norm)
-    for part, norms in found.items():
+        if total and total - trained >= frozen * total and sizes[root][1]:
+            found.setdefault((root, any(map(is_copy, part.split(".")))), []).append(norm)
+    for (root, copied), norms in found.items():
         undone = sum(not norm.training for norm in norms)
+        parts = list(dict.fromkeys(_part(setup, norm.path) or "model" for norm in norms))
         yield Finding(
             norms,
-            f"{count(len(norms), 'batch norm')} of the frozen `{part or 'model'}` still update running statistics in "
+            f"{count(len(norms), 'batch norm')} of the frozen {describe(parts)} still update running statistics in "
             f"training mode{' (their eval() is undone by train())' if undone else ''}: "
             f"{describe(norm.path for norm in norms)}",
-            data={"norms": len(norms), "part": part, "undone": undone},
+            data={"norms": len(norms), "parts": parts, "undone": undone},
             help="keep them in evaluation mode by overriding train(), or use FrozenBatchNorm",
-            severity="info" if any(map(is_copy, part.split("."))) else "",
+            severity="info" if copied or not setup.module_by_path[root].training else "",
         )
 
 

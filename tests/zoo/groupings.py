@@ -21,9 +21,9 @@ def decay_by(model: nn.Module, decays: Callable[[str, nn.Parameter], bool], weig
     ]
 
 
-def by_ndim(model: nn.Module) -> Groups:
+def by_ndim(model: nn.Module, weight_decay: float = DECAY) -> Groups:
     """nanoGPT, timm, MAE: matrices decay, vectors do not."""
-    return decay_by(model, lambda name, parameter: parameter.ndim >= 2)
+    return decay_by(model, lambda name, parameter: parameter.ndim >= 2, weight_decay)
 
 
 def trainer(model: nn.Module) -> Groups:

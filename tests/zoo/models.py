@@ -39,7 +39,9 @@ def electra() -> nn.Module:
 
 
 def distilbert() -> nn.Module:
-    config = hf.DistilBertConfig(vocab_size=64, dim=32, n_layers=4, n_heads=4, hidden_dim=64, max_position_embeddings=32)
+    config = hf.DistilBertConfig(
+        vocab_size=64, dim=32, n_layers=4, n_heads=4, hidden_dim=64, max_position_embeddings=32
+    )
     return hf.DistilBertForSequenceClassification(config)
 
 
@@ -117,9 +119,7 @@ def swin() -> nn.Module:
 
 
 def resnet() -> nn.Module:
-    config = hf.ResNetConfig(
-        embedding_size=16, hidden_sizes=[16, 32], depths=[2, 2], layer_type="basic", num_labels=5
-    )
+    config = hf.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[2, 2], layer_type="basic", num_labels=5)
     return hf.ResNetForImageClassification(config)
 
 

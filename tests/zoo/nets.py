@@ -5,6 +5,7 @@ Only names, kinds and shapes matter to a linter; widths are toys. All of them ru
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -309,7 +310,7 @@ class SSMModel(nn.Module):
 def mlp(*widths: int) -> nn.Sequential:
     """Dense layers with activations between them."""
     layers: list[nn.Module] = []
-    for inner, outer in zip(widths, widths[1:], strict=False):
+    for inner, outer in itertools.pairwise(widths):
         layers += [nn.Linear(inner, outer), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -110,7 +110,9 @@ class Seed:
 SEEDS: list[Seed] = []
 
 
-def seed(code: str, *, only: Iterable[str] = (), without: Iterable[str] = ()) -> Callable[[Callable[[Sound], Fault]], Any]:
+def seed(
+    code: str, *, only: Iterable[str] = (), without: Iterable[str] = ()
+) -> Callable[[Callable[[Sound], Fault]], Any]:
     """Register a mutation operator for every model of the zoo, or for ``only`` some."""
 
     def register(plant: Callable[[Sound], Fault]) -> Callable[[Sound], Fault]:

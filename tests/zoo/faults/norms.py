@@ -30,7 +30,9 @@ def the_momentum_of_another_library(sound: Sound) -> Fault:
 
 @seed("LR507", without=WITHOUT_SHIFTS)
 def shifts_run_a_hundred_times_faster(sound: Sound) -> Fault:
-    shifts = [n.removesuffix("weight") + "bias" for n in sound.norms if n.removesuffix("weight") + "bias" in sound.lists[2]]
+    shifts = [
+        n.removesuffix("weight") + "bias" for n in sound.norms if n.removesuffix("weight") + "bias" in sound.lists[2]
+    ]
     sound.lists.append([])
     sound.options.append({"lr": 100 * LR, "weight_decay": 0.0})
     sound.move(shifts, 3)

@@ -71,4 +71,6 @@ def the_ladder_is_stored_and_never_applied(sound: Sound) -> Fault:
         group["lr_scale"] = group.pop("lr") / LR
     optimizer = AdamW(groups, lr=LR)
     every = [(0, number) for number in range(len(groups))]
-    return Fault(sound.model, optimizer, CosineAnnealingLR(optimizer, 1_000), groups=every, declared={"total_steps": 1_000})
+    return Fault(
+        sound.model, optimizer, CosineAnnealingLR(optimizer, 1_000), groups=every, declared={"total_steps": 1_000}
+    )

@@ -21,7 +21,9 @@ def _graded(sound: Sound) -> Optimizer:
 @seed("LR401")
 def one_peak_for_all_groups(sound: Sound) -> Fault:
     optimizer = _graded(sound)
-    return Fault(sound.model, optimizer, OneCycleLR(optimizer, LR, total_steps=STEPS, cycle_momentum=False), declared=RUN)
+    return Fault(
+        sound.model, optimizer, OneCycleLR(optimizer, LR, total_steps=STEPS, cycle_momentum=False), declared=RUN
+    )
 
 
 @seed("LR402")
@@ -34,7 +36,9 @@ def the_floor_lies_above_a_group(sound: Sound) -> Fault:
 @seed("LR403")
 def the_schedule_ends_at_half_of_the_run(sound: Sound) -> Fault:
     optimizer = sound.adamw()
-    return Fault(sound.model, optimizer, OneCycleLR(optimizer, LR, total_steps=STEPS // 2, cycle_momentum=False), declared=RUN)
+    return Fault(
+        sound.model, optimizer, OneCycleLR(optimizer, LR, total_steps=STEPS // 2, cycle_momentum=False), declared=RUN
+    )
 
 
 @seed("LR403")
@@ -85,7 +89,9 @@ def the_functions_share_their_loop_variable(sound: Sound) -> Fault:
 @seed("LR409")
 def the_rate_falls_below_zero(sound: Sound) -> Fault:
     optimizer = sound.adamw()
-    return Fault(sound.model, optimizer, LambdaLR(optimizer, lambda step: 1 - step / 500), declared=RUN, also=("LR403",))
+    return Fault(
+        sound.model, optimizer, LambdaLR(optimizer, lambda step: 1 - step / 500), declared=RUN, also=("LR403",)
+    )
 
 
 @seed("LR413")

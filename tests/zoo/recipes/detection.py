@@ -72,7 +72,9 @@ def vitdet() -> Target:
     model = nets.ViT(layers=12, declares=False)
     groups = []
     for name, parameter in model.named_parameters():
-        depth = int(name.split(".")[1]) + 1 if name.startswith("blocks") else 13 if name.startswith(("norm", "head")) else 0
+        depth = (
+            int(name.split(".")[1]) + 1 if name.startswith("blocks") else 13 if name.startswith(("norm", "head")) else 0
+        )
         exempt = "norm" in name or "pos_embed" in name
         groups.append({"params": [parameter], "lr": 1e-4 * 0.7 ** (13 - depth), "weight_decay": 0.0 if exempt else 0.1})
     return {"model": model, "optimizer": AdamW(groups, lr=1e-4)}
@@ -90,7 +92,9 @@ def deeplab_poly() -> Target:
 
 def torchvision_segmentation() -> Target:
     """torchvision segmentation: the auxiliary head at ten times the rate, warm-up by factors, polynomial decay."""
-    model = nn.ModuleDict({"backbone": nets.ResNet(32), "classifier": nn.Conv2d(32, 21, 1), "aux_classifier": nn.Conv2d(32, 21, 1)})
+    model = nn.ModuleDict(
+        {"backbone": nets.ResNet(32), "classifier": nn.Conv2d(32, 21, 1), "aux_classifier": nn.Conv2d(32, 21, 1)}
+    )
     main = [p for name in ("backbone", "classifier") for p in model[name].parameters()]
     groups = [{"params": main}, {"params": model["aux_classifier"].parameters(), "lr": 0.1}]
     optimizer = SGD(groups, lr=0.01, momentum=0.9, weight_decay=1e-4)
@@ -158,7 +162,9 @@ def wav2vec2_ctc() -> Target:
     """wav2vec 2.0 for speech recognition: the feature encoder is frozen and left out, tri-stage schedule."""
     model = models.build("wav2vec2")
     model.freeze_feature_encoder()
-    optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-4, betas=(0.9, 0.98), weight_decay=0.005)
+    optimizer = AdamW(
+        [p for p in model.parameters() if p.requires_grad], lr=3e-4, betas=(0.9, 0.98), weight_decay=0.005
+    )
     scheduler = hf.get_linear_schedule_with_warmup(optimizer, 500, 10_000)
     return {"model": model, "optimizer": optimizer, "scheduler": scheduler, "total_steps": 10_000}
 
@@ -174,7 +180,10 @@ def whisper_finetune() -> Target:
 def speechbrain_ctc() -> Target:
     """SpeechBrain: wav2vec at 1e-4 under Adam, the decoder at 1.0 under Adadelta: ten thousand times apart."""
     wav2vec, decoder = models.build("wav2vec2").wav2vec2, nets.mlp(32, 64, 64)
-    optimizers = {"wav2vec": Adam(wav2vec.parameters(), lr=1e-4), "model": Adadelta(decoder.parameters(), lr=1.0, eps=1e-8)}
+    optimizers = {
+        "wav2vec": Adam(wav2vec.parameters(), lr=1e-4),
+        "model": Adadelta(decoder.parameters(), lr=1.0, eps=1e-8),
+    }
     return {"models": {"wav2vec2": wav2vec, "decoder": decoder}, "optimizers": optimizers}
 
 
@@ -182,7 +191,8 @@ def reid_one_group_per_parameter() -> Target:
     """Re-identification baseline: one group per parameter, biases at twice the rate; Adam with L2 5e-4."""
     model = nets.ResNet()
     groups = [
-        {"params": [p], "lr": 7e-4 if "bias" in n else 3.5e-4, "weight_decay": 5e-4} for n, p in model.named_parameters()
+        {"params": [p], "lr": 7e-4 if "bias" in n else 3.5e-4, "weight_decay": 5e-4}
+        for n, p in model.named_parameters()
     ]
     return {"model": model, "optimizer": Adam(groups)}
 
@@ -207,14 +217,18 @@ def gcn() -> Target:
 
 def dlrm() -> Target:
     """Recommendation: sparse tables under SparseAdam, the dense part under Adam."""
-    model = nn.ModuleDict({"tables": nn.ModuleList(nn.EmbeddingBag(50, 8, sparse=True) for _ in range(3)), "top": nets.mlp(24, 32, 1)})
+    model = nn.ModuleDict(
+        {"tables": nn.ModuleList(nn.EmbeddingBag(50, 8, sparse=True) for _ in range(3)), "top": nets.mlp(24, 32, 1)}
+    )
     optimizers = [SparseAdam(list(model["tables"].parameters()), lr=1e-2), Adam(model["top"].parameters(), lr=1e-3)]
     return {"model": model, "optimizers": optimizers}
 
 
 def dlrm_adagrad() -> Target:
     """DLRM: Adagrad .01 on sparse tables and dense layers alike."""
-    model = nn.ModuleDict({"tables": nn.ModuleList(nn.EmbeddingBag(50, 8, sparse=True) for _ in range(3)), "top": nets.mlp(24, 32, 1)})
+    model = nn.ModuleDict(
+        {"tables": nn.ModuleList(nn.EmbeddingBag(50, 8, sparse=True) for _ in range(3)), "top": nets.mlp(24, 32, 1)}
+    )
     return {"model": model, "optimizer": Adagrad(model.parameters(), lr=0.01)}
 
 
@@ -233,4 +247,9 @@ def sam2_layer_decay_clip() -> Target:
     model = nets.ViT(declares=False)
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = AdamW(model.parameters(), lr=5e-6, weight_decay=0.1)
-    return {"models": {"model": model, "ema": average}, "optimizer": optimizer, "clip_norm": 0.1, "precision": "bf16-mixed"}
+    return {
+        "models": {"model": model, "ema": average},
+        "optimizer": optimizer,
+        "clip_norm": 0.1,
+        "precision": "bf16-mixed",
+    }

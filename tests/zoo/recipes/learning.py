@@ -113,7 +113,9 @@ def stylegan2() -> Target:
     """StyleGAN2-ADA: β (0, .99), and an average of the generator that no optimizer holds."""
     generator, discriminator = _generator(), _discriminator()
     average = copy.deepcopy(generator).eval().requires_grad_(False)
-    optimizers = [Adam(part.parameters(), lr=2.5e-3, betas=(0, 0.99), eps=1e-8) for part in (generator, discriminator)]
+    optimizers = [
+        Adam(part.parameters(), lr=2.5e-3, betas=(0.0, 0.99), eps=1e-8) for part in (generator, discriminator)
+    ]
     return {"models": {"G": generator, "D": discriminator, "G_ema": average}, "optimizers": optimizers}
 
 
@@ -255,7 +257,12 @@ def metric_learning() -> Target:
     model, loss = nets.mlp(32, 64, 16), nn.Module()
     loss.register_parameter("proxies", nn.Parameter(torch.randn(10, 16)))
     groups = [{"params": model.parameters(), "lr": 1e-4}, {"params": loss.parameters(), "lr": 1e-2}]
-    return {"model": model, "optimizer": AdamW(groups, weight_decay=1e-4), "loss_fn": None, "extra_modules": {"loss": loss}}
+    return {
+        "model": model,
+        "optimizer": AdamW(groups, weight_decay=1e-4),
+        "loss_fn": None,
+        "extra_modules": {"loss": loss},
+    }
 
 
 def norms_of_one_kind_exempt_by_type() -> Target:

@@ -1,0 +1,170 @@
+"""Runs from the same state, on the same batches, with the same random numbers: only what is to be compared differs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from lrlint.stability.batches import Batches
+from lrlint.stability.margins import Outcome, closing, exploded
+from lrlint.stability.state import Snapshot
+from lrlint.stability.statistics import Key
+from lrlint.stability.steps import DECLARED, Stepper, Trace
+
+#: Called with (steps taken, a guess at how many it will be, what is being run).
+Progress = Callable[[int, int, str], None]
+#: Copies of a run's end that are kept, so that it can go on.
+_KEPT = 3
+
+
+class Spent(Exception):
+    """The time that was given is over."""
+
+
+class Laboratory:
+    """A setup on which runs are made; `lrlint.stability.margins.Trial` for the search.
+
+    ``rates``: the peak rate of each (optimizer, group) that has one, in order; ``ramp``: steps that lead to it.
+    ``budget``: seconds for everything. ``others`` is what a snapshot keeps beside models and optimizers. Use it inside
+    `lrlint.stability.state.preserved`, with its ``snapshot``.
+    """
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        snapshot: Snapshot,
+        rates: Mapping[Key, float],
+        *,
+        ramp: int = 0,
+        seed: int = 0,
+        budget: float | None = None,
+        others: Sequence[Any] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        self.stepper, self.snapshot, self.rates = stepper, snapshot, dict(rates)
+        self.keys = tuple(self.rates)
+        self.count = len(self.keys)
+        self.ramp, self.seed, self.opening = ramp, seed, 0.0
+        self.outcomes: list[Outcome] = []
+        self.traces: dict[int, Trace] = {}
+        self.steps = 0
+        self.expected = 0
+        self.watch: Callable[[int], None] | None = None  # called after each step of the next run
+        self.batches = stepper.batches
+        self._deadline = None if budget is None else time.monotonic() + budget
+        self._others, self._progress = others, progress
+        self._ends: dict[int, tuple[Outcome, Snapshot]] = {}
+
+    def open(self, steps: int) -> None:
+        """Measure where runs of this length start from: the loss on their closing batches, without any step."""
+        self.begin()
+        last = closing(steps)
+        trace = self.stepper.run(last, dict.fromkeys(self.keys, 0.0), start=steps - last, statistics=False)
+        self.steps += len(trace)
+        self.opening = sum(trace.loss) / max(len(trace), 1)
+
+    def run(
+        self,
+        factors: Sequence[float],
+        steps: int,
+        *,
+        clip: float | None = None,
+        seed: int = 0,
+        fresh: bool = False,
+        keep: bool = False,
+    ) -> Outcome:
+        """A run from the start. ``seed`` counts from the probe's own; ``fresh`` takes the batches in another order."""
+        outcome = Outcome(tuple(factors), (), (), clip, seed, fresh)
+        self._begin(seed, self.batches.fresh(self.seed + seed) if fresh else self.batches)
+        return self._go(outcome, Trace(self.stepper.keys), steps, keep)
+
+    def run_on(self, batches: Batches, factors: Sequence[float], steps: int) -> Outcome:
+        """A run on other batches."""
+        self._begin(0, batches)
+        return self._go(Outcome(tuple(factors), (), fresh=True), Trace(self.stepper.keys), steps, keep=False)
+
+    def extend(self, outcome: Outcome, steps: int) -> Outcome:
+        """The run with more steps: from where it ended if that was kept, else all over again."""
+        if outcome.number not in self._ends:
+            return self.run(outcome.factors, steps, clip=outcome.clip, seed=outcome.seed, fresh=outcome.fresh)
+        _, end = self._ends.pop(outcome.number)
+        self._begin(outcome.seed, self.batches)
+        end.restore()
+        end.close()
+        return self._go(outcome, self.traces[outcome.number], steps, keep=False)
+
+    def close(self) -> None:
+        """Release every kept end."""
+        for _, end in self._ends.values():
+            end.close()
+        self._ends.clear()
+
+    def trace(self, outcome: Outcome) -> Trace:
+        """The statistics of a run, step by step."""
+        return self.traces[outcome.number]
+
+    def rates_at(self, factors: Sequence[float]) -> Callable[[int], dict[Key, float]]:
+        """Rates by step: the ramp to the peak times each group's factor."""
+        pairs = [(key, self.rates[key] * factor) for key, factor in zip(self.keys, factors, strict=True)]
+
+        def at(step: int) -> dict[Key, float]:
+            share = min(1.0, (step + 1) / self.ramp) if self.ramp else 1.0
+            return {key: rate * share for key, rate in pairs}
+
+        return at
+
+    def begin(self) -> None:
+        """Back to where the setup stands, with the probe's batches and random numbers."""
+        self._begin(0, self.batches)
+
+    def _begin(self, seed: int, batches: Batches) -> None:
+        self.snapshot.restore()
+        self.stepper.seed, self.stepper.batches = self.seed + seed, batches
+        self.stepper.begin()
+
+    def _go(self, outcome: Outcome, trace: Trace, steps: int, keep: bool) -> Outcome:
+        start = len(trace)
+        clip = DECLARED if outcome.clip is None else outcome.clip
+        self.stepper.run(
+            steps - start, self.rates_at(outcome.factors), clip, start=start, stop=self._stop, trace=trace
+        )
+        self.watch = None
+        self.steps += len(trace) - start
+        ended = {"non-finite": "non-finite", "memory": "memory"}.get(trace.stopped or "", "full")
+        if trace.stopped == "asked":
+            ended = "exploded"
+        trace.stopped = None
+        number = outcome.number if start else len(self.outcomes)
+        found = replace(outcome, losses=tuple(trace.loss), norms=tuple(trace.norm), ended=ended, number=number)
+        self.outcomes[number:] = [found, *self.outcomes[number + 1 :]]
+        self.traces[number] = trace
+        if keep and not found.broke:
+            self._keep(found)
+        return found
+
+    def _stop(self, trace: Trace) -> bool:
+        if self.watch is not None:
+            self.watch(len(trace) - 1)
+        if self._progress is not None:
+            done = self.steps + len(trace)
+            self._progress(done, max(self.expected, done), "")
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise Spent
+        return exploded(trace.loss)
+
+    def _keep(self, outcome: Outcome) -> None:
+        """A copy of where the run ended; without room for one it is run again when it has to go on."""
+        if len(self._ends) >= _KEPT:
+            self._drop()
+        with suppress(Exception):
+            end = Snapshot.take(self.stepper.models, self.stepper.optimizers, self._others)
+            self._ends[outcome.number] = (outcome, end)
+
+    def _drop(self) -> None:
+        """Forget the end of the worst run but the first, which is the one as configured."""
+        first, *rest = self._ends
+        worst = max(rest, key=lambda number: self._ends[number][0].level())
+        self._ends.pop(worst)[1].close()

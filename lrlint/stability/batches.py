@@ -1,0 +1,222 @@
+"""The batches of a probe: taken once, without a trace left on their source, and the same for every run."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from lrlint.errors import TargetError, UsageError
+from lrlint.stability.place import device_memory, host_memory
+from lrlint.stability.randomness import random_states
+from lrlint.stability.records import Attributes, Contents
+from lrlint.stability.walk import Walk
+
+#: Share of the free memory that batches may take on the device; above it they wait where they came from.
+_SHARE = 0.1
+_HINT = "give a list of batches, a DataLoader, or a LightningDataModule"
+
+
+class Batches:
+    """A fixed sequence of batches. `at` gives a copy, so that a step that changes its batch changes no other step's.
+
+    ``cycled``: the source ended before as many were found as were asked for, so steps meet batches again. ``weak``:
+    they were made up, and say little about real data.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        device: torch.device | None = None,
+        *,
+        cycled: bool = False,
+        weak: bool = False,
+        order: Sequence[int] | None = None,
+    ) -> None:
+        self._items = items
+        self._order = range(len(items)) if order is None else order
+        self.device, self.cycled, self.weak = device, cycled, weak
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def at(self, step: int) -> Any:
+        """The batch of this step, on the device; from the first one again when they are used up."""
+        return moved(self._items[self._order[step % len(self._order)]], self.device)
+
+    def fresh(self, seed: int) -> Batches:
+        """The same batches in another order (by ``seed``)."""
+        order = torch.randperm(len(self._items), generator=torch.Generator().manual_seed(seed)).tolist()
+        return Batches(self._items, self.device, cycled=self.cycled, weak=self.weak, order=order)
+
+
+def collect(
+    batches: Any, device: torch.device | str | None = None, limit: int = 100, *, batch_size: int | None = None
+) -> Batches:
+    """At most ``limit`` batches from whatever gives them.
+
+    ``batches``: an iterable of batches, a DataLoader, a LightningDataModule, a transformers Trainer, a torch Dataset
+    (``batch_size`` samples each), a function that returns one of these, or a single batch (a mapping or a tuple of
+    tensors). A loader is read in this process; its generators, its sampler and the global random states are put back.
+    ``device``: where `at` puts them. Raises UsageError for something else or nothing, TargetError when reading fails.
+    """
+    target = None if device is None else torch.device(device)
+    with _unnoticed(batches):
+        try:
+            iterator = _iterator(batches, batch_size)
+            found = [copied(item) for item in itertools.islice(iterator, limit)]
+            more = len(found) == limit
+        except (UsageError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise TargetError(f"reading the batches failed: {type(error).__name__}: {error}") from error
+    if not found:
+        raise UsageError("there are no batches to take steps with", _HINT)
+    if target is not None and _fits(found, target):
+        found = [moved(item, target) for item in found]
+    return Batches(found, target, cycled=not more)
+
+
+def synthesize(
+    example_inputs: Any, device: torch.device | str | None = None, *, count: int = 16, seed: int = 0
+) -> Batches:
+    """Batches like the example, for want of real ones (``weak``): same shapes, new values.
+
+    Floats are normal with the example's mean and deviation, integers and flags are drawn from the example's own values.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    items = [_map(example_inputs, lambda tensor: _like(tensor, generator)) for _ in range(count)]
+    return Batches(items, None if device is None else torch.device(device), cycled=True, weak=True)
+
+
+def _like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point() and tensor.numel() > 1:
+        noise = torch.randn(tensor.shape, generator=generator)
+        return (noise * tensor.float().std() + tensor.float().mean()).to(tensor.dtype)
+    order = torch.randint(max(tensor.numel(), 1), (tensor.numel(),), generator=generator)
+    return tensor.flatten()[order].view(tensor.shape)
+
+
+def _iterator(source: Any, batch_size: int | None) -> Iterator[Any]:
+    if isinstance(source, (str, bytes, torch.Tensor)) or source is None:
+        raise UsageError(f"batches is {_described(source)}", _HINT)
+    if isinstance(source, DataLoader):
+        return iter(_in_process(source))
+    if _is_one_batch(source):
+        return iter([source])
+    for method in ("get_train_dataloader", "train_dataloader"):
+        if callable(getattr(source, method, None)):
+            return _iterator(_loader_of(source, method), batch_size)
+    if isinstance(source, Dataset):
+        return iter(DataLoader(source, batch_size=batch_size or 8, shuffle=not isinstance(source, IterableDataset)))
+    if callable(source) and not isinstance(source, Iterable):
+        return _iterator(source(), batch_size)
+    try:
+        return iter(source)
+    except TypeError as error:
+        raise UsageError(f"batches is {_described(source)}, which gives none", _HINT) from error
+
+
+def _is_one_batch(source: Any) -> bool:
+    tensors = source.values() if isinstance(source, Mapping) else source if isinstance(source, tuple) else ()
+    return any(isinstance(item, torch.Tensor) for item in tensors)
+
+
+def _in_process(loader: DataLoader[Any]) -> Any:
+    """The loader without worker processes: the same batches, and its own workers neither started nor disturbed."""
+    twin = copy.copy(loader)
+    fields = vars(twin)
+    fields.update(num_workers=0, timeout=0, prefetch_factor=None, persistent_workers=False, pin_memory=False)
+    fields.update(_iterator=None, _DataLoader__multiprocessing_context=None)
+    return twin
+
+
+def _loader_of(source: Any, method: str) -> Any:
+    """The training loader of a data module or Trainer."""
+    try:
+        return getattr(source, method)()
+    except (AttributeError, TypeError, NotImplementedError):
+        if not callable(getattr(source, "setup", None)):
+            raise
+    source.prepare_data()
+    source.setup("fit")
+    return getattr(source, method)()
+
+
+@contextmanager
+def _unnoticed(source: Any) -> Iterator[None]:
+    """Reading leaves no trace: random states, generators, samplers and the source's own attributes are put back."""
+    attributes = [] if isinstance(source, (type, DataLoader)) else [*getattr(source, "__dict__", {}).values()]
+    loaders = [item for item in (source, *attributes) if isinstance(item, DataLoader)]
+    records = [*random_states(), *Walk(loaders).records]
+    if attributes:
+        records.append(Attributes(source))
+    registered = getattr(getattr(source, "accelerator", None), "_dataloaders", None)
+    if isinstance(registered, list):
+        records.append(Contents(registered))  # a transformers Trainer has its loader entered there
+    try:
+        yield
+    finally:
+        for record in records:
+            record.restore()
+
+
+def _fits(items: Sequence[Any], device: torch.device) -> bool:
+    free = host_memory() if device.type == "cpu" else device_memory(device)
+    return free is None or sum(_bytes_of(item) for item in items) < _SHARE * free
+
+
+def _bytes_of(item: Any) -> int:
+    total = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        total += tensor.numel() * tensor.element_size()
+        return tensor
+
+    _map(item, count)
+    return total
+
+
+def copied(item: Any) -> Any:
+    """The batch with new containers and tensors."""
+    return _map(item, lambda tensor: tensor.clone())
+
+
+def moved(item: Any, device: torch.device | None) -> Any:
+    """A copy of the batch on the device."""
+    return _map(item, lambda tensor: tensor.to(device, copy=True) if device is not None else tensor.clone())
+
+
+def _map(item: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The batch with the function applied to every tensor in it; containers of any class are copied."""
+    if isinstance(item, torch.Tensor):
+        return function(item)
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*(_map(value, function) for value in item))
+    if isinstance(item, (list, tuple)):
+        return type(item)(_map(value, function) for value in item)
+    if type(item) is dict:
+        return {key: _map(value, function) for key, value in item.items()}
+    if isinstance(item, Mapping):
+        twin: Any = copy.copy(item)
+        for key, value in item.items():
+            twin[key] = _map(value, function)
+        return twin
+    attributes = getattr(item, "__dict__", None)
+    if isinstance(attributes, dict) and not isinstance(item, type) and not callable(item):
+        twin = copy.copy(item)
+        for name, value in list(vars(twin).items()):
+            vars(twin)[name] = _map(value, function)
+        return twin
+    return item
+
+
+def _described(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

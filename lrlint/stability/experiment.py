@@ -1,0 +1,188 @@
+"""The probe from start to end: which runs are made, in which order, and what they say together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lrlint.facts.probe import GradientTail, NonFinite
+from lrlint.stability import origin
+from lrlint.stability.advice import Adviser, Change
+from lrlint.stability.arms import Laboratory, Spent
+from lrlint.stability.margins import FLOOR, STRESS, Attribution, Blame, Judgement, Ladder, Outcome, largest
+
+#: Optimizers for which clipping can stand in for a lower rate: their step scales with the gradient.
+_CLIPPABLE = frozenset(("sgd",))
+#: A loss below this is learnt already: that it does not fall says nothing.
+_LEARNT = 1e-3
+
+
+@dataclass
+class Result:
+    """What the runs say; `lrlint.stability.report` turns it into facts."""
+
+    verdict: str = "inconclusive"
+    course: str = ""
+    reason: str = ""
+    score: float = 0.0
+    margin: float | None = None
+    judged: Judgement | None = None
+    blame: Blame | None = None
+    guilty: tuple[int, ...] = ()
+    changes: list[Change] = field(default_factory=list)
+    tail: GradientTail | None = None
+    repaired: bool = False
+    non_finite: NonFinite | None = None
+    seen: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+
+class Experiment:
+    """``families``: of the optimizers whose groups are probed; ``clipped``: the setup declares clipping."""
+
+    def __init__(
+        self, lab: Laboratory, names: origin.Names, steps: int, *, families: Sequence[str], clipped: bool
+    ) -> None:
+        self.lab, self.names, self.steps = lab, names, steps
+        self.families, self.clipped = families, clipped
+        self.result = Result()
+        self.watch = origin.Watch(lab, names)
+
+    def conduct(self) -> Result:
+        """All runs. What is known when the time is over is what is said."""
+        lab, result = self.lab, self.result
+        lab.expected = 4 * self.steps
+        try:
+            lab.open(self.steps)
+            if not math.isfinite(lab.opening):
+                return self._broken_start()
+            self._judge()
+        except Spent:
+            result.notes.append(f"the time was over after {lab.steps} steps")
+            if result.verdict == "inconclusive":
+                result.reason = result.reason or "the time was over before there was a verdict"
+        finally:
+            lab.close()
+        return result
+
+    def _broken_start(self) -> Result:
+        """The loss is not finite before any step."""
+        result = self.result
+        found = self._first_failure(self.lab.run([1.0] * self.lab.count, self.steps))
+        result.verdict, result.course, result.score = "unstable", "diverges", 3.0
+        result.non_finite = found
+        result.reason = "the loss is not finite before the first step"
+        return result
+
+    def _judge(self) -> None:
+        lab, result = self.lab, self.result
+        lab.watch = self.watch
+        judged = result.judged = Ladder(lab, self.steps).judge()
+        result.score, result.course = judged.score, judged.course
+        if any(outcome.ended == "memory" for outcome in lab.outcomes):
+            result.reason = "a step needs more memory than there is"
+            return
+        adviser = Adviser(lab, judged, self.steps)
+        result.tail = adviser.quiet_tail()
+        if judged.base.broke and judged.best is None:
+            self._nothing_holds()
+        elif judged.sick:
+            self._sick(adviser)
+        elif self._still():
+            self._stalled()
+        else:
+            self._stable(adviser)
+
+    def _nothing_holds(self) -> None:
+        """Every rate breaks: the rate is not the cause."""
+        result = self.result
+        assert result.judged is not None
+        result.verdict, result.score = "unstable", 3.0
+        result.reason = "no rate holds, not even a thousandth of these"
+        result.non_finite = self._first_failure(result.judged.base)
+        result.seen = origin.seen(self.lab, self.names)
+
+    def _first_failure(self, outcome: Outcome) -> NonFinite | None:
+        if outcome.ended != "non-finite":
+            return None
+        return origin.find(self.lab, self.names, len(outcome.losses) - 1)
+
+    def _sick(self, adviser: Adviser) -> None:
+        lab, result = self.lab, self.result
+        assert result.judged is not None
+        result.verdict = "unstable"
+        lab.expected = lab.steps + 8 * self.steps
+        if self._clip(adviser):
+            result.reason = "a few batches have gradients far above the others"
+            return
+        attribution = Attribution(lab, result.judged, self.steps, self.suspicion())
+        blame = attribution.smallest()
+        result.guilty = blame.groups
+        blame = result.blame = largest(blame, attribution.attempt, attribution.repairs)
+        result.guilty = blame.groups
+        change = adviser.rate(blame)
+        result.changes.append(change)
+        if change.verified:
+            result.guilty = change.groups
+        if not self.clipped and result.tail is not None and not result.tail.heavy:
+            if set(self.families) <= _CLIPPABLE:
+                change, _ = adviser.clip(result.tail)
+                result.changes.append(change)
+
+    def _clip(self, adviser: Adviser) -> bool:
+        """Whether clipping at the tail's value is the cure."""
+        result = self.result
+        if self.clipped or result.tail is None or not result.tail.heavy:
+            return False
+        change, result.repaired = adviser.clip(result.tail)
+        result.changes.append(change)
+        return result.repaired
+
+    def suspicion(self) -> list[float]:
+        """−g·u of each group's first step as configured: the decrease of the loss that its update promises."""
+        assert self.result.judged is not None
+        trace = self.lab.trace(self.result.judged.base)
+        slopes = [(trace.slope.get(key) or [0.0])[0] for key in self.lab.keys]
+        return [-slope if math.isfinite(slope) else math.inf for slope in slopes]
+
+    def _still(self) -> bool:
+        """No run takes anything off the loss."""
+        judged, opening = self.result.judged, self.lab.opening
+        assert judged is not None
+        lowest = min(judged.base.level(), *(rung.level() for rung in judged.rungs.values()))
+        return opening - lowest < FLOOR * abs(opening)
+
+    def _stalled(self) -> None:
+        """Can one batch be learnt by heart, at any rate? A model that cannot do that does not learn."""
+        lab, result = self.lab, self.result
+        if abs(lab.opening) < _LEARNT:
+            result.verdict, result.course, result.reason = "stable", "learns", "the loss is near zero from the start"
+            return
+        for exponent in (0.0, 1.0, 2.0, -1.0):
+            outcome = lab.run_on(origin.one_batch(lab.batches), [10.0**exponent] * lab.count, self.steps)
+            start = outcome.losses[0] if outcome.losses else math.nan
+            if outcome.losses and min(outcome.losses) < start - FLOOR * abs(start):
+                result.verdict, result.course = "stable", "learns"
+                result.reason = f"no measurable progress in {self.steps} steps"
+                if exponent > 0 and not outcome.broke:
+                    result.reason += f"; {10.0**exponent:g} times the rates learn a repeated batch"
+                return
+        result.verdict = result.course = "stalls"
+        result.verdict = "stalled"
+        result.reason = "no rate learns even one repeated batch"
+        result.seen = origin.seen(lab, self.names)
+
+    def _stable(self, adviser: Adviser) -> None:
+        lab, result = self.lab, self.result
+        assert result.judged is not None
+        result.verdict = "stable"
+        if self._clip(adviser):
+            result.verdict, result.course = "unstable", "degraded"
+            result.reason = "a few batches have gradients far above the others"
+            return
+        up = lab.run([10.0**STRESS] * lab.count, self.steps)
+        base, level = result.judged.base.level(self.steps), up.level()
+        allowed = base + 0.3 * max(lab.opening - base, 0.0) + FLOOR * abs(lab.opening)
+        result.margin = float(f"{10.0**STRESS:.2g}") if level <= allowed else 1.0

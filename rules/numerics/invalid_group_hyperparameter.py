@@ -1,0 +1,88 @@
+"""A hyperparameter of a group is not a number that the optimizer can use; torch checks the constructor's only.
+
+`lr="1e-3"` raises a TypeError when it is passed to the constructor. In a parameter group it is accepted, and fails at
+the first step; YAML 1.1 reads `1e-3` as text (it wants `1.0e-3`). Negative rates and decays, and betas of 1 and above,
+are accepted in groups too, and train wrongly without an error. A text in a scheduler waits longer still: `min_lr` of
+ReduceLROnPlateau is first used at the first plateau, hours into the run.
+
+What to do: convert where the configuration is read, `float(cfg.lr)`.
+
+Reported: rate, decay, eps and momentum that are text, negative or not finite; betas outside [0, 1); numeric attributes
+of a scheduler that are text; and a constructor that torch itself refused for a value. *Warning*: `fused`, `foreach` or
+`capturable` on in some groups only, and `capturable` with parameters on the CPU, which fails at the first step.
+
+Sources: https://github.com/salesforce/ALBEF/issues/128, https://github.com/huggingface/trl/pull/1450,
+https://github.com/weecology/DeepForest/issues/881, https://github.com/pytorch/pytorch/issues/89987; reproduced with
+torch 2.13
+"""
+
+import math
+
+from lrlint import Finding, rule
+from lrlint.vocabulary import listing
+
+_NUMBERS = ("lr", "weight_decay", "eps", "momentum", "alpha", "rho")
+_FLAGS = ("fused", "foreach", "capturable")
+_SCHEDULER = ("T_max", "T_0", "factor", "eps", "eta_min", "min_lr", "threshold", "gamma", "power", "start_factor")
+
+
+@rule("LR601", severity="error", confidence="high")
+def invalid_group_hyperparameter(setup):
+    for rejection in setup.rejections:
+        if rejection.kind == "value":
+            yield Finding(rejection, f"torch refuses to build {rejection.class_name}: {rejection.error}")
+    for optimizer in setup.optimizers:
+        for group in optimizer.groups:
+            for key, problem in _problems(group.options):
+                yield Finding(
+                    group,
+                    f"{group.label} of {optimizer.label} has {key} {problem}",
+                    data={"key": key, "value": repr(group.options[key])},
+                    help="torch checks values of the constructor, not of groups: convert and check where it is read",
+                    key=key,
+                )
+        yield from _flags(optimizer)
+    for schedule in setup.schedules:
+        texts = sorted({key for node in schedule.nodes() for key in _texts(node)})
+        if texts:
+            yield Finding(
+                schedule,
+                f"{schedule.class_name} holds text where a number belongs: {listing(f'`{key}`' for key in texts)}",
+                data={"attributes": texts},
+                help="convert where the configuration is read: float(cfg.min_lr)",
+            )
+
+
+def _problems(options):
+    for key in _NUMBERS:
+        value = options.get(key)
+        value = value.get("tensor", 0.0) if isinstance(value, dict) else value
+        if isinstance(value, str):
+            yield key, f"{value!r}, a text"
+        elif isinstance(value, (int, float)) and (not math.isfinite(value) or value < 0):
+            yield key, f"{value}"
+    betas = options.get("betas")
+    numbers = betas if isinstance(betas, (list, tuple)) else ()
+    if any(isinstance(beta, str) or (isinstance(beta, (int, float)) and not 0 <= beta < 1) for beta in numbers):
+        yield "betas", f"{tuple(numbers)}, outside [0, 1)"
+
+
+def _flags(optimizer):
+    groups = [group for group in optimizer.groups if group.parameters]
+    for flag in _FLAGS:
+        on = [group for group in groups if group.options.get(flag) is True]
+        if on and len(on) < len(groups):
+            message = f"`{flag}` is on in {len(on)} of {len(groups)} groups of {optimizer.label}"
+            yield Finding(on, message, data={"flag": flag, "on": len(on)}, key=flag, severity="warning")
+        waiting = [group for group in on if any(p.device == "cpu" for p in group.parameters)]
+        if flag == "capturable" and waiting:
+            message = f"`capturable` of {optimizer.label} needs parameters on an accelerator, and they are on the CPU"
+            yield Finding(waiting, message, data={"flag": flag}, key=flag, severity="warning")
+
+
+def _texts(node):
+    attributes = node.get("attributes", {})
+    yield from (key for key in _SCHEDULER if isinstance(attributes.get(key), str))
+    floors = (*node.get("plateau", {}).get("min_lrs", ()), *node.get("floors", ()))
+    if any(isinstance(floor, str) for floor in floors):
+        yield "min_lr"
