@@ -23,8 +23,6 @@ def random_states() -> list[Record]:
         states.append(State(numpy.get_state(), numpy.set_state))
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states.append(State(torch.cuda.get_rng_state_all(), torch.cuda.set_rng_state_all))
-    else:
-        states.append(State(torch.initial_seed(), _seed_cuda))
     if torch.backends.mps.is_available():
         states.append(State(torch.mps.get_rng_state(), torch.mps.set_rng_state))
     xpu: Any = getattr(torch, "xpu", None)
@@ -33,16 +31,18 @@ def random_states() -> list[Record]:
     return states
 
 
-def _seed_cuda(seed: int) -> None:
-    """CUDA was not in use before: what `torch.manual_seed` left for its first use is put back."""
-    if torch.cuda.is_available():
-        torch.cuda.manual_seed_all(seed)
-
-
 def seed_all(seed: int, step: int) -> None:
-    """Set all global random states by (seed, step)."""
+    """Set all global random states in use by (seed, step)."""
     value = (seed * 1_000_003 + step * 7919 + 1) % 2**32
-    torch.manual_seed(value)
+    # Not torch.manual_seed: while CUDA is not in use it formats the stack on every call, and seeds its later first use.
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(value)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(value)
+    xpu: Any = getattr(torch, "xpu", None)
+    if xpu is not None and xpu.is_initialized():
+        xpu.manual_seed_all(value)
     random.seed(value)
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:

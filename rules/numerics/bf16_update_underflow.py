@@ -10,7 +10,7 @@ What to do: keep float32 parameters and use autocast, or an optimizer with stoch
 Judged on the sampled values of the trainable bfloat16 parameters under Adam-like and sign optimizers, whose largest
 usual step is the rate: the share of elements with rate < 2^(e - 9), where 2^(e-1) <= |w| < 2^e (zeros can move). The
 prediction agrees with measured first steps to 3 digits. *Warning* where the share over a group reaches `stuck`, or the
-rate is below 2e-6; *info* from `info` on: pure bfloat16 fine-tuning at 1e-5 or 2e-5 is published practice.
+rate is below 2e-6 and something stays; *info* from `info` on: pure bfloat16 fine-tuning at 1e-5 or 2e-5 is published practice.
 
 Left alone: optimizers that keep float32 copies, round stochastically or sum compensated; SGD (its step needs the
 gradient); float32 parameters under autocast.
@@ -41,8 +41,8 @@ def bf16_update_underflow(setup, *, stuck: float = 0.95, info: float = 0.5):
             if not step or not elements:
                 continue
             share = sum(_stuck(p.values, step) * p.numel for p in judged) / elements
-            if share >= info:
-                severe = share >= stuck or step < _TINY_RATE
+            severe = share >= stuck or (step < _TINY_RATE and share > 0)
+            if severe or share >= info:
                 found.setdefault((step, severe), []).append((group, share, judged))
         for (step, severe), entries in found.items():
             shares = [share for _, share, _ in entries]

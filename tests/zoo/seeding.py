@@ -20,8 +20,8 @@ class Fault:
     """A damaged setup and what lrlint has to say about it.
 
     ``parameters`` are the names that the findings of the seeded rule must hold, no more and no fewer; None where the
-    fault has no parameters of its own, and then ``groups`` (optimizer, group) must be named. ``also`` are codes that the
-    same damage may raise beside it.
+    fault has no parameters of its own, and then ``groups`` (optimizer, group) must be named. ``also`` are codes that
+    the same damage may raise beside it.
     """
 
     model: Any

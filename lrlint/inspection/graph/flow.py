@@ -21,8 +21,8 @@ LAYOUT = frozenset(
         "view _unsafe_view reshape _reshape_alias view_as t transpose permute expand expand_as unsqueeze squeeze "
         "flatten unflatten select slice narrow split split_with_sizes unsafe_split unsafe_split_with_sizes chunk "
         "unbind getitem detach alias clone contiguous _to_copy to type_as lift_fresh lift_fresh_copy repeat "
-        "repeat_interleave movedim swapaxes swapdims diagonal as_strided unfold roll flip _conj positive _unsafe_index "
-        "resolve_conj resolve_neg pin_memory copy_to set_"
+        "repeat_interleave movedim swapaxes swapdims diagonal as_strided unfold roll flip _conj positive "
+        "resolve_conj resolve_neg pin_memory"
     ).split()
 )
 #: Random masks and the like: identities in expectation, and in evaluation.

@@ -6,6 +6,7 @@ Every function is a sound published recipe as a target; its docstring names it a
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import torch
@@ -274,3 +275,12 @@ def interatomic_potential() -> Target:
     ]
     optimizer = Adam(groups, lr=0.01, amsgrad=True)
     return {"model": model, "optimizer": optimizer, "scheduler": ExponentialLR(optimizer, 0.9993)}
+
+
+def learned_task_weights() -> Target:
+    """Multi-task learning with learned uncertainties: `log_vars` train beside the network in one group."""
+    model = nn.ModuleDict({"body": nets.mlp(32, 64, 32), "depth": nn.Linear(32, 1), "labels": nn.Linear(32, 9)})
+    criterion = nn.Module()
+    criterion.register_parameter("log_vars", nn.Parameter(torch.zeros(2)))
+    every = itertools.chain(model.parameters(), criterion.parameters())
+    return {"model": model, "optimizer": Adam(every, lr=1e-4), "extra_modules": {"criterion": criterion}}

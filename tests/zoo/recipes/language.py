@@ -59,7 +59,7 @@ def gpt_neox() -> Target:
 
 
 def megatron() -> Target:
-    """Megatron-LM: multiplier keys beside rates that are the same for all, `max_lr` and `min_lr` of its own scheduler."""
+    """Megatron-LM: multiplier keys beside equal rates, `max_lr` and `min_lr` of its own scheduler."""
     model = nets.GPT()
     groups = by_ndim(model)
     for group, wd_mult in zip(groups, (1.0, 0.0), strict=True):

@@ -38,16 +38,22 @@ class Plain(Optimizer):
                     parameter.sub_(parameter.grad, alpha=group["lr"])
 
 
-def _published(name: str, lr: float, weight_decay: float = 0.0, betas: tuple[float, ...] = (0.9, 0.999), **options: Any) -> Any:
+def _published(
+    name: str, lr: float, weight_decay: float = 0.0, betas: tuple[float, ...] = (0.9, 0.999), **options: Any
+) -> Any:
     """An optimizer class with the name, the options and the defaults of a published one."""
     return type(name, (Plain,), {"options": {"lr": lr, "betas": betas, "weight_decay": weight_decay, **options}})
 
 
 Lion = _published("Lion", 1e-4, betas=(0.9, 0.99))
 Lamb = _published("Lamb", 1e-3, 0.01, eps=1e-6, max_grad_norm=1.0, trust_clip=False)
-Prodigy = _published("Prodigy", 1.0, beta3=None, eps=1e-8, decouple=True, safeguard_warmup=False, d0=1e-6, d_coef=1.0, d=1e-6)
+Prodigy = _published(
+    "Prodigy", 1.0, beta3=None, eps=1e-8, decouple=True, safeguard_warmup=False, d0=1e-6, d_coef=1.0, d=1e-6
+)
 DAdaptAdam = _published("DAdaptAdam", 1.0, eps=1e-8, decouple=True, d=1e-6, k=0)
-AdamWScheduleFree = _published("AdamWScheduleFree", 0.0025, eps=1e-8, r=0.0, k=0, warmup_steps=0, train_mode=False, lr_max=-1.0)
+AdamWScheduleFree = _published(
+    "AdamWScheduleFree", 0.0025, eps=1e-8, r=0.0, k=0, warmup_steps=0, train_mode=False, lr_max=-1.0
+)
 AdEMAMix = _published("AdEMAMix", 1e-3, 0.1, (0.9, 0.999, 0.9999), alpha=5.0, eps=1e-8)
 SOAP = _published("SOAP", 3e-3, 0.01, (0.95, 0.95), shampoo_beta=-1, eps=1e-8, precondition_frequency=10)
 Sophia = _published("Sophia", 1e-4, 0.1, (0.965, 0.99), rho=0.04, maximize=False)

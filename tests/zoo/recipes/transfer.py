@@ -6,7 +6,6 @@ Every function is a sound published recipe as a target; its docstring names it a
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any
 
 import peft
@@ -49,7 +48,7 @@ def norm_tuning() -> Target:
 
 
 def bert_crf() -> Target:
-    """Named entities with BERT and a CRF: encoder 3e-5, classifier and transitions at 1e-3; the classic filter twice."""
+    """Named entities with BERT and a CRF: encoder 3e-5, classifier and transitions 1e-3; the classic filter."""
     bert = models.build("bert").bert
     model = nn.ModuleDict({"bert": bert, "classifier": nn.Linear(32, 9), "crf": nn.Module()})
     for name, shape in (("start_transitions", (9,)), ("end_transitions", (9,)), ("transitions", (9, 9))):
@@ -113,7 +112,7 @@ def coop() -> Target:
 
 
 def blip2() -> Target:
-    """BLIP-2 in LAVIS: the Q-Former trains, vision and language are frozen; vectors, `bias`, `ln` and `bn` are exempt."""
+    """BLIP-2 in LAVIS: the Q-Former trains, the vision tower is frozen; vectors, `bias`, `ln` and `bn` are exempt."""
     model = nn.ModuleDict({"visual_encoder": nets.ViT().requires_grad_(False), "Qformer": models.build("bert").bert})
     model["ln_vision"], model["language_projection"] = nn.LayerNorm(32), nn.Linear(32, 32)
     model["query_tokens"] = nn.ParameterList([nn.Parameter(0.02 * torch.randn(1, 4, 32))])
@@ -126,8 +125,8 @@ def llava_pretrain() -> Target:
     """LLaVA's first stage: the projector alone at 1e-3, tower and language model frozen."""
     model = nn.ModuleDict({"model": models.build("llama").requires_grad_(False), "mm_projector": nets.mlp(32, 32, 32)})
     optimizer = AdamW(model["mm_projector"].parameters(), lr=1e-3, weight_decay=0.0)
-    return {"model": model, "optimizer": optimizer, "scheduler": hf.get_cosine_schedule_with_warmup(optimizer, 65, 2_181),
-            "total_steps": 2_181, "precision": "bf16-mixed"}  # fmt: skip
+    scheduler = hf.get_cosine_schedule_with_warmup(optimizer, 65, 2_181)
+    return {"model": model, "optimizer": optimizer, "scheduler": scheduler, "total_steps": 2_181}
 
 
 def dpo() -> Target:
@@ -294,12 +293,3 @@ def transformer_noam() -> Target:
         return 512**-0.5 * min(step**-0.5, step * 4_000**-1.5)
 
     return {"model": model, "optimizer": optimizer, "scheduler": LambdaLR(optimizer, factor), "total_steps": 100_000}
-
-
-def tied_heads_of_two_tasks() -> Target:
-    """Multi-task learning with learned uncertainties: `log_vars` train beside the network in one group."""
-    model = nn.ModuleDict({"body": nets.mlp(32, 64, 32), "depth": nn.Linear(32, 1), "labels": nn.Linear(32, 9)})
-    criterion = nn.Module()
-    criterion.register_parameter("log_vars", nn.Parameter(torch.zeros(2)))
-    every = itertools.chain(model.parameters(), criterion.parameters())
-    return {"model": model, "optimizer": Adam(every, lr=1e-4), "extra_modules": {"criterion": criterion}}
