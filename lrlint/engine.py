@@ -77,6 +77,8 @@ def run_rules(
 
 def _missing(setup: Setup, declared: Rule) -> str:
     """Why the rule cannot run on this Setup, or ''."""
+    if not declared.needs:
+        return ""
     have = {
         "optimizer": bool(setup.optimizers),
         "graph": setup.graph is not None,

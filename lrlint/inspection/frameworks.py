@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lrlint.inspection.attributes import attribute
 from lrlint.inspection.outcome import is_optimizer, is_scheduler
 
 _DEPTH = 6
@@ -14,7 +15,7 @@ def unwrap_optimizer(optimizer: Any) -> tuple[Any, str | None]:
     """(the optimizer inside its wrappers, the class name of the outermost wrapper or None)."""
     inner = optimizer
     for _ in range(_DEPTH):
-        found = getattr(inner, "optimizer", None)
+        found = attribute(inner, "optimizer")
         if found is None or found is inner or not is_optimizer(found):
             break
         inner = found
@@ -23,7 +24,7 @@ def unwrap_optimizer(optimizer: Any) -> tuple[Any, str | None]:
 
 def unwrap_scheduler(scheduler: Any) -> tuple[Any, dict[str, Any]]:
     """(the scheduler itself, how often the wrapper steps it)."""
-    inner = getattr(scheduler, "scheduler", None)
+    inner = attribute(scheduler, "scheduler")
     if inner is None or not is_scheduler(inner):
         return scheduler, {}
     config: dict[str, Any] = {"wrapped": type(scheduler).__name__}
@@ -35,7 +36,7 @@ def unwrap_scheduler(scheduler: Any) -> tuple[Any, dict[str, Any]]:
 def expand(optimizers: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The optimizers, with a container of several (one that has no groups of its own) taken apart."""
     for name, optimizer in optimizers.items():
-        inner = getattr(optimizer, "optimizers", None)
+        inner = attribute(optimizer, "optimizers")
         parts = list(inner.values()) if isinstance(inner, Mapping) else inner
         if isinstance(parts, (list, tuple)) and parts and all(is_optimizer(part) for part in parts):
             yield from ((f"{name}.{k}" if name else str(k), part) for k, part in enumerate(parts))

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lrlint.facts import ExpectedTie, Model, Module, NormLayer, Parameter, Span
+from lrlint.inspection.attributes import attribute
 from lrlint.inspection.parameters import Registry
 from lrlint.inspection.roles import module_kind
 from lrlint.inspection.tree import Tree
@@ -62,9 +63,9 @@ def _library(cls: type) -> str:
 
 def _attributes(model: nn.Module) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if hasattr(model, "peft_config"):
+    if attribute(model, "peft_config") is not None:
         found["peft"] = True
-    kind = getattr(getattr(model, "config", None), "model_type", None)
+    kind = attribute(attribute(model, "config"), "model_type")
     if isinstance(kind, str):
         found["model_type"] = kind
     return found
@@ -113,7 +114,7 @@ def norm_facts(tree: Tree, registry: Registry, roots: Mapping[str, nn.Module]) -
                 features=_first_int(module, ("num_features", "num_channels")) or (weight.numel if weight else None),
                 eps=_first_float(module, ("eps", "variance_epsilon")),
                 momentum=_first_float(module, ("momentum",)),
-                tracks_statistics=isinstance(getattr(module, "running_mean", None), torch.Tensor),
+                tracks_statistics=isinstance(attribute(module, "running_mean"), torch.Tensor),
                 training=training,
                 trains_statistics=after_train.get(id(module), training),
             )
@@ -127,11 +128,11 @@ def _own(module: nn.Module, registry: Registry, leaf: str) -> Parameter | None:
 
 
 def _first_int(module: nn.Module, attributes: tuple[str, ...]) -> int | None:
-    return next((v for a in attributes if isinstance(v := getattr(module, a, None), int)), None)
+    return next((v for a in attributes if isinstance(v := attribute(module, a), int)), None)
 
 
 def _first_float(module: nn.Module, attributes: tuple[str, ...]) -> float | None:
-    return next((float(v) for a in attributes if isinstance(v := getattr(module, a, None), (int, float))), None)
+    return next((float(v) for a in attributes if isinstance(v := attribute(module, a), (int, float))), None)
 
 
 def _training_after_train(roots: Mapping[str, nn.Module]) -> dict[int, bool]:
@@ -181,19 +182,19 @@ def _embeddings(model: nn.Module) -> tuple[torch.Tensor | None, torch.Tensor | N
             module = getattr(model, method)()
         except Exception:
             module = None
-        weight = getattr(module, "weight", None)
+        weight = attribute(module, "weight")
         weights.append(weight if isinstance(weight, torch.Tensor) else None)
     return weights[0], weights[1]
 
 
 def _config_ties(model: nn.Module) -> bool:
     """The configuration asks for it, and the class can: its default is True for many classes that never tie."""
-    if not getattr(model, "_tied_weights_keys", None):
+    if not attribute(model, "_tied_weights_keys"):
         return False
-    config = getattr(model, "config", None)
-    told = getattr(config, "tie_word_embeddings", None)
+    config = attribute(model, "config")
+    told = attribute(config, "tie_word_embeddings")
     if told is None:
-        told = getattr(getattr(config, "text_config", None), "tie_word_embeddings", None)
+        told = attribute(attribute(config, "text_config"), "tie_word_embeddings")
     return told is True
 
 

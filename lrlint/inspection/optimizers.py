@@ -18,6 +18,7 @@ import torch
 from torch.optim import Optimizer as TorchOptimizer
 
 from lrlint.facts import Group, Optimizer, Parameter, StateMisfit
+from lrlint.inspection.attributes import attribute, is_on
 from lrlint.memo import per_class
 from lrlint.vocabulary import MULTIPLIER_KEYS
 
@@ -42,6 +43,7 @@ _FAMILIES: tuple[tuple[str, str, bool], ...] = (
 _MASTER = re.compile(
     r"bf16$|kahan|stochasticround|fp16_optimizer|bf16_optimizer|deepspeed|masterparams|float16optimizer", re.IGNORECASE
 )
+_MASTER_LISTS = ("fp32_from_fp16_groups", "single_partition_of_fp32_groups")
 _MASTER_FLAGS = ("bf16_stochastic_round", "kahan_sum", "use_kahan_summation", "stochastic_rounding", "master_weights")
 _STATE_KEYS = frozenset(
     "exp_avg exp_avg_sq max_exp_avg_sq exp_inf momentum_buffer square_avg grad_avg acc_delta sum ax prev mu".split()
@@ -69,7 +71,7 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
         _group(optimizer, index, i, group, kind, decoupled, multipliers[i], find, recording)
         for i, group in enumerate(groups)
     )
-    defaults = {key: plain(value) for key, value in getattr(optimizer, "defaults", {}).items()}
+    defaults = {key: plain(value) for key, value in _defaults(optimizer).items()}
     return Optimizer(
         index=index,
         name=name,
@@ -80,8 +82,10 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
         defaults=defaults,
         class_defaults=_class_defaults(cls),
         bases=tuple(base.__name__ for base in cls.__mro__[1:] if base is not object),
-        flags={flag: plain(getattr(optimizer, flag)) for flag in _FLAGS if hasattr(optimizer, flag)},
-        reads=_keys_read(cls, {key for group in groups for key in group} - set(defaults) - {"params"}),
+        flags={flag: plain(value) for flag in _FLAGS if (value := attribute(optimizer, flag)) is not None},
+        reads=_keys_read(
+            cls, {key for group in groups for key in group if isinstance(key, str)} - set(defaults) - {"params"}
+        ),
         master_weights=_keeps_master_weights(optimizer, wraps),
         wraps=wraps,
         state_size=len(optimizer.state),
@@ -172,6 +176,11 @@ def _class_defaults(cls: type) -> dict[str, Any]:
     return {name: plain(value) for name, value in given.items()}
 
 
+def _defaults(optimizer: Any) -> Mapping[str, Any]:
+    found = attribute(optimizer, "defaults")
+    return found if isinstance(found, Mapping) else {}
+
+
 def _keys_read(cls: type, unknown: set[str]) -> frozenset[str] | None:
     """Which of the unknown group keys the optimizer's own source mentions; None where there is no source to read."""
     if not unknown:
@@ -191,11 +200,11 @@ def _keys_read(cls: type, unknown: set[str]) -> frozenset[str] | None:
 def _keeps_master_weights(optimizer: Any, wraps: str | None) -> bool:
     if _MASTER.search(type(optimizer).__name__) or (wraps and _MASTER.search(wraps)):
         return True
-    if any(hasattr(optimizer, name) for name in ("fp32_from_fp16_groups", "single_partition_of_fp32_groups")):
+    if any(attribute(optimizer, name) is not None for name in _MASTER_LISTS):
         return True
-    groups = [getattr(optimizer, "defaults", {}), *optimizer.param_groups]
-    return any(bool(source.get(flag)) for source in groups for flag in _MASTER_FLAGS) or any(
-        getattr(optimizer, flag, None) is True for flag in _MASTER_FLAGS
+    groups = [_defaults(optimizer), *optimizer.param_groups]
+    return any(is_on(source.get(flag)) for source in groups for flag in _MASTER_FLAGS) or any(
+        attribute(optimizer, flag) is True for flag in _MASTER_FLAGS
     )
 
 

@@ -12,6 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from lrlint.inspection.attributes import attribute
+
 EXPECTED = (
     "return (model, optimizer), (model, optimizer, scheduler), or a dict or object with `model`, `optimizer`, and what "
     "else there is: `scheduler`, `batches`, `loss_fn`, `example_inputs`, `total_steps`, `extra_modules`"
@@ -59,7 +61,7 @@ def is_optimizer(item: Any) -> bool:
     """A torch optimizer, or something that stands for one (it has parameter groups and steps)."""
     if isinstance(item, Optimizer):
         return True
-    looks = isinstance(getattr(item, "param_groups", None), list) and callable(getattr(item, "step", None))
+    looks = isinstance(attribute(item, "param_groups"), list) and callable(attribute(item, "step"))
     return looks and not isinstance(item, (type, nn.Module))
 
 
@@ -67,9 +69,9 @@ def is_scheduler(item: Any) -> bool:
     """Something that steps and knows its optimizer, or a dict of Lightning's form around it."""
     if isinstance(item, Mapping):
         return "scheduler" in item and is_scheduler(item["scheduler"])
-    if isinstance(item, (type, nn.Module)) or is_optimizer(item) or not callable(getattr(item, "step", None)):
+    if isinstance(item, (type, nn.Module)) or is_optimizer(item) or not callable(attribute(item, "step")):
         return False
-    return any(hasattr(item, name) for name in ("optimizer", "optimizers", "get_last_lr", "schedulers"))
+    return any(attribute(item, name) is not None for name in ("optimizer", "optimizers", "get_last_lr", "schedulers"))
 
 
 def is_trainer(item: Any) -> bool:

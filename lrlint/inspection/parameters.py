@@ -11,6 +11,7 @@ from torch import nn
 
 from lrlint.facts import Parameter
 from lrlint.inspection import tree as trees
+from lrlint.inspection.attributes import attribute, is_on
 from lrlint.inspection.roles import module_kind, role
 from lrlint.inspection.values import sample_values
 
@@ -81,9 +82,7 @@ def register_tree(registry: Registry, tree: trees.Tree, origin: str, roots: Mapp
         name = trees.canonical(raw, place.root)
         lazy = is_lazy(tensor)
         shape = None if lazy else tuple(tensor.shape)
-        marked = "_no_weight_decay" if getattr(tensor, "_no_weight_decay", False) else None
-        marked = marked or ("_no_wd" if getattr(tensor, "_no_wd", False) else None)
-        wanted = getattr(tensor, "_optim", None)
+        wanted = attribute(tensor, "_optim")
         registry.add(
             tensor,
             name,
@@ -95,7 +94,8 @@ def register_tree(registry: Registry, tree: trees.Tree, origin: str, roots: Mapp
             module_class=type(owner).__name__,
             module_kind=module_kind(type(owner)),
             is_head=identity in heads,
-            no_decay=marked or exempt.get(name) or next((exempt[s[0]] for s in spellings if s[0] in exempt), None),
+            no_decay=_mark(tensor)
+            or next((exempt[n] for n in (name, *(s[0] for s in spellings)) if n in exempt), None),
             wanted=dict(wanted) if isinstance(wanted, Mapping) else {},
             sparse_gradient=isinstance(owner, (nn.Embedding, nn.EmbeddingBag)) and bool(owner.sparse),
         )
@@ -162,6 +162,11 @@ def _parametrized_role(leaf: str, owner: nn.Module) -> str | None:
     return "matrix" if tensor is not None and tensor.ndim >= 2 else "vector"
 
 
+def _mark(tensor: torch.Tensor) -> str | None:
+    """The flag on the parameter itself by which its author exempts it from decay."""
+    return next((flag for flag in ("_no_weight_decay", "_no_wd") if is_on(attribute(tensor, flag))), None)
+
+
 def _author_marks(tree: trees.Tree) -> dict[str, str]:
     """Canonical or raw name → which declaration exempts it, from `no_weight_decay()` of any submodule.
 
@@ -208,7 +213,7 @@ def _heads(tree: trees.Tree, roots: Mapping[str, nn.Module]) -> set[int]:
     """ids of output-head parameters: what the model says, else a last linear layer with a head's name near the root."""
     heads: set[int] = set()
     for key, model in roots.items():
-        told = getattr(model, "get_output_embeddings", None)
+        told = attribute(model, "get_output_embeddings")
         try:
             head = told() if callable(told) else None
         except Exception:

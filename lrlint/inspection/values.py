@@ -24,7 +24,10 @@ def sample_values(tensors: Sequence[torch.Tensor]) -> list[Values | None]:
     by_device: dict[torch.device, list[tuple[int, torch.Tensor]]] = {}
     with torch.no_grad():
         for index, tensor in enumerate(tensors):
-            piece = _sample(tensor, per_tensor)
+            try:
+                piece = _sample(tensor, per_tensor)
+            except Exception:  # a tensor subclass may refuse any operation
+                continue
             if piece is not None:
                 by_device.setdefault(piece.device, []).append((index, piece))
         for pieces in by_device.values():

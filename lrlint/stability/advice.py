@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from lrlint.facts.probe import GradientTail
-from lrlint.stability.margins import FLOOR, GAIN, HALF, Blame, Judgement, Outcome, Trial
+from lrlint.stability.margins import FLOOR, GAIN, HALF, LONG, Blame, Judgement, Outcome, Trial
 
 #: A largest norm of so many times the median is an outlier, and so large ones are rare below this share of the steps.
 TAIL, RARE = 10.0, 0.1
@@ -22,7 +22,9 @@ TAIL, RARE = 10.0, 0.1
 FAT = 3.0
 #: A recommended change has to keep this share of what the best run gained, on batches the search has not seen.
 KEEPS = 0.25
-_RETRIES = 2
+#: In a long run it has to come this near to the best one, as a share of what that one gains.
+CURED = 0.2
+_RETRIES = 4
 
 
 def tail_of(norms: Sequence[float]) -> GradientTail | None:
@@ -61,6 +63,7 @@ class Adviser:
     def __init__(self, trial: Trial, found: Judgement, steps: int) -> None:
         self.trial, self.found, self.steps = trial, found, steps
         self.ones = (1.0,) * trial.count
+        self.long = round(steps * LONG)
 
     def quiet_tail(self) -> GradientTail | None:
         """The tail on the quietest of the runs at lower rates that is not so slow as to stand still."""
@@ -82,31 +85,47 @@ class Adviser:
         again = self.trial.run(self.ones, 2 * self.steps, clip=value, seed=1, fresh=True)
         return replace(change, verified=self._holds(again), evidence=(again,)), self._holds(again)
 
-    def rate(self, blame: Blame) -> Change:
-        """Half a decade below the largest factor that held, run again over fresh batches with other seeds.
+    def rate(self, blame: Blame, order: Sequence[int] = ()) -> Change:
+        """Half a decade below the largest factor that held, in a long run and then with other seeds.
 
-        Where that does not hold, the rate falls further; then all groups' do.
+        The long run has to come near that of the best common factor. Where it does not the rate falls further, then
+        the next suspects of ``order`` join, then all groups' rates fall.
         """
-        top = 10.0**blame.exponent
-        exponent = blame.exponent - HALF
+        goal = self._goal()
+        exponent, groups, top = blame.exponent - HALF, blame.groups, 10.0**blame.exponent
         tried: tuple[Outcome, ...] = ()
-        for _ in range(_RETRIES):
-            change = self._verified(blame.groups, exponent, top)
+        for attempt in range(_RETRIES):
+            change = self._verified(groups, exponent, top, goal)
             if change.verified:
                 return change
-            tried, exponent = change.evidence, exponent - HALF
+            tried = tried or change.evidence
+            if attempt % 2 and len(groups) < self.trial.count:
+                groups = tuple(sorted({*groups, next(g for g in order if g not in groups)}))
+            else:
+                exponent -= HALF
         everything = tuple(range(self.trial.count))
-        change = self._verified(everything, min(self.found.exponent, -0.5) - HALF, 10.0**self.found.exponent)
-        return change if change.verified else Change("lr", blame.groups, 10.0**exponent, largest=top, evidence=tried)
+        best = self.found.exponent
+        change = self._verified(everything, best - HALF, 10.0**best, goal)
+        return change if change.verified else Change("lr", groups, 10.0**exponent, largest=top, evidence=tried)
 
-    def _verified(self, groups: tuple[int, ...], exponent: float, top: float) -> Change:
+    def _goal(self) -> float:
+        """What a long run has to reach: nearly the level of the best one."""
+        assert self.found.best is not None
+        best = self.found.best
+        if len(best.losses) < self.long:
+            best = self.found.best = self.trial.extend(best, self.long)
+        opening = self.trial.opening
+        level = min(best.level(), opening)
+        return level + CURED * (opening - level) + 1e-3 * abs(opening)
+
+    def _verified(self, groups: tuple[int, ...], exponent: float, top: float, goal: float) -> Change:
         factors = [10.0**exponent if g in groups else 1.0 for g in range(self.trial.count)]
-        runs = []
-        for seed, steps in ((1, 2 * self.steps), (2, self.steps)):
-            runs.append(self.trial.run(factors, steps, seed=seed, fresh=True))
-            if not self._holds(runs[-1]):
-                return Change("lr", groups, 10.0**exponent, largest=top, evidence=tuple(runs))
-        return Change("lr", groups, 10.0**exponent, largest=top, verified=True, evidence=tuple(runs))
+        runs = [self.trial.run(factors, self.long)]
+        good = runs[0].level() <= goal
+        for seed in (1,) if good else ():
+            runs.append(self.trial.run(factors, self.steps, seed=seed, fresh=True))
+            good = good and self._holds(runs[-1])
+        return Change("lr", groups, 10.0**exponent, largest=top, verified=good, evidence=tuple(runs))
 
     def _holds(self, outcome: Outcome) -> bool:
         """The run ends well, and is not on its way up."""

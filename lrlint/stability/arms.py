@@ -128,9 +128,13 @@ class Laboratory:
     def _go(self, outcome: Outcome, trace: Trace, steps: int, keep: bool) -> Outcome:
         start = len(trace)
         clip = DECLARED if outcome.clip is None else outcome.clip
-        self.stepper.run(
-            steps - start, self.rates_at(outcome.factors), clip, start=start, stop=self._stop, trace=trace
-        )
+        patient = set(outcome.factors) == {1.0}
+
+        def stop(trace: Trace) -> bool:
+            self._tick(trace)
+            return exploded(trace.loss, patient)
+
+        self.stepper.run(steps - start, self.rates_at(outcome.factors), clip, start=start, stop=stop, trace=trace)
         self.watch = None
         self.steps += len(trace) - start
         ended = {"non-finite": "non-finite", "memory": "memory"}.get(trace.stopped or "", "full")
@@ -145,7 +149,7 @@ class Laboratory:
             self._keep(found)
         return found
 
-    def _stop(self, trace: Trace) -> bool:
+    def _tick(self, trace: Trace) -> None:
         if self.watch is not None:
             self.watch(len(trace) - 1)
         if self._progress is not None:
@@ -153,7 +157,6 @@ class Laboratory:
             self._progress(done, max(self.expected, done), "")
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise Spent
-        return exploded(trace.loss)
 
     def _keep(self, outcome: Outcome) -> None:
         """A copy of where the run ended; without room for one it is run again when it has to go on."""

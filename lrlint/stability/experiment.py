@@ -122,7 +122,7 @@ class Experiment:
         result.guilty = blame.groups
         blame = result.blame = largest(blame, attribution.attempt, attribution.repairs)
         result.guilty = blame.groups
-        change = adviser.rate(blame)
+        change = adviser.rate(blame, attribution.order)
         result.changes.append(change)
         if change.verified:
             result.guilty = change.groups

@@ -16,15 +16,22 @@ from typing import Protocol
 GAIN, FLOOR = 0.3, 0.02
 #: The same once both runs went on to `LONG` times the length: early instabilities that heal are no fault.
 CONFIRMED = 0.5
-LONG = 10 / 3
+LONG = 7 / 3
+#: A loss above this share of the initial one is no progress.
+LOST = 0.95
 #: A reduction repairs when it comes this near to the best run, as a share of what that one gains.
 NEAR = 0.3
+#: From this share on, both go on before anything is said.
+SUSPECT = 0.15
 #: A run that took away this share of the initial loss learns well; if slower is not better it is not looked at again.
 LEARNS = 0.3
-#: Exponents of ten of the ladder, in the order they are tried.
-LADDER = (-1.0, -2.0, -0.5)
+#: Exponents of ten: the lowest of the ladder, and its finest step.
 LOWEST = -3.0
 HALF = 0.5
+#: So many suspects are tried alone, down to this exponent.
+SUSPECTS, DEEPEST = 2, -4.0
+#: A set with more members is not searched for members that could stay.
+PRUNED = 6
 STRESS = 0.5
 #: A loss this many times the first is beyond repair; ten times the first is, when it lasts for so many steps.
 BEYOND, SPIKE = 1e3, 5
@@ -50,20 +57,23 @@ class Outcome:
     def level(self, length: int | None = None) -> float:
         """Mean of the closing losses of the first ``length`` steps; infinite for a run that broke before."""
         losses = self.losses if length is None else self.losses[:length]
-        if self.broke and (length is None or len(self.losses) <= length):
+        if self.broke and len(losses) == len(self.losses):
             return math.inf
         tail = losses[-closing(len(losses)) :]
         return sum(tail) / len(tail) if tail else math.inf
 
 
-def exploded(losses: Sequence[float]) -> bool:
+def exploded(losses: Sequence[float], patient: bool = False) -> bool:
     """Whether a run is beyond repair: far above its start, for long enough that a spike would have healed.
 
-    Healthy runs were seen to spike to ten times their initial loss and come back.
+    Healthy runs were seen to stay at ten times their initial loss for a while and come back (Adagrad's first steps, a
+    residual network under Adam): the run as configured is given more ``patience``.
     """
     if len(losses) < 2:
         return False
     start = max(abs(losses[0]), 1e-12)
+    if patient:
+        return losses[-1] > BEYOND**2 * start
     return losses[-1] > BEYOND * start or (len(losses) > SPIKE and min(losses[-SPIKE:]) > 10 * start)
 
 
@@ -110,79 +120,83 @@ class Judgement:
 
 
 class Ladder:
-    """The run as configured, and those with all rates reduced."""
+    """The run as configured, and those with all rates reduced, searched as if the loss had one minimum over the rate."""
 
     def __init__(self, trial: Trial, steps: int) -> None:
         self.trial, self.steps = trial, steps
 
     def judge(self) -> Judgement:
+        """The verdict at common factors, confirmed by longer runs where it is not clear."""
         trial = self.trial
         base = trial.run([1.0] * trial.count, self.steps, keep=True)
         found = Judgement(base, length=self.steps)
-        for exponent in LADDER:
-            if exponent == LADDER[-1] and self._clear(found):
-                break
-            self._rung(found, exponent)
-            if self._well(found):
-                break
-        while min(found.rungs) > LOWEST and all(r.broke for r in found.rungs.values()):
-            self._rung(found, min(found.rungs) - 1)
-        self._decide(found, GAIN)
-        if found.sick and not base.broke and found.best is not None:
+        level, slower = base.level(), self._rung(found, -1.0).level()
+        if base.broke or slower < level or level > LOST * trial.opening:
+            self._below(found)
+        elif not self._clearly(level, slower):
+            self._rung(found, -HALF)
+        self._decide(found)
+        if found.best is not None and not base.broke and self._lost(found) > SUSPECT * found.gain + self._floor / 2:
             self._confirm(found)
         return found
 
-    def _rung(self, found: Judgement, exponent: float) -> None:
-        found.rungs[exponent] = self.trial.run([10.0**exponent] * self.trial.count, self.steps, keep=True)
+    def _below(self, found: Judgement) -> None:
+        """Slower is better: down to where it no longer is."""
+        exponent, above = -1.0, found.rungs[-1.0].level()
+        while exponent > LOWEST:
+            exponent -= 1
+            level = self._rung(found, exponent).level()
+            if level >= above and math.isfinite(level):
+                break
+            above = level
 
-    def _well(self, found: Judgement) -> bool:
-        """The base learns, and slower is clearly no better."""
-        level = found.base.level()
-        if level > (1 - LEARNS) * self.trial.opening:
-            return False
-        return all(rung.level() > level for rung in found.rungs.values())
-
-    def _clear(self, found: Judgement) -> bool:
-        """The base broke and some rung learns: one in between would change nothing but the reference."""
-        return found.base.broke and any(r.level() < (1 - LEARNS) * self.trial.opening for r in found.rungs.values())
-
-    def _decide(self, found: Judgement, share: float) -> None:
+    def _clearly(self, level: float, slower: float) -> bool:
+        """The base learns well, and slower learns much less."""
         opening = self.trial.opening
-        finite = {e: r.level(found.length) for e, r in found.rungs.items() if not r.broke}
-        found.exponent = min(finite, key=lambda e: (finite[e], -e), default=0.0)
-        found.best = found.rungs.get(found.exponent)
-        level = finite.get(found.exponent, math.inf)
-        found.gain = max(opening - level, 0.0) if math.isfinite(level) else 0.0
-        self._measure(found, level, share)
+        return level < (1 - LEARNS) * opening and slower - level > LEARNS * (opening - level)
 
-    def _measure(self, found: Judgement, level: float, share: float) -> None:
+    def _rung(self, found: Judgement, exponent: float) -> Outcome:
+        found.rungs[exponent] = self.trial.run([10.0**exponent] * self.trial.count, self.steps, keep=True)
+        return found.rungs[exponent]
+
+    @property
+    def _floor(self) -> float:
+        return FLOOR * abs(self.trial.opening)
+
+    def _lost(self, found: Judgement) -> float:
+        return found.base.level(found.length) - (self.trial.opening - found.gain)
+
+    def _decide(self, found: Judgement) -> None:
+        levels = {e: r.level(found.length) for e, r in found.rungs.items() if not r.broke}
+        found.exponent = min(levels, key=lambda e: (levels[e], -e), default=0.0)
+        found.best = found.rungs.get(found.exponent)
+        if levels:
+            found.gain = max(self.trial.opening - levels[found.exponent], 0.0)
+        self._measure(found)
+
+    def _measure(self, found: Judgement) -> None:
         """Verdict and score: what the base loses, as a share of what the best run gains."""
         opening, base = self.trial.opening, found.base.level(found.length)
-        scale = abs(opening) or 1.0
+        found.course = "learns"
         if found.base.broke:
             found.sick, found.course = found.best is not None, "diverges"
-            early = 1 - len(found.base.losses) / max(found.length, 1)
-            found.score = 2.0 + max(early, 0.0) if found.best is not None else 1.0
+            found.score = 3.0 - len(found.base.losses) / max(3 * found.length, 1)
             return
-        lost = base - level
-        found.score = lost / (found.gain + FLOOR * scale) if math.isfinite(lost) else 0.0
-        found.score = max(min(found.score, 2.0), -2.0)
-        found.sick = lost > share * found.gain + FLOOR * scale
-        found.course = "learns"
+        share = CONFIRMED if found.confirmed else GAIN
+        lost = self._lost(found)
+        found.score = max(min(lost / (found.gain + self._floor), 2.0), -2.0) if math.isfinite(lost) else 0.0
+        found.sick = found.best is not None and lost > share * found.gain + self._floor
         if found.sick:
-            found.course = "diverges" if base >= 0.95 * opening else "degraded"
+            found.course = "diverges" if base >= LOST * opening else "degraded"
 
     def _confirm(self, found: Judgement) -> None:
-        """Both go on: an early instability that heals is no fault."""
+        """Both go on: an early instability that heals is no fault, and a slow one shows."""
         assert found.best is not None
-        length = round(self.steps * LONG)
-        found.base = self.trial.extend(found.base, length)
-        longer = self.trial.extend(found.best, length)
-        found.rungs[found.exponent] = found.best = longer
-        found.length, found.confirmed = length, True
-        level = longer.level(length)
-        found.gain = max(self.trial.opening - level, 0.0)
-        self._measure(found, level, CONFIRMED)
+        found.length, found.confirmed = round(self.steps * LONG), True
+        found.base = self.trial.extend(found.base, found.length)
+        found.rungs[found.exponent] = found.best = self.trial.extend(found.best, found.length)
+        found.gain = max(self.trial.opening - found.best.level(), 0.0) if not found.best.broke else 0.0
+        self._measure(found)
 
 
 @dataclass
@@ -212,25 +226,27 @@ class Attribution:
 
     def smallest(self) -> Blame:
         """One group where one suffices, else the smallest set met."""
-        exponents = self._exponents()
         everything = tuple(range(self.trial.count))
         assert self.found.best is not None
         if self.trial.count == 1:
             return Blame(everything, self.found.exponent, self.found.best, True)
-        for group in self.order[:2]:
-            if blame := self._first((group,), exponents):
+        for group in self.order[:SUSPECTS]:
+            if blame := self._alone(group):
                 return blame
-        return self._together(exponents, everything)
+        return self._together(everything)
 
-    def _exponents(self) -> tuple[float, ...]:
-        best = self.found.exponent
-        return (best, best - 1.0) if best > -2 else (best, best + 1.0)
-
-    def _first(self, groups: tuple[int, ...], exponents: Iterable[float]) -> Blame | None:
-        for exponent in exponents:
-            outcome = self.attempt(groups, exponent)
+    def _alone(self, group: int) -> Blame | None:
+        """The group at the ladder's best factor, then lower while that is not enough."""
+        exponent = self.found.exponent
+        before = math.inf
+        while exponent >= DEEPEST:
+            outcome = self.attempt((group,), exponent)
             if self.repairs(outcome):
-                return Blame(groups, exponent, outcome, len(groups) == 1)
+                return Blame((group,), exponent, outcome, True)
+            level = outcome.level()
+            if level > before - 0.1 * self.gain and not outcome.broke:
+                break
+            before, exponent = level, exponent - 1
         return None
 
     def attempt(self, groups: Iterable[int], exponent: float) -> Outcome:
@@ -241,30 +257,31 @@ class Attribution:
             self._tried[key] = self.trial.run(factors, self.steps)
         return self._tried[key]
 
-    def _together(self, exponents: tuple[float, ...], everything: tuple[int, ...]) -> Blame:
-        """The shortest prefix of the suspects that repairs (by halving), then without those that are not needed."""
+    def _together(self, everything: tuple[int, ...]) -> Blame:
+        """The shortest prefix of the suspects that repairs (doubled, then halved), without those not needed."""
         assert self.found.best is not None
-        low, high, best = 1, len(self.order), Blame(everything, self.found.exponent, self.found.best)
-        probe = 2
-        while low < high:
-            size = min(probe, high - 1) if probe else (low + high) // 2
-            if size <= low:
-                break
-            blame = self._first(tuple(sorted(self.order[:size])), exponents[:1])
-            if blame:
-                high, best, probe = size, blame, 0
+        exponent = self.found.exponent
+        low, high, best = 1, len(self.order), Blame(everything, exponent, self.found.best)
+        while high - low > 1:
+            size = min(2 * low, high - 1) if high == len(self.order) else (low + high) // 2
+            outcome = self.attempt(self.order[:size], exponent)
+            if self.repairs(outcome):
+                high, best = size, Blame(tuple(sorted(self.order[:size])), exponent, outcome)
             else:
-                low, probe = size, 2 * probe if probe else 0
+                low = size
         return self._pruned(best)
 
     def _pruned(self, blame: Blame) -> Blame:
         """Members whose rate can stay are taken out, the least suspicious first."""
+        if len(blame.groups) > PRUNED:
+            return blame
         for group in [g for g in reversed(self.order) if g in blame.groups]:
             rest = tuple(g for g in blame.groups if g != group)
-            if not rest or len(blame.groups) > 6:
+            if not rest:
                 break
-            if smaller := self._first(rest, (blame.exponent,)):
-                blame = Blame(smaller.groups, smaller.exponent, smaller.repaired, len(rest) == 1)
+            outcome = self.attempt(rest, blame.exponent)
+            if self.repairs(outcome):
+                blame = Blame(rest, blame.exponent, outcome, len(rest) == 1)
         return blame
 
 

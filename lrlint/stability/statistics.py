@@ -126,6 +126,7 @@ class _Flat:
         self._size = 0
         self._place = {"device": device, "dtype": dtype}
         self.found = torch.zeros(columns, **self._place)  # type: ignore[call-overload]
+        self._outs = list(self.found)
         self._present: set[int] = set()
 
     @cached_property
@@ -172,7 +173,7 @@ class _Flat:
 
     def _dots(self, a: _Buffer, b: _Buffer, statistic: int) -> None:
         for column, first, second in zip(self._bounds, a.parts, b.parts, strict=True):
-            out = self.found[column + statistic]
+            out = self._outs[column + statistic]
             if len(first) == 1:
                 torch.dot(first[0], second[0], out=out)
             else:

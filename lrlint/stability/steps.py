@@ -61,7 +61,7 @@ class Stepper:
         self.device = placed(self.models, self.optimizers, device)
         if batches.device is None:
             batches.device = self.device
-        self._parts = self._divide(loss_fn)
+        self.parts = self._divide(loss_fn)
         self.closures: list[Closure] = [closure_of(optimizer) for optimizer in self.optimizers]
         self.scaler: torch.amp.GradScaler | None = None
         self._parameters = self._everything()
@@ -81,7 +81,7 @@ class Stepper:
     def begin(self) -> None:
         """Call when a run begins, its state restored (which may have moved models to where they came from)."""
         placed(self.models, self.optimizers, self.device)
-        for part in self._parts:
+        for part in self.parts:
             part.statistics.reset()
         for optimizer in self.optimizers:
             if callable(getattr(optimizer, "train", None)):
@@ -106,9 +106,9 @@ class Stepper:
         if rates is not None:
             set_rates(self.optimizers, rates)
         norm = self.training.clip_norm if clip == DECLARED else clip
-        losses = [OneStep(self, part, k, norm, measured).take() for part in self._parts]
+        losses = [OneStep(self, part, k, norm, measured).take() for part in self.parts]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-        return Reading(k, loss, [part.statistics for part in self._parts] if measured else [])
+        return Reading(k, loss, [part.statistics for part in self.parts] if measured else [])
 
     def run(
         self,

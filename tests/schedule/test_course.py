@@ -40,7 +40,7 @@ def test_a_smooth_course_needs_few_points() -> None:
 )
 def test_a_jump_is_found_to_the_step(edge: int, before: float, after: float) -> None:
     found = explore(lambda step: (before if step < edge else after,), 1_000_000, (), 5000)
-    trace = found.trace(0)
+    (trace,) = found.traces()
     assert (trace.at(edge - 1), trace.at(edge)) == (before, after)
     assert len(found.steps) < 500
 
@@ -48,7 +48,7 @@ def test_a_jump_is_found_to_the_step(edge: int, before: float, after: float) -> 
 @given(top=st.integers(0, 1_000_000))
 def test_a_maximum_is_found_to_the_step(top: int) -> None:
     found = explore(lambda step: (1 - ((step - top) / 1e6) ** 2,), 1_000_000, (), 5000)
-    assert found.trace(0).peak_step == top
+    assert found.traces()[0].peak_step == top
 
 
 def setup(make: Any, **declared: Any) -> Any:

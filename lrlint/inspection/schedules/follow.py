@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,8 @@ _BUDGET = 120_000
 _FLOOR = 1000
 #: Evaluations of a formula over a long horizon, counted in evaluations × groups.
 _EVALUATIONS = 200_000
+#: Values of these types are the same as long as the object is: tensors and lists may change in place.
+_IMMUTABLE = frozenset((int, float, tuple))
 #: Real steps with which a formula must agree before it is believed.
 _CHECKED = 48
 
@@ -104,32 +108,57 @@ class Columns:
     """The recorded options of all groups, as one row of numbers."""
 
     def __init__(self, groups: Sequence[Mapping[str, Any]]) -> None:
-        self._groups = groups
-        self._cells = [
-            (index, key, part, name)
-            for index, group in enumerate(groups)
+        self._width = len(groups)
+        self._options = [
+            _Option(key, part, name, indices, [groups[index] for index in indices])
             for key, part, name in _OPTIONS
-            if _number(group.get(key), part) is not None
+            if (indices := [i for i, group in enumerate(groups) if _number(group.get(key), part) is not None])
         ]
 
     def row(self) -> tuple[float, ...]:
         """The present values; an option that is no number any more reads as nan."""
-        found = (_number(self._groups[index].get(key), part) for index, key, part, _ in self._cells)
-        return tuple(math.nan if value is None else value for value in found)
+        return tuple(itertools.chain.from_iterable(option.read() for option in self._options))
 
     def bad(self, row: tuple[float, ...]) -> int | None:
         """The first group with a value that is not finite."""
-        return next((cell[0] for cell, value in zip(self._cells, row, strict=True) if not math.isfinite(value)), None)
+        if all(map(math.isfinite, row)):
+            return None
+        owners = itertools.chain.from_iterable(option.indices for option in self._options)
+        return min(index for index, value in zip(owners, row, strict=True) if not math.isfinite(value))
 
     def traces(self, course: Course) -> list[dict[str, Trace]]:
-        found: list[dict[str, Trace]] = [{} for _ in self._groups]
-        for column, (index, _, _, name) in enumerate(self._cells):
-            found[index][name] = course.trace(column)
+        found: list[dict[str, Trace]] = [{} for _ in range(self._width)]
+        traces = iter(course.traces())
+        for option in self._options:
+            for index, trace in zip(option.indices, traces):  # noqa: B905 (the next option goes on where this ended)
+                found[index][option.name] = trace
         return found
 
-    @property
-    def width(self) -> int:
-        return len(self._cells)
+
+@dataclass
+class _Option:
+    """One option of the groups that have it. What stayed since the last row is not converted again."""
+
+    key: str
+    part: int | None
+    name: str
+    indices: list[int]
+    groups: list[Mapping[str, Any]]
+    _seen: list[Any] = field(default_factory=list)
+    _numbers: list[float] = field(default_factory=list)
+
+    def read(self) -> list[float]:
+        key = self.key
+        present = [group.get(key) for group in self.groups]
+        kinds_met = set(map(type, present))
+        if kinds_met == {float}:
+            return present  # type: ignore[return-value]
+        same = len(self._seen) == len(present) and all(map(operator.is_, present, self._seen))
+        if not same or not kinds_met <= _IMMUTABLE:
+            found = (_number(value, self.part) for value in present)
+            self._numbers = [math.nan if value is None else value for value in found]
+            self._seen = present
+        return self._numbers
 
 
 def _number(value: Any, part: int | None) -> float | None:
@@ -160,7 +189,7 @@ def _by_steps(
 ) -> Followed:
     """Really step, until the horizon or the limit. The value set by the last call is used by no optimizer step."""
     columns = Columns(groups)
-    course = Course(columns.width)
+    course = Course()
     begun = drivers[0].start * drivers[0].clock.period // drivers[0].clock.calls if len(drivers) == 1 else 0
     course.add(begun, columns.row())
     taken = 0
@@ -187,7 +216,7 @@ def _by_steps(
 
 def _hold(course: Course, step: int, row: tuple[float, ...] | None) -> None:
     """The last values hold until the step before the next call; ``row`` are the new ones, None at the end."""
-    last = tuple(column[-1] for column in course.columns)
+    last = course.rows[-1]
     if course.steps[-1] < step - 1 and row != last:
         course.add(step - 1, last)
 
@@ -225,7 +254,7 @@ def _by_formula(copies: Copies, groups_of: GroupsOf, horizon: int) -> Followed |
         course = explore(evaluate, last, hints, budget)
     except Exception:  # it raises within the horizon: only real steps say where
         return None
-    if any(not math.isfinite(value) for column in course.columns for value in column):
+    if not all(map(math.isfinite, itertools.chain.from_iterable(course.rows))):
         return None
     course.steps = array("q", (first + call * clock.period for call in course.steps))
     return Followed(columns.traces(course))

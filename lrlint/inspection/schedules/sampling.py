@@ -48,19 +48,25 @@ def compress(steps: Sequence[int], values: Sequence[float]) -> Trace:
 
 
 class Course:
-    """Values of all columns at ascending steps, column by column."""
+    """Values at ascending steps: one row per step, a column per recorded option of a group."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         self.steps: array[int] = array("q")
-        self.columns = [array("d") for _ in range(width)]
+        self.rows: list[Values] = []
 
-    def add(self, step: int, values: Iterable[float]) -> None:
+    def add(self, step: int, values: Values) -> None:
         self.steps.append(step)
-        for column, value in zip(self.columns, values, strict=True):
-            column.append(value)
+        self.rows.append(values)
 
-    def trace(self, column: int) -> Trace:
-        return compress(self.steps, self.columns[column])
+    def traces(self) -> list[Trace]:
+        """A trace per column; columns of equal values share one."""
+        known: dict[Values, Trace] = {}
+        found = []
+        for column in zip(*self.rows, strict=True):
+            if column not in known:
+                known[column] = compress(self.steps, column)
+            found.append(known[column])
+        return found
 
 
 def explore(evaluate: Callable[[int], Values], horizon: int, hints: Iterable[int], budget: int) -> Course:
@@ -83,7 +89,7 @@ def explore(evaluate: Callable[[int], Values], horizon: int, hints: Iterable[int
     _bisect(value, known, grid, guides, budget)
     for column in guides:
         _extremes(value, known, column)
-    course = Course(len(known[0]))
+    course = Course()
     for step in sorted(known):
         course.add(step, known[step])
     return course

@@ -1,0 +1,146 @@
+"""From a captured graph to facts about every parameter and normalisation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
+from lrlint.inspection.graph.depth import Places
+from lrlint.inspection.graph.flow import Flow, Op, flow
+from lrlint.inspection.graph.homogeneity import Scaling
+from lrlint.inspection.graph.norms import Norm, Norms
+from lrlint.inspection.graph.roles import LAYERS, Roles, Site
+from lrlint.inspection.graph.shifts import Shift
+
+if TYPE_CHECKING:
+    from lrlint.inspection.graph.capture import Capture
+
+#: Roles that scaling or shifting is worth asking about.
+_SCALED = frozenset("linear_weight conv_weight expert_weight embedding rnn lora_A lora_B norm_scale token".split())
+_SHIFTED = frozenset(("bias", "norm_shift"))
+
+
+def analyse(capture: Capture) -> GraphFacts:
+    """What one observed pass says. Linear in the number of operators.
+
+    A parameter that the pass did not use has a record too. A fact that could not be established is None.
+    """
+    found = flow(capture)
+    kinds = {path: record.kind for path, record in capture.modules.items()}
+    norms = Norms(found.ops)
+    roles = Roles(found, norms, kinds)
+    names = _Names(capture, roles.sites)
+    places = Places(found, norms, roles.sites, kinds, names.of)
+    live = frozenset(op.index for op in found.ops if places.live(op))
+    facts = _Facts(capture, found, roles, places, Scaling(found, live, norms), Shift(found, live, norms))
+    return GraphFacts(
+        method=capture.method,
+        inputs=capture.inputs,
+        complete=capture.complete,
+        parameters={name: facts.of(name) for name in capture.trainable},
+        norms=_norm_uses(capture, found, norms.found, names, kinds),
+        operators=len(found.ops),
+    )
+
+
+class _Facts:
+    """The record of each parameter, from the analyses."""
+
+    def __init__(
+        self, capture: Capture, found: Flow, roles: Roles, places: Places, scaling: Scaling, shift: Shift
+    ) -> None:
+        self._capture = capture
+        self._flow = found
+        self._roles = roles
+        self._places = places
+        self._scaling = scaling
+        self._shift = shift
+        first = {  # of one operator's parameters the weight comes first
+            name: min(((s.op.index, s.role not in LAYERS) for s in sites), default=(found.parameters[name].index, True))
+            for name, sites in roles.sites.items()
+        }
+        self._order = {name: rank for rank, name in enumerate(sorted(first, key=lambda n: (first[n], n)))}
+
+    def of(self, name: str) -> ParameterUse:
+        guessed = name in self._capture.guessed
+        if name not in self._flow.parameters:
+            known = False if self._capture.complete else None
+            return ParameterUse(used=known, reaches_output=known, guessed=guessed)
+        sites = self._roles.sites[name]
+        role = self._roles.roles[name]
+        reached = None if self._capture.reached is None else self._capture.reached.get(name, frozenset())
+        reaches = None if reached is None else bool(reached)
+        op = self._flow.parameters[name]
+        return ParameterUse(
+            reaches_output=reaches,
+            used=True,
+            detached=None if reaches is None else not reaches,
+            guessed=guessed,
+            role=role,
+            order=self._order[name],
+            depth_from_input=self._places.from_input(sites),
+            depth_from_output=self._places.from_output(sites),
+            followed_by=self._places.followed_by(sites),
+            preceded_by=self._places.preceded_by(sites),
+            uses=tuple(dict.fromkeys(site.op.module for site in sites)),
+            count=len({site.op.index for site in sites}),
+            outputs=tuple(sorted(reached or ())),
+            scale_invariant=self._scaling.cancelled(op) if role in _SCALED else None,
+            bias_cancelled=self._shift.cancelled(op) if role in _SHIFTED else None,
+        )
+
+
+class _Names:
+    """How a normalisation or activation is called: its module where it has one of its own, else its operator."""
+
+    def __init__(self, capture: Capture, sites: Mapping[str, Sequence[Site]]) -> None:
+        self._kinds = {path: record.kind for path, record in capture.modules.items()}
+        self._parents = {path.rpartition(".")[0] for path in capture.modules if path}
+        self._owners = Counter(name.rpartition(".")[0] for name in capture.trainable)
+
+    def of(self, op: Op) -> str:
+        kind = self._kinds.get(op.module, "other")
+        plain = kind.startswith("norm") or kind == "prelu" or (kind == "other" and not self._owners[op.module])
+        return op.module if plain and op.module and op.module not in self._parents else op.name
+
+
+def _norm_uses(
+    capture: Capture, found: Flow, norms: Sequence[Norm], names: _Names, kinds: Mapping[str, str]
+) -> dict[str, NormUse]:
+    batch = next((op.shape[0] for op in found.ops if op.name == "input" and op.shape), None)
+    uses: dict[str, NormUse] = {}
+    for norm in norms:
+        path = _path(norm)
+        use = _norm_use(path, norm, batch, kinds.get(norm.result.module, ""))
+        known = uses.get(path)
+        if known is None or (known.elements or 0) > (use.elements or 0):
+            uses[path] = use
+    return uses
+
+
+def _path(norm: Norm) -> str:
+    """The module that owns the scale, else the one in which it ran."""
+    if norm.scale is not None and len(norm.scale.owners) == 1:
+        return next(iter(norm.scale.owners)).rpartition(".")[0]
+    return norm.result.module
+
+
+def _norm_use(path: str, norm: Norm, batch: int | None, kind: str) -> NormUse:
+    shape = norm.value.shape or ()
+    axes = norm.axes if all(axis < len(shape) for axis in norm.axes) else ()
+    elements = prod(shape[axis] for axis in axes) if axes else None
+    declared = kind.removeprefix("norm:") if kind.startswith("norm:") and kind != "norm:other" else norm.kind
+    samples = batch if 0 in axes and norm.kind == "batch" else 1
+    per_sample = elements // samples if elements and samples and elements % samples == 0 else None
+    return NormUse(
+        path=path,
+        kind=declared,
+        axes=axes,
+        uses_batch_statistics=norm.batch_statistics,
+        updates_statistics=norm.updates,
+        elements=elements,
+        elements_per_sample=per_sample,
+    )

@@ -1,0 +1,37 @@
+"""One parameter is updated by two optimizers.
+
+Torch cannot notice: each optimizer knows its own groups only. Both steps are applied, with two momenta and twice the
+decay. An auxiliary optimizer for embeddings, biases or a head that forgets to take its parameters out of the main one
+is the usual way there.
+
+What to do: give the second optimizer the complement of the first one's parameters.
+
+Reported when both optimizers hold the parameter at a rate above 0. A wrapper and what it wraps count as one.
+
+Sources: https://github.com/KellerJordan/Muon (disjoint groups for Muon and AdamW),
+https://docs.pytorch.org/docs/stable/optim.html
+"""
+
+from lrlint import Finding, rule
+from lrlint.names import describe
+from lrlint.treatment import peak
+from lrlint.vocabulary import count
+
+
+@rule("LR104", severity="error", confidence="high", needs=("optimizer",))
+def param_in_multiple_optimizers(setup):
+    shared = {}
+    for members in setup.membership.values():
+        moving = {m.group.optimizer: m for m in members if m.requires_grad and (m.lr is None or peak(m.group) > 0)}
+        if len(moving) > 1:
+            shared.setdefault(tuple(moving), []).append(list(moving.values()))
+    for indices, found in shared.items():
+        labels = " and ".join(setup.optimizers[index].label for index in indices)
+        yield Finding(
+            [members[0] for members in found],
+            f"{count(len(found), 'parameter')} updated by {len(indices)} optimizers ({labels}): "
+            f"{describe(members[0].name for members in found)}",
+            related={"also in": [member for members in found for member in members[1:]]},
+            data={"parameters": len(found), "optimizers": len(indices)},
+            help="give each parameter to one optimizer; build the second from what the first does not hold",
+        )

@@ -1,0 +1,60 @@
+"""A trainable parameter is in no optimizer: it never trains.
+
+Nothing fails. The layer keeps its initial values, and its gradient, which no `zero_grad` of an optimizer clears, grows
+from step to step and takes its share of a global norm clipping. Groups that are collected by name or type leave out
+what no pattern matched: a new head, free-standing parameters such as a class token, layers added later.
+
+What to do: build the last group from the complement of the others, assert that every trainable parameter is in exactly
+one group, and build the optimizer after the last change to the model.
+
+Compared by identity, over all optimizers. Told apart and left to other rules: parameters that were replaced after the
+optimizer was built (`optimizer-holds-stale-params`), those of loss modules (`loss-module-params-not-in-optimizer`), and
+those that the observed forward pass does not use (`trainable-param-unused`). Copies that are not meant to train
+(teachers, target networks, averages: by name, or by having the values of a module that trains) are *info*. `ignore`
+holds globs of names that are left out on purpose.
+
+Sources: https://github.com/huggingface/transformers/issues/17963,
+https://docs.pytorch.org/docs/stable/optim.html#per-parameter-options
+"""
+
+from lrlint import Finding, rule
+from lrlint.facts.coverage import bundles, coverage
+from lrlint.names import any_match, describe
+from lrlint.vocabulary import count
+
+
+@rule("LR101", severity="error", confidence="high", needs=("optimizer",))
+def param_not_in_optimizer(setup, *, ignore: tuple = ()):
+    cover = coverage(setup)
+    if len(cover.missing) == len(cover.trainable):
+        return  # nothing is covered: the optimizer was built for something else, or for other copies
+    for bundle in bundles(cover):
+        lost = [p for p in bundle.parameters if not any_match(ignore, p.name)]
+        if lost:
+            yield Finding(
+                lost,
+                f"{count(len(lost), 'trainable parameter')} ({sum(p.numel for p in lost):,} elements) in no optimizer: "
+                f"{describe(p.name for p in lost)}{_cause(bundle)}",
+                data={"parameters": len(lost), "elements": sum(p.numel for p in lost), "cause": bundle.cause},
+                help="build the last group from all parameters that the others do not hold, or freeze these",
+            )
+    copies = [p for p in cover.copies if not any_match(ignore, p.name)]
+    if copies:
+        yield Finding(
+            copies,
+            f"{count(len(copies), 'parameter')} of copies in no optimizer: {describe(p.name for p in copies)}",
+            data={"parameters": len(copies), "elements": sum(p.numel for p in copies), "cause": "copy"},
+            help="freeze them (requires_grad_(False)), so that no gradient is computed for them",
+            severity="info",
+        )
+
+
+def _cause(bundle):
+    return {
+        "module": f"; all of `{bundle.place}`",
+        "class": f"; every {bundle.place}",
+        "vectors": "; everything with one dimension",
+        "direct": "; parameters that a module holds itself, whose names end in neither weight nor bias",
+        "filter": "; others of the same kind are held",
+        "adapter": "; low-rank adapters",
+    }.get(bundle.cause, "")
