@@ -6,7 +6,7 @@ in place of another one, which then is in no list.
 
 What to do: remove the duplicate (`dict.fromkeys(parameters)`), and look for the module that is missing.
 
-Sources: https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.add_param_group.html; measured with
+Sources: https://github.com/line/open-universe/issues/5, https://github.com/zhuhanqing/APOLLO/issues/4; measured with
 torch 2.13
 """
 
@@ -37,8 +37,8 @@ def duplicate_param_in_group(setup):
             if twice:
                 yield Finding(
                     list(twice),
-                    f"{count(len(twice), 'parameter')} listed more than once in {group.label} of {optimizer.label}, and "
-                    f"updated as often: {describe(member.name for member in twice)}",
+                    f"{count(len(twice), 'parameter')} listed more than once in {group.label} of {optimizer.label}, "
+                    f"and updated as often: {describe(member.name for member in twice)}",
                     data={"parameters": len(twice), "times": max(times.values())},
                     help=_ADVICE,
                     key="params",

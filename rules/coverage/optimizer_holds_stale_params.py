@@ -11,8 +11,9 @@ has an uncovered parameter of the same shape (or, for resized tables, of the sam
 module holds (`log_alpha`, loss weights, centres) are *info*. Left alone: float32 master copies of an optimizer that
 keeps them.
 
-Sources: https://docs.pytorch.org/docs/stable/optim.html, https://github.com/pytorch/pytorch/issues/2830,
-https://github.com/huggingface/transformers/issues/29554; reproduced with torch 2.13
+Sources: https://github.com/huggingface/accelerate/issues/3256, https://github.com/huggingface/transformers/pull/3532,
+https://github.com/pytorch/pytorch/issues/14467, https://github.com/Trusted-AI/adversarial-robustness-toolbox/pull/1580;
+reproduced with torch 2.13
 """
 
 import re
@@ -45,9 +46,8 @@ def optimizer_holds_stale_params(setup):
     if cover.replaced:
         yield Finding(
             cover.replaced,
-            f"the optimizer holds {count(len(taken), 'tensor')} that {'was' if len(taken) == 1 else 'were'} replaced in the "
-            f"model; in {'its' if len(taken) == 1 else 'their'} place {describe(p.name for p in cover.replaced)} "
-            f"{'trains' if len(cover.replaced) == 1 else 'train'} nowhere{_why(cover)}",
+            f"the optimizer holds {count(len(taken), 'tensor')} that the model no longer has, and not what took the place: "
+            f"{describe(p.name for p in cover.replaced)}{_why(cover)}",
             related={"held instead": [member.group for member, _ in cover.pairs][:1]},
             data={"ghosts": len(taken), "uncovered": len(cover.replaced)},
             help=_ADVICE,

@@ -8,8 +8,8 @@ What to do: give the second optimizer the complement of the first one's paramete
 
 Reported when both optimizers hold the parameter at a rate above 0. A wrapper and what it wraps count as one.
 
-Sources: https://github.com/KellerJordan/Muon (disjoint groups for Muon and AdamW),
-https://docs.pytorch.org/docs/stable/optim.html
+Sources: https://github.com/wiseodd/controlled-text-generation/issues/15,
+https://github.com/KellerJordan/Muon (disjoint groups for Muon and AdamW)
 """
 
 from lrlint import Finding, rule

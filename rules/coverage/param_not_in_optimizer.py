@@ -13,8 +13,8 @@ those that the observed forward pass does not use (`trainable-param-unused`). Co
 (teachers, target networks, averages: by name, or by having the values of a module that trains) are *info*. `ignore`
 holds globs of names that are left out on purpose.
 
-Sources: https://github.com/huggingface/transformers/issues/17963,
-https://docs.pytorch.org/docs/stable/optim.html#per-parameter-options
+Sources: https://github.com/adapter-hub/adapters/issues/260, https://github.com/ACEsuit/mace/issues/525,
+https://github.com/ultralytics/ultralytics/pull/2855
 """
 
 from lrlint import Finding, rule

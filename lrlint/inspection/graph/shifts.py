@@ -241,10 +241,14 @@ def _moved(op: Op, first: Op, state: Axes) -> Axes:
         return _broadcast(first, state, op)
     if name in ("slice", "narrow"):
         return frozenset(state)
+    if name == "constant_pad_nd":
+        pads = op.arg(1)
+        padded = {ndim - 1 - place // 2 for place, length in enumerate(pads) if length}
+        return state - padded
     if name == "select":
         return _without(state, op.arg(1), ndim)
     if name in ("mean", "amax", "amin") and (op.shape is not None and len(op.shape) == ndim):
         return frozenset(state) | _ones(op)
-    if name in ("index", "gather", "constant_pad_nd", "stack", "copy", "index_put"):
+    if name in ("index", "gather", "stack", "copy", "index_put"):
         raise Unknown
     raise Matters

@@ -1,0 +1,56 @@
+"""A parameter group holds nothing: its pattern matched no name, or its generator was used up.
+
+Torch accepts an empty group. What was meant for it trains with another group's options, or not at all. DeepSpeed drops
+empty groups, while a scheduler keeps a rate for each.
+
+What to do: assert that every selector finds something; make lists of generators that are used twice.
+
+*Warning* where an override is lost: the group's rate is no other group's, or it is the one without decay while norms
+and biases decay elsewhere. Otherwise *info*: builders that always return the same groups leave some of them empty, PEFT's
+LoRA+ two by default. An optimizer without any parameter is refused by torch (*error*).
+
+Sources: https://github.com/deepspeedai/DeepSpeedExamples/pull/756, https://github.com/modelscope/ms-swift/issues/2723;
+reproduced with torch 2.13
+"""
+
+from lrlint import Finding, rule
+from lrlint.treatment import decays
+from lrlint.vocabulary import listing, number, rate
+
+
+@rule("LR108", severity="warning", confidence="high")
+def empty_param_group(setup):
+    for rejection in setup.rejections:
+        if rejection.kind == "empty":
+            message = f"torch refuses to build {rejection.class_name}: it was given no parameter"
+            yield Finding(
+                rejection,
+                message,
+                help="a generator that was used up, or a filter that matched nothing",
+                severity="error",
+            )
+    adapters = any(model.attributes.get("peft") for model in setup.models)
+    for optimizer in setup.optimizers:
+        filled = [group for group in optimizer.groups if group.parameters]
+        for group in (g for g in optimizer.groups if not g.parameters):
+            lost = [] if adapters else _lost(optimizer, group, filled)
+            yield Finding(
+                group,
+                f"{group.label} of {optimizer.label} is empty"
+                + (f": its {listing(lost)} applies to nothing" if lost else ""),
+                data={"lr": group.lr, "weight_decay": group.weight_decay},
+                help="a pattern that matches nothing, or a generator that was used up",
+                key="params",
+                severity="" if lost else "info",
+            )
+
+
+def _lost(optimizer, group, filled):
+    """The options of an empty group that somebody meant for parameters which are elsewhere."""
+    lost = []
+    if filled and group.lr is not None and all(other.lr != group.lr for other in filled):
+        lost.append(f"lr {rate(group.lr)}")
+    small = optimizer.parameters("norm", "bias")
+    if not decays(group) and any(map(decays, small)) and all(map(decays, filled)):
+        lost.append(f"weight decay {number(group.weight_decay)}")
+    return lost
