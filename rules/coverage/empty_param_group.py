@@ -6,8 +6,8 @@ empty groups, while a scheduler keeps a rate for each.
 What to do: assert that every selector finds something; make lists of generators that are used twice.
 
 *Warning* where an override is lost: the group's rate is no other group's, or it is the one without decay while norms
-and biases decay elsewhere. Otherwise *info*: builders that always return the same groups leave some of them empty, PEFT's
-LoRA+ two by default. An optimizer without any parameter is refused by torch (*error*).
+and biases decay elsewhere. Otherwise *info*: builders that return fixed groups leave some of them empty (PEFT's
+LoRA+ two by default). An optimizer without any parameter is refused by torch (*error*).
 
 Sources: https://github.com/deepspeedai/DeepSpeedExamples/pull/756, https://github.com/modelscope/ms-swift/issues/2723;
 reproduced with torch 2.13

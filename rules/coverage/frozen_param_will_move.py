@@ -10,8 +10,8 @@ What to do: `parameter.grad = None` where it is frozen, or build the optimizer a
 Reported for frozen members at a rate above 0 whose gradient is not None; a gradient of zeros counts where decay or
 momentum would act on it.
 
-Sources: https://discuss.pytorch.org/t/why-there-is-still-a-small-change-in-frozen-layer-parameters/153740; measured with
-torch 2.13
+Sources: https://discuss.pytorch.org/t/why-there-is-still-a-small-change-in-frozen-layer-parameters/153740;
+measured with torch 2.13
 """
 
 from lrlint import Finding, rule

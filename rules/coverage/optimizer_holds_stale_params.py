@@ -46,7 +46,7 @@ def optimizer_holds_stale_params(setup):
     if cover.replaced:
         yield Finding(
             cover.replaced,
-            f"the optimizer holds {count(len(taken), 'tensor')} that the model no longer has, and not what took the place: "
+            f"the optimizer holds {count(len(taken), 'tensor')} that the model has replaced: in their place "
             f"{describe(p.name for p in cover.replaced)}{_why(cover)}",
             related={"held instead": [member.group for member, _ in cover.pairs][:1]},
             data={"ghosts": len(taken), "uncovered": len(cover.replaced)},

@@ -6,8 +6,8 @@ not see what is in it. The layers keep their initial values, and a checkpoint is
 What to do: `nn.ModuleList`, `nn.ModuleDict`, `nn.ParameterList` or `nn.ParameterDict`.
 
 *Warning* where an optimizer holds them nevertheless: they train, but are neither moved nor saved. Left alone: what is
-frozen, and what is called a teacher, a target or a fixed judge; keeping those in a list is a known way to leave them out
-of the checkpoint.
+frozen, and what is called a teacher, a target or a fixed judge; a list is a known way to leave those out of the
+checkpoint.
 
 Sources: https://github.com/pytorch/pytorch/issues/666, https://github.com/pytorch/pytorch/issues/715,
 https://github.com/pytorch/pytorch/issues/632
@@ -36,8 +36,8 @@ def unregistered_submodule(setup):
         effect = "an optimizer trains them, but .to() and state_dict() leave them out" if held else "they never train"
         yield Finding(
             items,
-            f"`{attribute}` holds {count(len(parameters), 'parameter')} ({', '.join(kinds)}) that {items[0].owner_class} does "
-            f"not register: {effect}; {describe(p.name for p in parameters)}",
+            f"`{attribute}` holds {count(len(parameters), 'parameter')} ({', '.join(kinds)}) that "
+            f"{items[0].owner_class} does not register: {effect}; {describe(p.name for p in parameters)}",
             data={"parameters": len(parameters), "attribute": attribute, "held": held},
             help="nn.ModuleList, nn.ModuleDict, nn.ParameterList or nn.ParameterDict",
             severity="warning" if held else "",

@@ -1,0 +1,28 @@
+"""Nothing that the optimizers hold requires a gradient: the first backward raises, or nothing moves.
+
+A freeze that reached too far, adapters that were frozen together with the model they were added to, or a model that is
+frozen now and unfrozen by nothing.
+
+What to do: set `requires_grad` of what is to train, and build the optimizer after that.
+
+Left alone: setups that declare what they will unfreeze.
+
+Sources: https://github.com/X-GenGroup/Flow-Factory/pull/56; reproduced with torch 2.13
+"""
+
+from lrlint import Finding, rule
+from lrlint.vocabulary import count
+
+
+@rule("LR115", severity="error", confidence="high", needs=("optimizer",))
+def nothing_trainable(setup):
+    held = [member for optimizer in setup.optimizers for member in optimizer.members]
+    if not held or setup.training.unfreezes or any(member.requires_grad for member in held):
+        return
+    elements = sum(member.numel for member in held)
+    yield Finding(
+        list(setup.optimizers),
+        f"none of the {count(len(held), 'parameter')} ({elements:,} elements) in the optimizer requires a gradient",
+        data={"parameters": len(held), "elements": elements},
+        help="unfreeze what is to train before building the optimizer",
+    )
