@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from lrlint.facts import Group, ProbeFacts, Setup
-from lrlint.facts.probe import Pair, ProbeArm, Recommendation
 from lrlint.vocabulary import count, listing, number, rate
+
+if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
+    from lrlint.facts import Group, ProbeFacts, Setup
+    from lrlint.facts.probe import Pair, ProbeArm, Recommendation
 
 
 def groups(setup: Setup, pairs: Iterable[Pair]) -> list[Group]:

@@ -14,7 +14,7 @@ latest: Fault | None = None
 
 
 def planted(operator: str, model: str) -> dict[str, Any]:
-    """A real model with one fault, as a target (``lrlint check zoo.planted:planted --arg operator=… --arg model=…``)."""
+    """A real model with one fault, as a target (``lrlint check zoo.planted:planted --arg model=…``)."""
     global latest
     plant = next(seed.plant for seed in SEEDS if str(seed) == operator)
     latest = fault = plant(Sound(model))

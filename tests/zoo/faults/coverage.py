@@ -91,9 +91,11 @@ def frozen_with_a_gradient_in_place(sound: Sound) -> Fault:
 
 @seed("LR112")
 def two_parameters_share_their_storage(sound: Sound) -> Fault:
-    shapes = {n: sound.parameter(n).shape for n in sound.matrices}
-    second = next(n for n in sound.repeated()[1:])
-    first = next(n for n in sound.matrices if shapes[n] == shapes[second] and n != second)
+    met: dict[torch.Size, str] = {}
+    for second in sound.matrices:
+        first = met.setdefault(sound.parameter(second).shape, second)
+        if first != second:
+            break
     sound.replace(second, nn.Parameter(sound.parameter(first).data))
     return Fault(sound.model, sound.adamw(), parameters=[first, second])
 
@@ -101,10 +103,10 @@ def two_parameters_share_their_storage(sound: Sound) -> Fault:
 @seed("LR113", only=TIED)
 def the_tie_is_broken(sound: Sound) -> Fault:
     head = sound.model.get_output_embeddings()
+    table = sound.names[id(head.weight)]
     head.weight = nn.Parameter(head.weight.detach().clone())
-    names = [n for n, p in sound.model.named_parameters() if n not in dict(sound.named)]
+    names = [n for n, p in sound.model.named_parameters() if p.requires_grad and n not in dict(sound.named)]
     sound.lists[1] += names
-    table = next(sound.names[id(p)] for p in sound.model.get_input_embeddings().parameters())
     return Fault(sound.model, sound.adamw(), parameters=[*names, table])
 
 

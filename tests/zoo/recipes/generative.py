@@ -167,7 +167,7 @@ def neus() -> Target:
 
 
 def tensorf() -> Target:
-    """TensoRF: factor planes and lines at 2e-2, basis and network at 1e-3, β (.9, .99); the loop multiplies the rates."""
+    """TensoRF: factor planes and lines at 2e-2, basis and network at 1e-3, β (.9, .99); the loop decays them."""
     model = nn.Module()
     model.density_plane = nn.ParameterList([nn.Parameter(0.1 * torch.randn(1, 16, 32, 32)) for _ in range(3)])
     model.density_line = nn.ParameterList([nn.Parameter(0.1 * torch.randn(1, 16, 32, 1)) for _ in range(3)])
