@@ -85,7 +85,7 @@ def _missing(setup: Setup, declared: Rule) -> str:
         "schedule": any(schedule.groups for schedule in setup.schedules) or not setup.schedules,
         "total_steps": setup.training.total_steps is not None,
         "probe": setup.probe is not None,
-        "values": any(parameter.values for parameter in setup.parameters),
+        "values": "values" in declared.needs and any(parameter.values for parameter in setup.parameters),
     }
     default = {
         "optimizer": "no optimizer was built",

@@ -187,11 +187,11 @@ class Group:
     def lr(self) -> float | None:
         return self.number("lr")
 
-    @property
+    @cached_property
     def weight_decay(self) -> float:
         return self.number("weight_decay") or 0.0
 
-    @property
+    @cached_property
     def trainable(self) -> tuple[Parameter, ...]:
         return tuple(parameter for parameter in self.parameters if parameter.requires_grad)
 

@@ -82,7 +82,7 @@ def register_tree(registry: Registry, tree: trees.Tree, origin: str, roots: Mapp
         name = trees.canonical(raw, place.root)
         lazy = is_lazy(tensor)
         shape = None if lazy else tuple(tensor.shape)
-        wanted = attribute(tensor, "_optim")
+        wanted = tensor.__dict__.get("_optim")
         registry.add(
             tensor,
             name,
@@ -164,7 +164,8 @@ def _parametrized_role(leaf: str, owner: nn.Module) -> str | None:
 
 def _mark(tensor: torch.Tensor) -> str | None:
     """The flag on the parameter itself by which its author exempts it from decay."""
-    return next((flag for flag in ("_no_weight_decay", "_no_wd") if is_on(attribute(tensor, flag))), None)
+    own = tensor.__dict__
+    return next((flag for flag in ("_no_weight_decay", "_no_wd") if flag in own and is_on(own[flag])), None)
 
 
 def _author_marks(tree: trees.Tree) -> dict[str, str]:

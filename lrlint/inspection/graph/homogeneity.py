@@ -15,15 +15,18 @@ from lrlint.inspection.graph.flow import CONVOLUTIONS, DROPOUT, LAYOUT, PRODUCTS
 from lrlint.inspection.graph.norms import Norms
 from lrlint.inspection.graph.walk import Matters, Unknown, Walk
 
-_LINEAR = frozenset(
-    "relu leaky_relu abs neg sum mean amax amin cumsum tril triu avg_pool1d avg_pool2d avg_pool3d max_pool2d max_pool3d "
-    "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d upsample_nearest1d upsample_nearest2d "
-    "upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa "
-    "upsample_trilinear3d _upsample_bicubic2d_aa reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d "
-    "pixel_shuffle pixel_unshuffle channel_shuffle col2im im2col linalg_vector_norm norm frobenius_norm trace relu6_none "
-    "logcumsumexp_none median nanmean prims_none native_channel_shuffle _fft_r2c _fft_c2r _fft_c2c view_as_real "
-    "view_as_complex real imag rot90".split()
-) | LAYOUT
+_LINEAR = (
+    frozenset(
+        "relu leaky_relu abs neg sum mean amax amin cumsum tril triu avg_pool1d avg_pool2d avg_pool3d max_pool2d max_pool3d "
+        "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d upsample_nearest1d upsample_nearest2d "
+        "upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa "
+        "upsample_trilinear3d _upsample_bicubic2d_aa reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d "
+        "pixel_shuffle pixel_unshuffle channel_shuffle col2im im2col linalg_vector_norm norm frobenius_norm trace relu6_none "
+        "logcumsumexp_none median nanmean prims_none native_channel_shuffle _fft_r2c _fft_c2r _fft_c2c view_as_real "
+        "view_as_complex real imag rot90".split()
+    )
+    | LAYOUT
+)
 _POWERS = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0, "square": 2.0, "var": 2.0, "std": 1.0, "prod": float("nan")}
 _PICKS = frozenset("index index_select gather take take_along_dim embedding masked_select".split())
 #: Several outputs: the degree of each, as a multiple of the input's.

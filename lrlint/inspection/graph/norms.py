@@ -154,7 +154,9 @@ class Norms:
             self._root[op.index] = (first, False)
         if index in self._squares:
             self._squares[op.index] = self._squares[index]
-        if (index in self.normalised and op.name != "getitem") or (index in self.by_result and op.name == "getitem" and index in self.normalised and op.arg(1) == 0):
+        if (index in self.normalised and op.name != "getitem") or (
+            index in self.by_result and op.name == "getitem" and index in self.normalised and op.arg(1) == 0
+        ):
             self.normalised[op.index] = self.normalised[index]
             if index in self.scaled:
                 self.scaled.add(op.index)

@@ -225,7 +225,9 @@ class Roles:
             return "pos_embed", data
         if parameter.ndim <= 1 or (data is not None and source(data).name in PRODUCTS | CONVOLUTIONS):
             return "bias", data
-        return ("bias" if parameter.ndim == 4 and _extent(parameter) == (parameter.shape or (0, 0))[1] else "token"), data
+        return (
+            "bias" if parameter.ndim == 4 and _extent(parameter) == (parameter.shape or (0, 0))[1] else "token"
+        ), data
 
     def _fused_term(self, op: Op, value: Op) -> tuple[str, Op | None]:
         """input + factor × factor."""
@@ -244,7 +246,9 @@ class Roles:
         return "bias" if op.ndim == 1 else "token"
 
     def _meets_softmax(self, op: Op) -> bool:
-        _, met = _follow(op, _THROUGH | {"add", "mul", "div", "masked_fill", "where", "sub", "maximum", "index_put"}, SOFTMAX)
+        _, met = _follow(
+            op, _THROUGH | {"add", "mul", "div", "masked_fill", "where", "sub", "maximum", "index_put"}, SOFTMAX
+        )
         return met is not None
 
     # -- low-rank adapters ---------------------------------------------------------------------------------------
@@ -419,7 +423,9 @@ def _table(op: Op, value: Op) -> tuple[str, Op | None]:
     return "embedding", None
 
 
-_PICKS = frozenset("index index_select gather take take_along_dim embedding_renorm grid_sampler_2d grid_sampler_3d".split())
+_PICKS = frozenset(
+    "index index_select gather take take_along_dim embedding_renorm grid_sampler_2d grid_sampler_3d".split()
+)
 
 
 def _elsewhere(op: Op, value: Op) -> str:
@@ -428,7 +434,16 @@ def _elsewhere(op: Op, value: Op) -> str:
         return "slope"
     if name in _PICKS:
         return "embedding" if _place(op, value) == 0 else ""
-    if name in ("where", "index_put", "masked_scatter", "copy", "masked_fill", "scatter", "slice_scatter", "select_scatter"):
+    if name in (
+        "where",
+        "index_put",
+        "masked_scatter",
+        "copy",
+        "masked_fill",
+        "scatter",
+        "slice_scatter",
+        "select_scatter",
+    ):
         return "mask_token" if _source_dims(value) <= 1 else "token"
     if name in ("lerp", "pow", "atan2"):
         return "gate"

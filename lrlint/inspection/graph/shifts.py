@@ -68,7 +68,9 @@ class Shift(Walk[Any]):
         first = op.inputs[0]
         state = changed.get(first.index)
         if name in _SUMS:
-            return frozenset.intersection(*(_broadcast(i, changed[i.index], op) for i in op.inputs if i.index in changed))
+            return frozenset.intersection(
+                *(_broadcast(i, changed[i.index], op) for i in op.inputs if i.index in changed)
+            )
         if name in ("mul", "div"):
             return _scaled(op, changed)
         if name in ("addmm", "convolution", "mm", "bmm", "baddbmm", "_convolution", "linear"):

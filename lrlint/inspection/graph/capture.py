@@ -1,0 +1,249 @@
+"""Observe one training pass of a model: run its own Python on stand-ins, record operators, ask autograd what it reaches."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from lrlint import names
+from lrlint.inspection.graph.inputs import Inputs
+from lrlint.inspection.graph.recorder import Recorder
+from lrlint.inspection.graph.standins import provenance, stand_ins
+from lrlint.inspection.roles import module_kind
+
+#: Elements up to which a model is run with values where the observation without them guesses or fails.
+_SMALL_MODEL = 20_000_000
+_LABELS = 16
+
+
+@dataclass(frozen=True)
+class ModuleRecord:
+    """A module as it was during the pass."""
+
+    kind: str
+    class_name: str
+    training: bool
+
+
+@dataclass
+class Capture:
+    """One observed pass.
+
+    ``graph`` has one node per aten operator in execution order; it is an observation, not executable code. ``method`` is
+    ``meta`` or ``cpu``. ``complete``: it ran to its end without a guessed value. ``reached``: parameter → labels of the
+    outputs whose gradient arrives at it; of the loss alone, where the model computes one. Frozen parameters are treated
+    as if they were trained. ``guessed`` are parameters used in some of several runs only (layer drop).
+    """
+
+    graph: fx.Graph
+    method: str
+    inputs: str
+    complete: bool
+    parameters: dict[str, fx.Node]
+    buffers: dict[str, fx.Node]
+    trainable: dict[str, bool]
+    reached: dict[str, frozenset[str]] | None
+    outputs: dict[str, fx.Node]
+    modules: dict[str, ModuleRecord]
+    gradient: dict[str, bool] = field(default_factory=dict)
+    guessed: frozenset[str] = frozenset()
+
+
+def capture(model: nn.Module, prefix: str, name_of: Mapping[int, str], inputs: Inputs, lines: bool = False) -> Capture:
+    """The observed pass on these inputs. Raises what the model raises where no method works."""
+    paths = _paths(model, prefix)
+    failure: Exception | None = None
+    found: Capture | None = None
+    try:
+        found = _observe(model, paths, name_of, inputs, lines, real=False)
+        if found.complete:
+            return _with_dropped_layers(model, paths, name_of, inputs, found)
+    except Exception as error:
+        failure = error
+    if _has_values(model):
+        try:
+            return _observe(model, paths, name_of, inputs, lines, real=True)
+        except Exception as error:
+            failure = failure or error
+    if found is None:
+        assert failure is not None
+        raise failure
+    return replace(found, guessed=frozenset(found.trainable))
+
+
+def _has_values(model: nn.Module) -> bool:
+    tensors = [*model.parameters(), *model.buffers()]
+    small = sum(t.numel() for t in tensors) <= _SMALL_MODEL
+    return small and all(t.device.type == "cpu" and t.layout is torch.strided and not t.is_quantized for t in tensors)
+
+
+def _with_dropped_layers(
+    model: nn.Module, paths: dict[int, str], name_of: Mapping[int, str], inputs: Inputs, found: Capture
+) -> Capture:
+    """Layers that are dropped at random are in some passes only: what any of three passes uses is not unused."""
+    config = getattr(model, "config", None)
+    rates = [v for k, v in vars(config).items() if "layerdrop" in k] if hasattr(config, "__dict__") else []
+    if not model.training or not any(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
+        return found
+    used = set(found.parameters)
+    for seed in (1, 2, 3):
+        random.seed(seed)
+        torch.manual_seed(seed)
+        used |= set(_observe(model, paths, name_of, inputs, False, real=False).parameters)
+    return replace(found, guessed=frozenset(used - set(found.parameters)))
+
+
+def _paths(model: nn.Module, prefix: str) -> dict[int, str]:
+    lead = f"{prefix}." if prefix else ""
+    return {
+        id(module): (lead + names.canonical(path + ".")).rstrip(".") if path else prefix
+        for path, module in model.named_modules()
+    }
+
+
+def _observe(
+    model: nn.Module, paths: dict[int, str], name_of: Mapping[int, str], inputs: Inputs, lines: bool, real: bool
+) -> Capture:
+    modules = list(model.modules())
+    buffer_names = {id(b): paths[id(m)] + "." + n for m in modules for n, b in m._buffers.items() if b is not None}
+    with _quiet(), stand_ins(modules, real) as originals:
+
+        def name(tensor: torch.Tensor) -> tuple[str, str] | None:
+            original = originals.get(id(tensor))
+            if original is None:
+                return None
+            if id(original) in name_of:
+                return "parameter", name_of[id(original)]
+            return "buffer", buffer_names.get(id(original), "buffer").lstrip(".")
+
+        recorder = Recorder(name, lines)
+        args, kwargs = inputs.prepared(real)
+        for label, tensor in _named_tensors("", {**{str(k): v for k, v in enumerate(args)}, **kwargs}):
+            recorder.placeholder(f"input_{label}", tensor)
+
+        def entered(path: str) -> None:
+            recorder.module = path
+
+        with torch.enable_grad(), provenance(paths, entered):
+            with recorder:
+                result = model(*args, **kwargs)
+            outputs = _outputs(result)
+            return _read(model, paths, name_of, originals, recorder, outputs, inputs, "cpu" if real else "meta")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What the pass draws from random generators, and what it warns of, concerns nobody."""
+    state, cpu = random.getstate(), torch.get_rng_state()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(state)
+        torch.set_rng_state(cpu)
+
+
+def _read(
+    model: nn.Module,
+    paths: dict[int, str],
+    name_of: Mapping[int, str],
+    originals: dict[int, torch.Tensor],
+    recorder: Recorder,
+    outputs: dict[str, torch.Tensor],
+    inputs: Inputs,
+    method: str,
+) -> Capture:
+    twins = {key: name_of[id(tensor)] for key, tensor in originals.items() if id(tensor) in name_of}
+    roots = {"loss": outputs["loss"]} if "loss" in outputs else outputs
+    roots = {label: tensor for label, tensor in roots.items() if tensor.requires_grad}
+    reached = _reached(roots, twins)
+    gradient = _gradients(model, twins, roots)
+    if gradient is not None:
+        reached = {name: labels for name, labels in reached.items() if gradient.get(name)}
+    nodes = {label: recorder.nodes[id(tensor)] for label, tensor in outputs.items() if id(tensor) in recorder.nodes}
+    recorder.graph.output(tuple(nodes.values()))
+    return Capture(
+        graph=recorder.graph,
+        method=method,
+        inputs=inputs.source,
+        complete=not recorder.guessed,
+        parameters=recorder.named["parameter"],
+        buffers=recorder.named["buffer"],
+        trainable={twins[key]: originals[key].requires_grad for key in twins},
+        reached=reached if outputs else None,
+        outputs=nodes,
+        modules={
+            paths[id(m)]: ModuleRecord(module_kind(type(m)), type(m).__name__, m.training) for m in model.modules()
+        },
+        gradient=gradient or {},
+    )
+
+
+def _outputs(result: Any) -> dict[str, torch.Tensor]:
+    """Floating point results by label: ``loss``, ``logits``, ``0``, ``1.0``."""
+    if isinstance(result, torch.Tensor):
+        return {"0": result}
+    if isinstance(result, Mapping):
+        result = dict(result)
+    elif hasattr(result, "__dataclass_fields__"):
+        result = {name: getattr(result, name) for name in result.__dataclass_fields__}
+    elif not isinstance(result, (tuple, list)):
+        result = vars(result) if hasattr(result, "__dict__") else {}
+    return {label: t for label, t in _named_tensors("", result) if t.is_floating_point() or t.is_complex()}
+
+
+def _named_tensors(label: str, value: Any, depth: int = 6) -> Iterator[tuple[str, torch.Tensor]]:
+    lead = f"{label}." if label else ""
+    if isinstance(value, torch.Tensor):
+        yield label, value
+    elif depth and isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _named_tensors(f"{lead}{key}", item, depth - 1)
+    elif depth and isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            yield from _named_tensors(f"{lead}{index}", item, depth - 1)
+
+
+def _reached(roots: dict[str, torch.Tensor], twins: dict[int, str]) -> dict[str, frozenset[str]]:
+    """Parameter → labels of the outputs whose autograd graph leads to it; many outputs share one walk."""
+    found: dict[str, set[str]] = {}
+    labelled = list(roots.items())
+    walks = [([tensor], [label]) for label, tensor in labelled[:_LABELS]]
+    if len(labelled) > _LABELS:
+        walks.append(([t for _, t in labelled[_LABELS:]], ["other outputs"]))
+    for tensors, labels in walks:
+        stack = [t.grad_fn for t in tensors if t.grad_fn is not None]
+        for tensor in tensors:
+            if tensor.grad_fn is None and id(tensor) in twins:
+                found.setdefault(twins[id(tensor)], set()).update(labels)
+        seen = set(stack)
+        while stack:
+            node = stack.pop()
+            leaf = getattr(node, "variable", None)
+            if leaf is not None and id(leaf) in twins:
+                found.setdefault(twins[id(leaf)], set()).update(labels)
+            for parent, _ in node.next_functions:
+                if parent is not None and parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
+    return {name: frozenset(labels) for name, labels in found.items()}
+
+
+def _gradients(model: nn.Module, twins: dict[int, str], roots: dict[str, torch.Tensor]) -> dict[str, bool] | None:
+    """Whether a gradient arrives, by a backward pass on the stand-ins; None where that pass cannot be run on them."""
+    if not roots:
+        return None
+    try:
+        torch.autograd.backward(list(roots.values()), [torch.ones_like(tensor) for tensor in roots.values()])
+    except Exception:
+        return None
+    parameters = {id(p): p for m in model.modules() for p in m._parameters.values() if p is not None}
+    return {name: parameters[key].grad is not None for key, name in twins.items() if key in parameters}
