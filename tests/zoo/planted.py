@@ -13,9 +13,9 @@ assert faults  # importing it fills SEEDS
 latest: Fault | None = None
 
 
-def planted(operator: str, model: str) -> dict[str, Any]:
+def planted(operator: str, model: str, grouping: str = "") -> dict[str, Any]:
     """A real model with one fault, as a target (``lrlint check zoo.planted:planted --arg model=…``)."""
     global latest
     plant = next(seed.plant for seed in SEEDS if str(seed) == operator)
-    latest = fault = plant(Sound(model))
+    latest = fault = plant(Sound(model, grouping))
     return {"model": fault.model, "optimizer": fault.optimizer, "scheduler": fault.scheduler, **fault.declared}

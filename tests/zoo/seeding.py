@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from zoo import models
-from zoo.groupings import DECAY, Groups
+from zoo.groupings import DECAY, GROUPINGS, Groups
 
 LR = 1e-4
 
@@ -20,8 +20,8 @@ class Fault:
     """A damaged setup and what lrlint has to say about it.
 
     ``parameters`` are the names that the findings of the seeded rule must hold, no more and no fewer; None where the
-    fault has no parameters of its own, and then ``groups`` (optimizer, group) must be named. ``also`` are codes that
-    the same damage may raise beside it.
+    fault has no parameters of its own. Then ``groups`` (optimizer, group) must be named, or, where it is no group's
+    either, a message must say ``says``. ``also`` are codes that the same damage may raise beside it.
     """
 
     model: Any
@@ -29,14 +29,17 @@ class Fault:
     scheduler: Any = None
     parameters: Iterable[str] | None = None
     groups: Iterable[tuple[int, int]] | None = None
+    says: str = ""
     also: tuple[str, ...] = ()
     declared: dict[str, Any] = field(default_factory=dict)
 
 
 class Sound:
-    """A model with three groups as experts make them: matrices decay in two halves, vectors are exempt."""
+    """A model and its groups: three as experts make them (matrices decay in two halves, vectors are exempt), or those
+    of a grouping in use.
+    """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, grouping: str = "") -> None:
         self.name = name
         self.model = models.build(name)
         self.named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
@@ -44,9 +47,14 @@ class Sound:
         self.matrices = [n for n, p in self.named if p.ndim >= 2]
         self.norms = models.norm_scales(self.model)
         self.biases = models.biases(self.model)
-        half = len(self.matrices) // 2
-        self.lists = [self.matrices[:half], self.matrices[half:], [n for n, p in self.named if p.ndim < 2]]
-        self.options: list[dict[str, Any]] = [{"weight_decay": decay} for decay in (DECAY, DECAY, 0.0)]
+        if grouping:
+            groups = GROUPINGS[grouping](self.model)
+            self.lists = [[self.names[id(p)] for p in group.pop("params")] for group in groups]
+        else:
+            half = len(self.matrices) // 2
+            self.lists = [self.matrices[:half], self.matrices[half:], [n for n, p in self.named if p.ndim < 2]]
+            groups = [{"weight_decay": decay} for decay in (DECAY, DECAY, 0.0)]
+        self.options: list[dict[str, Any]] = groups
 
     def parameter(self, name: str) -> nn.Parameter:
         return self.model.get_parameter(name)
@@ -97,11 +105,15 @@ class Sound:
 
 @dataclass(frozen=True)
 class Seed:
-    """A mutation operator, the rule that must notice, and the models it can be planted in."""
+    """A mutation operator, the rule that must notice, and the models it can be planted in.
+
+    ``anywhere``: in any grouping, not only in that of `Sound`.
+    """
 
     code: str
     plant: Callable[[Sound], Fault]
     models: tuple[str, ...]
+    anywhere: bool
 
     def __str__(self) -> str:
         return f"{self.code}-{self.plant.__name__}"
@@ -111,13 +123,13 @@ SEEDS: list[Seed] = []
 
 
 def seed(
-    code: str, *, only: Iterable[str] = (), without: Iterable[str] = ()
+    code: str, *, only: Iterable[str] = (), without: Iterable[str] = (), anywhere: bool = False
 ) -> Callable[[Callable[[Sound], Fault]], Any]:
     """Register a mutation operator for every model of the zoo, or for ``only`` some."""
 
     def register(plant: Callable[[Sound], Fault]) -> Callable[[Sound], Fault]:
         chosen = tuple(name for name in (tuple(only) or tuple(models.MODELS)) if name not in set(without))
-        SEEDS.append(Seed(code, plant, chosen))
+        SEEDS.append(Seed(code, plant, chosen, anywhere))
         return plant
 
     return register

@@ -18,31 +18,43 @@ from lrlint.settings import Settings
 from zoo import models, planted
 from zoo.seeding import SEEDS, Seed, Sound
 
+#: Groupings that are sound on these models, for the operators that can be planted in any.
+ELSEWHERE = (
+    *(("bert", "classic"), ("gpt2", "by_ndim"), ("llama", "trainer"), ("t5", "trainer"), ("mixtral", "layerwise")),
+    *(("vit", "layerwise"), ("resnet", "single"), ("whisper", "single"), ("convnext", "by_ndim"), ("lora", "single")),
+)
+
 
 def loud(findings: Iterable[Finding]) -> list[str]:
     return [f"{found.rule} {found.name}: {found.message}" for found in findings if found.severity != "info"]
 
 
 def canonical(name: str) -> str:
-    """The name as messages give it: what torch's parametrizations put into it is left out."""
-    return name.replace("parametrizations.", "")
+    """The name as messages give it: what torch's parametrizations and peft put into it is left out."""
+    return name.replace("parametrizations.", "").removeprefix("base_model.model.")
 
 
-def check(seed: Seed, name: str) -> tuple[Finding, ...]:
+def check(seed: Seed, name: str, grouping: str) -> tuple[Finding, ...]:
     """What lrlint finds on the target, on the path that the command takes."""
-    target = load("zoo.planted:planted", args={"operator": str(seed), "model": name})
+    target = load("zoo.planted:planted", args={"operator": str(seed), "model": name, "grouping": grouping})
     return lint(build(target, graph=False), Settings()).findings
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-def test_a_sound_setup_is_clean(name: str) -> None:
-    sound = Sound(name)
+@pytest.mark.parametrize(("name", "grouping"), [*((name, "") for name in models.MODELS), *ELSEWHERE], ids=str)
+def test_a_sound_setup_is_clean(name: str, grouping: str) -> None:
+    sound = Sound(name, grouping)
     assert not loud(lrlint.check(sound.model, sound.adamw(), graph=False).findings)
 
 
-@pytest.mark.parametrize(("seed", "name"), [(seed, name) for seed in SEEDS for name in seed.models], ids=str)
-def test_a_seeded_fault_is_found(seed: Seed, name: str) -> None:
-    findings = check(seed, name)
+CASES = [
+    *((seed, name, "") for seed in SEEDS for name in seed.models),
+    *((seed, name, grouping) for seed in SEEDS if seed.anywhere for name, grouping in ELSEWHERE),
+]
+
+
+@pytest.mark.parametrize(("seed", "name", "grouping"), CASES, ids=str)
+def test_a_seeded_fault_is_found(seed: Seed, name: str, grouping: str) -> None:
+    findings = check(seed, name, grouping)
     fault = planted.latest
     assert fault is not None
     own = [found for found in findings if found.rule == seed.code]
@@ -52,6 +64,9 @@ def test_a_seeded_fault_is_found(seed: Seed, name: str) -> None:
         assert named == {canonical(name) for name in fault.parameters}
     if fault.groups is not None:
         assert {group for found in own for group in found.groups} == set(fault.groups)
+    if fault.parameters is None and fault.groups is None:
+        assert fault.says
+        assert any(fault.says in found.message for found in own), [found.message for found in own]
     others = loud(found for found in findings if found.rule not in (seed.code, *fault.also))
     assert not others, "the damage raised other findings"
 

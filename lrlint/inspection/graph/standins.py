@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 #: Containers among a module's attributes whose contents are put back.
-_CONTAINERS = (list, dict, set)
+_CONTAINERS = (list, dict, OrderedDict, set)
 _OWN = frozenset(("_parameters", "_buffers", "_modules", "_flat_weights"))
 
 
@@ -20,7 +21,7 @@ def stand_ins(modules: Sequence[nn.Module], real: bool = False) -> Iterator[dict
 
     Twins lie on the meta device (no memory), or with ``real`` are copies on the CPU. Tensors that share memory have twins
     that share it. Every floating point parameter requires a gradient, so that reachability does not depend on what is
-    frozen. Attributes that the forward pass sets on modules are put back as well.
+    frozen. Attributes and hooks that the forward pass leaves on modules are put back as well.
     """
     originals: dict[int, torch.Tensor] = {}
     slots = [
@@ -66,13 +67,18 @@ def _restore(module: nn.Module, before: dict[str, Any], contents: list[tuple[Any
         if state.get(name, state) is not value:
             state[name] = value
     for container, content in contents:
-        if container != content if type(container) is not list else not _same(container, content):
+        if not _same(container, content):
             container.clear()
             (container.extend if isinstance(container, list) else container.update)(content)
 
 
-def _same(first: list[Any], second: list[Any]) -> bool:
-    return len(first) == len(second) and all(a is b for a, b in zip(first, second, strict=True))
+def _same(first: Any, second: Any) -> bool:
+    """Whether two containers hold the very same objects in the same order; values may refuse to be compared."""
+    if len(first) != len(second):
+        return False
+    if isinstance(first, dict) and not all(a is b for a, b in zip(first.values(), second.values(), strict=True)):
+        return False
+    return all(a is b for a, b in zip(first, second, strict=True))
 
 
 class _Twins:

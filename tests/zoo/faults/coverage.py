@@ -10,10 +10,16 @@ from torch.optim import AdamW, Muon
 
 from zoo.seeding import LR, Fault, Sound, seed
 
+
+def everything(sound: Sound) -> list[tuple[int, int]]:
+    """All groups of the one optimizer."""
+    return [(0, number) for number in range(len(sound.lists))]
+
+
 TIED = ("gpt2", "t5", "whisper")  # as their configurations say
 
 
-@seed("LR101")
+@seed("LR101", anywhere=True)
 def a_layer_is_dropped(sound: Sound) -> Fault:
     lost = sound.block()
     sound.drop(lost)
@@ -27,60 +33,60 @@ def only_matrices_are_collected(sound: Sound) -> Fault:
     return Fault(sound.model, optimizer, parameters=lost)
 
 
-@seed("LR102")
+@seed("LR102", anywhere=True)
 def the_head_is_replaced_after_the_optimizer(sound: Sound) -> Fault:
     optimizer, last = sound.adamw(), sound.last()
     sound.replace(last, nn.Parameter(sound.parameter(last).detach().clone()))
     return Fault(sound.model, optimizer, parameters=[last], also=("LR101",))
 
 
-@seed("LR102")
+@seed("LR102", anywhere=True)
 def the_model_is_copied_after_the_optimizer(sound: Sound) -> Fault:
-    return Fault(copy.deepcopy(sound.model), sound.adamw(), groups=[(0, 0), (0, 1), (0, 2)], also=("LR101",))
+    return Fault(copy.deepcopy(sound.model), sound.adamw(), groups=everything(sound), also=("LR101",))
 
 
-@seed("LR103")
+@seed("LR103", anywhere=True)
 def a_parameter_is_listed_twice(sound: Sound) -> Fault:
     twice = sound.matrices[0]
     sound.lists[0].append(twice)
     return Fault(sound.model, sound.adamw(), parameters=[twice])
 
 
-@seed("LR104")
+@seed("LR104", anywhere=True)
 def two_optimizers_share_a_layer(sound: Sound) -> Fault:
     shared = sound.block()
     second = AdamW([sound.parameter(n) for n in shared], lr=LR, weight_decay=0.0)
     return Fault(sound.model, [sound.adamw(), second], parameters=shared)
 
 
-@seed("LR105")
+@seed("LR105", anywhere=True)
 def layers_stand_in_a_plain_list(sound: Sound) -> Fault:
     sound.model.extra_heads = [nn.Linear(8, 8), nn.Linear(8, 8)]
     lost = [f"extra_heads[{k}].{leaf}" for k in (0, 1) for leaf in ("weight", "bias")]
     return Fault(sound.model, sound.adamw(), parameters=lost)
 
 
-@seed("LR106")
+@seed("LR106", anywhere=True)
 def a_parameter_is_scaled_where_it_is_made(sound: Sound) -> Fault:
     sound.model.gate = nn.Parameter(torch.ones(8)) * 0.1
-    return Fault(sound.model, sound.adamw())
+    return Fault(sound.model, sound.adamw(), says="`gate`")
 
 
-@seed("LR107")
+@seed("LR107", anywhere=True)
 def the_loss_has_weights_of_its_own(sound: Sound) -> Fault:
     criterion = nn.Linear(32, 4, bias=False)
     declared = {"extra_modules": {"criterion": criterion}}
     return Fault(sound.model, sound.adamw(), declared=declared, parameters=["criterion.weight"])
 
 
-@seed("LR108")
+@seed("LR108", anywhere=True)
 def a_pattern_matches_nothing(sound: Sound) -> Fault:
     sound.lists.append([])
     sound.options.append({"lr": 10 * LR, "weight_decay": 0.0})
-    return Fault(sound.model, sound.adamw(), groups=[(0, 3)])
+    return Fault(sound.model, sound.adamw(), groups=everything(sound)[-1:])
 
 
-@seed("LR110")
+@seed("LR110", anywhere=True)
 def frozen_with_a_gradient_in_place(sound: Sound) -> Fault:
     frozen = sound.matrices[-1]
     optimizer, parameter = sound.adamw(), sound.parameter(frozen)
@@ -89,7 +95,7 @@ def frozen_with_a_gradient_in_place(sound: Sound) -> Fault:
     return Fault(sound.model, optimizer, parameters=[frozen])
 
 
-@seed("LR112")
+@seed("LR112", anywhere=True)
 def two_parameters_share_their_storage(sound: Sound) -> Fault:
     met: dict[torch.Size, str] = {}
     for second in sound.matrices:
@@ -133,7 +139,7 @@ def the_state_of_other_parameters_is_loaded(sound: Sound) -> Fault:
     return Fault(sound.model, after, parameters=[first, second])
 
 
-@seed("LR117")
+@seed("LR117", anywhere=True)
 def a_layer_will_be_unfrozen_later(sound: Sound) -> Fault:
     frozen = sound.block()
     for name in frozen:

@@ -88,7 +88,7 @@ def adam_with_the_decay_of_adamw(sound: Sound) -> Fault:
 @seed("LR311")
 def the_groups_override_the_decay(sound: Sound) -> Fault:
     sound.options = [{"weight_decay": 0.0}] * 3
-    return Fault(sound.model, sound.adamw(weight_decay=0.05))
+    return Fault(sound.model, sound.adamw(weight_decay=0.05), groups=[(0, 0), (0, 1), (0, 2)])
 
 
 @seed("LR312")

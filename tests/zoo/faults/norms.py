@@ -17,7 +17,7 @@ def a_frozen_body_keeps_its_statistics_moving(sound: Sound) -> Fault:
         sound.parameter(name).requires_grad_(False)
     sound.drop(body)
     sound.lists, sound.options = [names for names in sound.lists if names], [{"lr": LR}, {"lr": LR}]
-    return Fault(sound.model, sound.adamw())
+    return Fault(sound.model, sound.adamw(), says="the frozen `resnet`")
 
 
 @seed("LR505", only=("resnet",))
@@ -25,7 +25,7 @@ def the_momentum_of_another_library(sound: Sound) -> Fault:
     for module in sound.model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.99
-    return Fault(sound.model, sound.adamw())
+    return Fault(sound.model, sound.adamw(), says="momentum 0.99 in 10 norm layers")
 
 
 @seed("LR507", without=WITHOUT_SHIFTS)

@@ -83,7 +83,8 @@ def adafactor_chooses_its_rate_and_is_scheduled(sound: Sound) -> Fault:
     optimizer = hf.Adafactor(sound.model.parameters(), relative_step=True, lr=None)
     for group in optimizer.param_groups:
         group["lr"] = 1e-3
-    return Fault(sound.model, optimizer, CosineAnnealingLR(optimizer, 100), declared={"total_steps": 100})
+    run = {"total_steps": 100}
+    return Fault(sound.model, optimizer, CosineAnnealingLR(optimizer, 100), groups=[(0, 0)], declared=run)
 
 
 @seed("LR610", only=("bert", "roberta", "electra", "distilbert", "llama", "qwen3", "mixtral", "mamba", "gpt_neox"))

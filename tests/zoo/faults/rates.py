@@ -61,7 +61,7 @@ def the_ladder_stands_upside_down(sound: Sound) -> Fault:
     upside_down = dict(zip(rates, reversed(rates), strict=True))
     for group in groups:
         group["lr"] = upside_down[group["lr"]]
-    return Fault(sound.model, AdamW(groups), also=("LR208",))
+    return Fault(sound.model, AdamW(groups), says="the ladder stands upside down", also=("LR208",))
 
 
 @seed("LR210", only=LADDERS)

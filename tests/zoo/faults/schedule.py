@@ -9,6 +9,7 @@ from zoo.seeding import LR, Fault, Sound, seed
 
 STEPS = 1_000
 RUN = {"total_steps": STEPS}
+EVERY = ((0, 0), (0, 1), (0, 2))
 
 
 def _graded(sound: Sound) -> Optimizer:
@@ -22,7 +23,11 @@ def _graded(sound: Sound) -> Optimizer:
 def one_peak_for_all_groups(sound: Sound) -> Fault:
     optimizer = _graded(sound)
     return Fault(
-        sound.model, optimizer, OneCycleLR(optimizer, LR, total_steps=STEPS, cycle_momentum=False), declared=RUN
+        sound.model,
+        optimizer,
+        OneCycleLR(optimizer, LR, total_steps=STEPS, cycle_momentum=False),
+        groups=EVERY,
+        declared=RUN,
     )
 
 
@@ -37,14 +42,20 @@ def the_floor_lies_above_a_group(sound: Sound) -> Fault:
 def the_schedule_ends_at_half_of_the_run(sound: Sound) -> Fault:
     optimizer = sound.adamw()
     return Fault(
-        sound.model, optimizer, OneCycleLR(optimizer, LR, total_steps=STEPS // 2, cycle_momentum=False), declared=RUN
+        sound.model,
+        optimizer,
+        OneCycleLR(optimizer, LR, total_steps=STEPS // 2, cycle_momentum=False),
+        groups=EVERY,
+        declared=RUN,
     )
 
 
 @seed("LR403")
 def the_schedule_counts_every_process(sound: Sound) -> Fault:
     optimizer = sound.adamw()
-    return Fault(sound.model, optimizer, CosineAnnealingLR(optimizer, 8 * STEPS), declared={**RUN, "world_size": 8})
+    return Fault(
+        sound.model, optimizer, CosineAnnealingLR(optimizer, 8 * STEPS), groups=EVERY, declared={**RUN, "world_size": 8}
+    )
 
 
 @seed("LR404")
@@ -60,7 +71,7 @@ def a_group_comes_after_the_scheduler(sound: Sound) -> Fault:
 @seed("LR405")
 def the_scheduler_drives_another_optimizer(sound: Sound) -> Fault:
     optimizer, earlier = sound.adamw(), sound.adamw()
-    return Fault(sound.model, optimizer, CosineAnnealingLR(earlier, STEPS), declared=RUN)
+    return Fault(sound.model, optimizer, CosineAnnealingLR(earlier, STEPS), groups=EVERY, declared=RUN)
 
 
 @seed("LR406")
@@ -69,28 +80,33 @@ def the_rate_is_edited_behind_the_scheduler(sound: Sound) -> Fault:
     CosineAnnealingLR(optimizer, STEPS)
     for group in optimizer.param_groups:
         group["lr"] = 3 * LR
-    return Fault(sound.model, optimizer, CosineAnnealingLR(optimizer, STEPS), declared=RUN)
+    return Fault(sound.model, optimizer, CosineAnnealingLR(optimizer, STEPS), groups=EVERY, declared=RUN)
 
 
 @seed("LR407")
 def the_function_returns_a_rate(sound: Sound) -> Fault:
     optimizer = sound.adamw()
     scheduler = LambdaLR(optimizer, lambda step: LR * (1 - step / STEPS))
-    return Fault(sound.model, optimizer, scheduler, declared=RUN, also=("LR203",))
+    return Fault(sound.model, optimizer, scheduler, groups=EVERY, declared=RUN, also=("LR203",))
 
 
 @seed("LR408")
 def the_functions_share_their_loop_variable(sound: Sound) -> Fault:
     optimizer = sound.adamw()
     scheduler = LambdaLR(optimizer, [lambda step: factor * 0.999**step for factor in (1.0, 0.5, 0.1)])  # noqa: B023
-    return Fault(sound.model, optimizer, scheduler, declared=RUN)
+    return Fault(sound.model, optimizer, scheduler, groups=EVERY, declared=RUN)
 
 
 @seed("LR409")
 def the_rate_falls_below_zero(sound: Sound) -> Fault:
     optimizer = sound.adamw()
     return Fault(
-        sound.model, optimizer, LambdaLR(optimizer, lambda step: 1 - step / 500), declared=RUN, also=("LR403",)
+        sound.model,
+        optimizer,
+        LambdaLR(optimizer, lambda step: 1 - step / 500),
+        groups=EVERY,
+        declared=RUN,
+        also=("LR403",),
     )
 
 
@@ -98,4 +114,4 @@ def the_rate_falls_below_zero(sound: Sound) -> Fault:
 def two_schedulers_multiply(sound: Sound) -> Fault:
     optimizer = sound.adamw()
     schedulers = [CosineAnnealingLR(optimizer, STEPS), ExponentialLR(optimizer, 0.999)]
-    return Fault(sound.model, optimizer, schedulers, declared=RUN)
+    return Fault(sound.model, optimizer, schedulers, groups=EVERY, declared=RUN)
