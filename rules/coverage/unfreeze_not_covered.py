@@ -25,7 +25,7 @@ def unfreeze_not_covered(setup):
     for parameter in setup.parameters if patterns else ():
         if parameter.origin != "model" or parameter.requires_grad or parameter.index in setup.membership:
             continue
-        if any_match(patterns, parameter.name):
+        if any(any_match(patterns, name) for name in (parameter.name, *parameter.names)):
             found.setdefault(star(parameter.module).partition(".")[0], []).append(parameter)
     for parameters in found.values():
         yield Finding(

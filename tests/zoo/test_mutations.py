@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import pytest
 
 import lrlint
+from lrlint import catalog
 from lrlint.finding import Finding
 from lrlint.inspection.build import build
 from lrlint.inspection.target import load
@@ -71,7 +72,19 @@ def test_a_seeded_fault_is_found(seed: Seed, name: str, grouping: str) -> None:
     assert not others, "the damage raised other findings"
 
 
-def test_every_rule_that_reads_groups_and_modules_has_an_operator() -> None:
+#: Rules on groups and modules without an operator: what they need is not a damaged setup of a plain model.
+ELSEWHERE_PROVEN = {
+    "LR114": "needs siblings on both sides of a tie",
+    "LR118": "needs an engine that rewrites the groups",
+    "LR414": "needs Lightning's intervals",
+    "LR415": "needs a monitored metric",
+    "LR416": "needs a checkpoint",
+    **dict.fromkeys(("LR501", "LR502", "LR503", "LR506", "LR508"), "needs the observed forward pass"),
+}
+
+
+def test_every_rule_on_groups_and_modules_has_an_operator() -> None:
+    rules = {rule.code for rule in catalog.load(entry_points=False).rules if rule.default and rule.code[2] in "123456"}
     planted_codes = {seed.code for seed in SEEDS}
-    assert len(SEEDS) >= 50
-    assert {code[:3] for code in planted_codes} == {"LR1", "LR2", "LR3", "LR4", "LR5", "LR6"}
+    assert planted_codes <= rules
+    assert rules - planted_codes <= set(ELSEWHERE_PROVEN)

@@ -157,3 +157,16 @@ def an_embedding_goes_to_muon(sound: Sound) -> Fault:
     muon = Muon([sound.parameter(n) for n in [name, *hidden]], lr=0.02)
     sound.drop([name, *hidden])
     return Fault(sound.model, [muon, sound.adamw()], parameters=[name])
+
+
+@seed("LR109")
+def a_frozen_layer_stays_in_the_optimizer(sound: Sound) -> Fault:
+    frozen = sound.block()
+    for name in frozen:
+        sound.parameter(name).requires_grad_(False)
+    return Fault(sound.model, sound.adamw(), parameters=frozen)
+
+
+@seed("LR111")
+def two_groups_are_the_same(sound: Sound) -> Fault:
+    return Fault(sound.model, sound.adamw(), groups=[(0, 0), (0, 1)])

@@ -74,3 +74,12 @@ def the_ladder_is_stored_and_never_applied(sound: Sound) -> Fault:
     return Fault(
         sound.model, optimizer, CosineAnnealingLR(optimizer, 1_000), groups=every, declared={"total_steps": 1_000}
     )
+
+
+class Prodigy(AdamW):
+    """Stands for the published class by its name: it estimates the rate, and `lr` is a factor on it."""
+
+
+@seed("LR207")
+def the_rate_of_adamw_for_prodigy(sound: Sound) -> Fault:
+    return Fault(sound.model, Prodigy(sound.groups(), lr=LR), groups=[(0, 0), (0, 1), (0, 2)])

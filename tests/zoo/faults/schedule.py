@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LinearLR, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LambdaLR, LinearLR, LRScheduler, OneCycleLR
 
 from zoo.seeding import LR, Fault, Sound, seed
 
@@ -115,3 +115,51 @@ def two_schedulers_multiply(sound: Sound) -> Fault:
     optimizer = sound.adamw()
     schedulers = [CosineAnnealingLR(optimizer, STEPS), ExponentialLR(optimizer, 0.999)]
     return Fault(sound.model, optimizer, schedulers, groups=EVERY, declared=RUN)
+
+
+class FirstGroupOnly(LRScheduler):
+    """Its `get_lr` knows one group, as single-group code is copied."""
+
+    def get_lr(self) -> list[float]:
+        first, *others = self.base_lrs
+        return [first * (1 - self.last_epoch / STEPS), *others]
+
+
+@seed("LR410")
+def only_the_first_group_is_scheduled(sound: Sound) -> Fault:
+    optimizer = sound.adamw()
+    return Fault(sound.model, optimizer, FirstGroupOnly(optimizer), groups=[(0, 1), (0, 2)], declared=RUN)
+
+
+@seed("LR411")
+def the_warmup_outlasts_the_run(sound: Sound) -> Fault:
+    optimizer = sound.adamw()
+    scheduler = LinearLR(optimizer, start_factor=0.01, total_iters=4 * STEPS)
+    return Fault(sound.model, optimizer, scheduler, groups=EVERY, declared=RUN)
+
+
+@seed("LR411")
+def the_warmup_starts_one_step_late(sound: Sound) -> Fault:
+    optimizer = sound.adamw()
+    scheduler = LambdaLR(optimizer, lambda step: 1.0 if step == 0 else min(1.0, step / 100))
+    return Fault(sound.model, optimizer, scheduler, groups=EVERY, declared=RUN)
+
+
+@seed("LR205")
+def a_group_is_frozen_by_its_rate(sound: Sound) -> Fault:
+    sound.options[0]["lr"] = 0.0
+    optimizer = sound.adamw()
+    scheduler = CosineAnnealingLR(optimizer, STEPS)
+    return Fault(sound.model, optimizer, scheduler, groups=[(0, 0)], declared=RUN, also=("LR204",))
+
+
+@seed("LR412")
+def the_cycle_moves_beta1(sound: Sound) -> Fault:
+    optimizer = sound.adamw()
+    scheduler = OneCycleLR(optimizer, LR, total_steps=STEPS)
+    return Fault(sound.model, optimizer, scheduler, groups=EVERY, declared=RUN)
+
+
+@seed("LR417")
+def graded_rates_have_no_scheduler(sound: Sound) -> Fault:
+    return Fault(sound.model, _graded(sound), groups=EVERY)

@@ -1,0 +1,53 @@
+"""A trainable parameter has no part in the loss: it is dead weight, and DDP stops with "unused parameters".
+
+A layer that `forward` no longer calls, a head whose output nobody reads, a branch that is never taken. It stays at its
+initial values, takes memory in the optimizer, and decays.
+
+What to do: delete or freeze the module; with DDP, `find_unused_parameters=True` where the use depends on data.
+
+From the observed training pass: the parameter is not used, or what is computed with it reaches no output (not the loss,
+where the model computes one). *Error* where DDP is declared without `find_unused_parameters`. *Info* in models of a
+library (poolers, mask tokens and projection heads that a task does not need) and where inputs had to be inferred. Left
+alone: verdicts that depend on data (routed experts, layer drop), modules called unused.
+
+Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html; the verdict agrees
+with a backward pass on every architecture of the test suite
+"""
+
+from lrlint import Finding, rule
+from lrlint.names import describe, star
+from lrlint.vocabulary import count, is_copy
+
+
+@rule("LR501", severity="warning", confidence="medium", needs=("graph",))
+def trainable_param_unused(setup):
+    graph, found = setup.graph, {}
+    for parameter in setup.parameters:
+        use = graph.parameters.get(parameter.name)
+        if use is None or not parameter.requires_grad or parameter.origin != "model" or use.guessed:
+            continue
+        dead = use.used is False or (use.reaches_output is False and use.depth_from_output is None)
+        path = parameter.module or parameter.name
+        if dead and "unused" not in path and not any(map(is_copy, path.split("."))):
+            found.setdefault((_part(path), use.used), []).append(parameter)
+    training, inferred = setup.training, graph.inputs.startswith("inferred")
+    crashes = training.distributed == "ddp" and training.find_unused_parameters is False
+    library = any(model.library for model in setup.models)
+    for (part, used), parameters in found.items():
+        elements = sum(parameter.numel for parameter in parameters)
+        why = "used, but reach no output" if used else "not used"
+        yield Finding(
+            parameters,
+            f"{count(len(parameters), 'trainable parameter')} of `{part}` ({elements:,} elements) {why} in the forward "
+            f"pass: {describe(p.name for p in parameters)}"
+            + ("; DDP without find_unused_parameters will stop" if crashes else ""),
+            data={"parameters": len(parameters), "elements": elements, "used": bool(used)},
+            help="delete or freeze the module",
+            severity="error" if crashes and not inferred else "info" if library or inferred else "",
+            confidence="low" if inferred else "",
+        )
+
+
+def _part(path):
+    """The module, with what is numbered in it as one."""
+    return star(path).partition(".*")[0] or path
