@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrlint import __version__
-from lrlint.cli_options import COLOUR, CONFIG, OUTPUT, PROBE, SELECTION, TARGET, Command, Group, option
+from lrlint.cli_options import COLOUR, CONFIG, EXPERIMENT, OUTPUT, PROBE, SELECTION, TARGET, Command, Group, option
 from lrlint.cli_output import complain, echo, guarded, report_failures, step_summary, style_for, write
 from lrlint.errors import LrlintError, UsageError
 
@@ -87,11 +87,12 @@ def check(**options: Any) -> int:
 @SELECTION
 @CONFIG
 @OUTPUT
-@option(
-    "--require-device", metavar="DEVICE", section="Probe", help="Fail with exit code 4 where this device is missing."
-)
+@EXPERIMENT
 def probe(**options: Any) -> int:
-    """Run a few real steps on a copy of each target and judge its rates. The target has to give batches."""
+    """Run a few real steps of each target at its peak rates and at lower ones, undo them, and judge the rates.
+
+    Batches come from the target; without any they are made up after its inputs, and the evidence is weak.
+    """
     return _check({**options, "with_probe": True, "only_probe": True})
 
 
@@ -104,10 +105,23 @@ def _check(options: Mapping[str, Any]) -> int:
     report_failures(run)
     for name, path in destinations:
         write(path, formats.render(name, run))
-    echo(formats.render(options["format_"], run, style_for(options["colour"])))
+    style = style_for(options["colour"])
+    if options["format_"] == "full":
+        for setup in run.setups:
+            echo(_probe_picture(setup, style))
+    echo(formats.render(options["format_"], run, style))
     if options["format_"] == "github":
         step_summary(run)
     return run.exit_code
+
+
+def _probe_picture(setup: Setup, style: Any) -> str:
+    """The course of the probe's run; "" where there was none."""
+    if setup.probe is None:
+        return ""
+    from lrlint.formats import probe_picture
+
+    return probe_picture.render(setup.probe, style, ascii="NO_COLOR" in os.environ) + "\n"
 
 
 @cli.command(cls=Command, short_help="Show what lrlint sees: groups and parameters as a table.")

@@ -218,18 +218,45 @@ OUTPUT = together(
     COLOUR,
 )
 
-PROBE = together(
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """``30s``, ``2m`` or ``30``."""
+    if value is None:
+        return None
+    number, unit = (value[:-1], value[-1]) if value[-1:] in ("s", "m") else (value, "s")
+    try:
+        seconds = float(number) * (60 if unit == "m" else 1)
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise click.BadParameter(f"{value!r} is no time such as 30s or 2m")
+    return seconds
+
+
+EXPERIMENT = together(
     option(
-        "--probe",
-        "with_probe",
-        is_flag=True,
-        section="Probe",
-        help="Run a few real steps on a copy and judge the rates.",
+        "--steps", metavar="N", type=click.IntRange(min=10), section="Probe", help="Steps of one run (default: 30)."
     ),
+    option(
+        "--budget", metavar="TIME", callback=_seconds, section="Probe", help="Stop with what is known after 30s, 2m."
+    ),
+    option("--device", metavar="DEVICE", section="Probe", help="Where to run (default: where the model is)."),
     option(
         "--require-device",
         metavar="DEVICE",
         section="Probe",
         help="Fail with exit code 4 where this device is missing.",
     ),
+    option("--seed", metavar="N", type=int, section="Probe", help="Decides all random numbers (default: 0)."),
+)
+
+PROBE = together(
+    option(
+        "--probe",
+        "with_probe",
+        is_flag=True,
+        section="Probe",
+        help="Run a few real steps, undo them, and judge the rates.",
+    ),
+    EXPERIMENT,
 )

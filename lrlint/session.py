@@ -87,8 +87,9 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     _unique(targets)
     complete = {target.name for target in targets} >= set(settings.targets)
     probe = dict(settings.probe) if options.get("with_probe") else None
-    if probe is not None and options.get("require_device"):
-        probe["require_device"] = options["require_device"]
+    if probe is not None:
+        given = ("steps", "budget", "device", "require_device", "seed")
+        probe.update({key: options[key] for key in given if options.get(key) is not None})
     return Request(settings, tuple(targets), complete, options.get("jobs"), probe, bool(options.get("only_probe")))
 
 

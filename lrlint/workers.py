@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from lrlint.errors import LrlintError, UsageError
+from lrlint.errors import LrlintError
 from lrlint.facts import Setup
 from lrlint.run import Failure
 from lrlint.settings import Target
@@ -211,23 +211,26 @@ def _inspect(job: Job) -> dict[str, Any]:
 
 
 def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any]) -> Any:
-    """The probe's facts about a built target. Raises UsageError where the target gives no batches."""
-    if built.batches is None:
-        raise UsageError(f"{setup.target} gives no batches to probe with", "return a dict that has `batches`")
-    from lrlint.stability import probe
+    """The probe's facts about a built target; what takes long is told on a terminal."""
+    from lrlint.stability import examine
 
-    models, optimizers = list(built.models.values()), list(built.optimizers.values())
-    with built.running():
-        result = probe(
-            models[0] if len(models) == 1 else models,
-            optimizers[0] if len(optimizers) == 1 else optimizers,
-            batches=built.batches,
-            loss_fn=built.loss_fn,
-            scheduler=built.schedulers[0] if len(built.schedulers) == 1 else built.schedulers or None,
-            total_steps=setup.training.total_steps,
-            **arguments,
-        )
-    return result.facts
+    given = {key.replace("-", "_"): value for key, value in arguments.items()}
+    required = given.pop("require_device", None)
+    return examine(built, setup, **{**given, "device": given.get("device") or required}, progress=_progress())
+
+
+def _progress() -> Any:
+    """A line on standard error with the steps done and the time that is left; None where nobody is looking."""
+    if not sys.stderr.isatty():
+        return None
+    started = time.monotonic()
+
+    def tell(done: int, expected: int, text: str) -> None:
+        left = (time.monotonic() - started) / max(done, 1) * max(expected - done, 0)
+        end = "\n" if done >= expected else ""
+        print(f"\rlrlint: {text}: step {done} of about {expected}, {left:.0f} s left  ", end=end, file=sys.stderr)
+
+    return tell
 
 
 def _received(job: Job, message: dict[str, Any]) -> Inspected | Failure:

@@ -71,6 +71,22 @@ class ProbeGroup:
     moved: bool = True
     pushed: bool = False
 
+    @property
+    def name(self) -> str:
+        """How messages call the group."""
+        return self.label
+
+    @property
+    def margin(self) -> float | None:
+        """How many times its rate could grow (below 1: how far it has to fall); None where that was not tried."""
+        return self.factor
+
+    @property
+    def statistics(self) -> dict[str, float | None]:
+        """The statistics of the run as configured, by name."""
+        names = ("update_ratio", "gradient", "weights", "blame", "curvature")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lrlint.errors import UsageError
+from lrlint.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from lrlint.facts import ProbeFacts, Setup
@@ -55,9 +55,7 @@ def probe(
     from lrlint.inspection.target import adopt
     from lrlint.stability.result import ProbeResult
 
-    built = adopt(
-        model, optimizer, scheduler, total_steps=total_steps, batches=batches, loss_fn=loss_fn, **declared
-    )
+    built = adopt(model, optimizer, scheduler, total_steps=total_steps, batches=batches, loss_fn=loss_fn, **declared)
     setup = build(built, graph=False)
     found = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress)
     return ProbeResult(found, replace(setup, probe=found))
@@ -82,6 +80,7 @@ def examine(
     from lrlint.stability.state import preserved
     from lrlint.stability.steps import Stepper
 
+    check_device(device)
     if steps is not None and steps < 10:
         raise UsageError(f"{steps} steps are too few to judge a rate", "take at least 10")
     models, optimizers = list(built.models.values()), list(built.optimizers.values())
@@ -111,6 +110,19 @@ def examine(
             clipped=setup.training.clip_norm is not None,
         )
         return report.facts(experiment, experiment.conduct(), peaks.labels(setup, lab.keys), notes)
+
+
+def check_device(device: Any) -> None:
+    """Raises DeviceError for a device that this machine (or this build of torch) does not have."""
+    if device is None:
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:
+        reason = str(error).split("\n", 1)[0]
+        raise DeviceError(f"device {device} is not available: {reason}", "leave out --device to run where the model is") from None
 
 
 __all__ = ["examine", "probe"]

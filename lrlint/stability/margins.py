@@ -285,7 +285,9 @@ class Attribution:
         return blame
 
 
-def largest(blame: Blame, attempt: Callable[[Iterable[int], float], Outcome], holds: Callable[[Outcome], bool]) -> Blame:
+def largest(
+    blame: Blame, attempt: Callable[[Iterable[int], float], Outcome], holds: Callable[[Outcome], bool]
+) -> Blame:
     """The set at the largest factor that holds, in half decades."""
     while blame.exponent + HALF < -1e-9:
         outcome = attempt(blame.groups, blame.exponent + HALF)

@@ -202,4 +202,3 @@ class Watch:
 
     def thawed(self) -> tuple[str, ...]:
         return tuple(name for name, p in self._frozen if not torch.equal(p, self._start[name]))
-

@@ -19,9 +19,7 @@ from lrlint.stability.steps import Trace
 _DIGITS = 5
 
 
-def facts(
-    experiment: Experiment, result: Result, labels: Mapping[Key, str], notes: Sequence[str] = ()
-) -> ProbeFacts:
+def facts(experiment: Experiment, result: Result, labels: Mapping[Key, str], notes: Sequence[str] = ()) -> ProbeFacts:
     """The facts of a finished experiment."""
     lab = experiment.lab
     base = next((o for o in lab.outcomes if set(o.factors) == {1.0} and o.clip is None and not o.fresh), None)
