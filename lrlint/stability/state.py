@@ -63,12 +63,10 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put everything back. Signals that would interrupt it are handled when it is done."""
-        with _uninterrupted(), torch.no_grad():
-            for record in self._records:
-                record.restore()
-            for tensor in self._tensors:
-                tensor.restore()
-            self._room.restore()
+        with _uninterrupted():
+            with torch.no_grad():
+                for record in (*self._records, *self._tensors, self._room):
+                    record.restore()
             for state in self._process:
                 state.restore()
             torch.clear_autocast_cache()  # it may hold casts of weights that are no more

@@ -30,7 +30,7 @@ class GroupFacts:
 
     ``gradient``, ``update``, ``weight``: Euclidean norms (the gradient after accumulation and unscaling, before
     clipping; the weights before the step). ``slope``: g·u, the change of the loss that the gradient predicts for the
-    update u. ``along``: this step's gradient times the *previous* step's update; 0 at the first step.
+    update u. ``along``: this step's gradient times the *previous* step's update; NaN at the first step of a run.
     """
 
     gradient: float
@@ -149,7 +149,7 @@ class _Flat:
         if along:
             self._dots(gradients, moves, _ALONG)
         else:
-            self.found[_ALONG::_COLUMNS] = 0
+            self.found[_ALONG::_COLUMNS] = math.nan
         torch._foreach_copy_(moves.views, self._now())
         self._dots(moves, moves, _WEIGHT)
 

@@ -38,8 +38,24 @@ text("bert", "BertConfig", "BertForMaskedLM", **TEXT)
 text("bert_classifier", "BertConfig", "BertForSequenceClassification", ONE, **TEXT)
 text("bert_plain", "BertConfig", "BertModel", {}, **TEXT)
 text("roberta", "RobertaConfig", "RobertaForSequenceClassification", ONE, **TEXT)
-text("distilbert", "DistilBertConfig", "DistilBertForMaskedLM", vocab_size=64, dim=16, n_layers=2, n_heads=2, hidden_dim=32)
-text("deberta_v2", "DebertaV2Config", "DebertaV2ForMaskedLM", **TEXT, relative_attention=True, pos_att_type=["c2p", "p2c"])
+text(
+    "distilbert",
+    "DistilBertConfig",
+    "DistilBertForMaskedLM",
+    vocab_size=64,
+    dim=16,
+    n_layers=2,
+    n_heads=2,
+    hidden_dim=32,
+)
+text(
+    "deberta_v2",
+    "DebertaV2Config",
+    "DebertaV2ForMaskedLM",
+    **TEXT,
+    relative_attention=True,
+    pos_att_type=["c2p", "p2c"],
+)
 text("electra", "ElectraConfig", "ElectraForSequenceClassification", ONE, **TEXT, embedding_size=16)
 text("albert", "AlbertConfig", "AlbertForMaskedLM", **TEXT, embedding_size=8)
 text("gpt2", "GPT2Config", "GPT2LMHeadModel", vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=32)
@@ -51,23 +67,110 @@ text("qwen2", "Qwen2Config", "Qwen2ForCausalLM", **TEXT, num_key_value_heads=1)
 text("qwen3", "Qwen3Config", "Qwen3ForCausalLM", **TEXT, num_key_value_heads=1, head_dim=8)
 text("gemma", "GemmaConfig", "GemmaForCausalLM", **TEXT, num_key_value_heads=1, head_dim=8)
 text("phi", "PhiConfig", "PhiForCausalLM", **TEXT)
-text("opt", "OPTConfig", "OPTForCausalLM", vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, ffn_dim=32, word_embed_proj_dim=16)
+text(
+    "opt",
+    "OPTConfig",
+    "OPTForCausalLM",
+    vocab_size=64,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    ffn_dim=32,
+    word_embed_proj_dim=16,
+)
 text("bloom", "BloomConfig", "BloomForCausalLM", vocab_size=64, hidden_size=16, n_layer=2, n_head=2)
-text("falcon", "FalconConfig", "FalconForCausalLM", vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+text(
+    "falcon",
+    "FalconConfig",
+    "FalconForCausalLM",
+    vocab_size=64,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+)
 text("mpt", "MptConfig", "MptForCausalLM", vocab_size=64, d_model=16, n_layers=2, n_heads=2)
 text("olmo2", "Olmo2Config", "Olmo2ForCausalLM", **TEXT)
 text("cohere", "CohereConfig", "CohereForCausalLM", **TEXT)
 text("stablelm", "StableLmConfig", "StableLmForCausalLM", **TEXT, num_key_value_heads=1)
 text("mixtral", "MixtralConfig", "MixtralForCausalLM", **TEXT, num_key_value_heads=1, num_local_experts=4)
-text("qwen2_moe", "Qwen2MoeConfig", "Qwen2MoeForCausalLM", **TEXT, num_key_value_heads=1, num_experts=4, moe_intermediate_size=16, shared_expert_intermediate_size=16)
+text(
+    "qwen2_moe",
+    "Qwen2MoeConfig",
+    "Qwen2MoeForCausalLM",
+    **TEXT,
+    num_key_value_heads=1,
+    num_experts=4,
+    moe_intermediate_size=16,
+    shared_expert_intermediate_size=16,
+)
 text("mamba", "MambaConfig", "MambaForCausalLM", vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4)
-text("mamba2", "Mamba2Config", "Mamba2ForCausalLM", vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4, num_heads=4, head_dim=8, n_groups=1, chunk_size=4)
+text(
+    "mamba2",
+    "Mamba2Config",
+    "Mamba2ForCausalLM",
+    vocab_size=64,
+    hidden_size=16,
+    num_hidden_layers=2,
+    state_size=4,
+    num_heads=4,
+    head_dim=8,
+    n_groups=1,
+    chunk_size=4,
+)
 text("rwkv", "RwkvConfig", "RwkvForCausalLM", vocab_size=64, hidden_size=16, num_hidden_layers=2)
-text("t5", "T5Config", "T5ForConditionalGeneration", vocab_size=64, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, decoder_start_token_id=0)
-text("bart", "BartConfig", "BartForConditionalGeneration", vocab_size=64, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, pad_token_id=1, decoder_start_token_id=2)
-text("pegasus", "PegasusConfig", "PegasusForConditionalGeneration", vocab_size=64, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, decoder_start_token_id=0)
+text(
+    "t5",
+    "T5Config",
+    "T5ForConditionalGeneration",
+    vocab_size=64,
+    d_model=16,
+    d_kv=8,
+    d_ff=32,
+    num_layers=2,
+    num_heads=2,
+    decoder_start_token_id=0,
+)
+text(
+    "bart",
+    "BartConfig",
+    "BartForConditionalGeneration",
+    vocab_size=64,
+    d_model=16,
+    encoder_layers=2,
+    decoder_layers=2,
+    encoder_attention_heads=2,
+    decoder_attention_heads=2,
+    encoder_ffn_dim=32,
+    decoder_ffn_dim=32,
+    pad_token_id=1,
+    decoder_start_token_id=2,
+)
+text(
+    "pegasus",
+    "PegasusConfig",
+    "PegasusForConditionalGeneration",
+    vocab_size=64,
+    d_model=16,
+    encoder_layers=2,
+    decoder_layers=2,
+    encoder_attention_heads=2,
+    decoder_attention_heads=2,
+    encoder_ffn_dim=32,
+    decoder_ffn_dim=32,
+    decoder_start_token_id=0,
+)
 text("longformer", "LongformerConfig", "LongformerForMaskedLM", **TEXT, attention_window=4)
-text("funnel", "FunnelConfig", "FunnelForMaskedLM", vocab_size=64, block_sizes=[1, 1], d_model=16, n_head=2, d_head=8, d_inner=32)
+text(
+    "funnel",
+    "FunnelConfig",
+    "FunnelForMaskedLM",
+    vocab_size=64,
+    block_sizes=[1, 1],
+    d_model=16,
+    n_head=2,
+    d_head=8,
+    d_inner=32,
+)
 text("xlnet", "XLNetConfig", "XLNetLMHeadModel", vocab_size=64, d_model=16, n_layer=2, n_head=2, d_inner=32)
 
 
@@ -82,20 +185,97 @@ def images(name: str, config: str, model: str, side: int = 32, labels: Any = Non
     ZOO[name] = build
 
 
-VISION = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 32, "patch_size": 8}
+VISION = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 32,
+    "patch_size": 8,
+}
 images("vit", "ViTConfig", "ViTForImageClassification", **VISION)
 images("deit", "DeiTConfig", "DeiTForImageClassification", **VISION)
 images("beit", "BeitConfig", "BeitForImageClassification", **VISION)
-images("dinov2", "Dinov2Config", "Dinov2ForImageClassification", hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8)
-images("swin", "SwinConfig", "SwinForImageClassification", image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4)
-images("convnext", "ConvNextConfig", "ConvNextForImageClassification", hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
-images("convnext_v2", "ConvNextV2Config", "ConvNextV2ForImageClassification", hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
+images(
+    "dinov2",
+    "Dinov2Config",
+    "Dinov2ForImageClassification",
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    image_size=32,
+    patch_size=8,
+)
+images(
+    "swin",
+    "SwinConfig",
+    "SwinForImageClassification",
+    image_size=32,
+    patch_size=4,
+    embed_dim=8,
+    depths=[1, 1],
+    num_heads=[2, 2],
+    window_size=4,
+)
+images(
+    "convnext", "ConvNextConfig", "ConvNextForImageClassification", hidden_sizes=[8, 16], depths=[1, 1], num_stages=2
+)
+images(
+    "convnext_v2",
+    "ConvNextV2Config",
+    "ConvNextV2ForImageClassification",
+    hidden_sizes=[8, 16],
+    depths=[1, 1],
+    num_stages=2,
+)
 images("resnet", "ResNetConfig", "ResNetForImageClassification", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])
-images("regnet", "RegNetConfig", "RegNetForImageClassification", embedding_size=8, hidden_sizes=[8, 16, 16, 16], depths=[1, 1, 1, 1], groups_width=8)
+images(
+    "regnet",
+    "RegNetConfig",
+    "RegNetForImageClassification",
+    embedding_size=8,
+    hidden_sizes=[8, 16, 16, 16],
+    depths=[1, 1, 1, 1],
+    groups_width=8,
+)
 images("mobilenet_v2", "MobileNetV2Config", "MobileNetV2ForImageClassification", image_size=64, side=64)
-images("segformer", "SegformerConfig", "SegformerForSemanticSegmentation", 32, {"labels": torch.zeros(2, 32, 32, dtype=torch.long)}, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 1, 1], decoder_hidden_size=8)
-images("yolos", "YolosConfig", "YolosForObjectDetection", 32, {}, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=[32, 32], patch_size=8, num_detection_tokens=4)
-images("vit_mae", "ViTMAEConfig", "ViTMAEForPreTraining", 32, {}, **VISION, decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2, decoder_intermediate_size=32)
+images(
+    "segformer",
+    "SegformerConfig",
+    "SegformerForSemanticSegmentation",
+    32,
+    {"labels": torch.zeros(2, 32, 32, dtype=torch.long)},
+    hidden_sizes=[8, 8, 8, 8],
+    depths=[1, 1, 1, 1],
+    num_attention_heads=[1, 1, 1, 1],
+    decoder_hidden_size=8,
+)
+images(
+    "yolos",
+    "YolosConfig",
+    "YolosForObjectDetection",
+    32,
+    {},
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    image_size=[32, 32],
+    patch_size=8,
+    num_detection_tokens=4,
+)
+images(
+    "vit_mae",
+    "ViTMAEConfig",
+    "ViTMAEForPreTraining",
+    32,
+    {},
+    **VISION,
+    decoder_hidden_size=16,
+    decoder_num_hidden_layers=1,
+    decoder_num_attention_heads=2,
+    decoder_intermediate_size=32,
+)
 
 
 @entry
@@ -115,7 +295,10 @@ def wav2vec2() -> Built:
         conv_dim=(8, 8), conv_stride=(5, 2), conv_kernel=(10, 3), num_conv_pos_embeddings=4,
         num_conv_pos_embedding_groups=2, mask_time_prob=0.0, layerdrop=0.0,
     )  # fmt: skip
-    return hf.Wav2Vec2ForCTC(config), {"input_values": torch.randn(2, 400), "labels": torch.ones(2, 2, dtype=torch.long)}
+    return hf.Wav2Vec2ForCTC(config), {
+        "input_values": torch.randn(2, 400),
+        "labels": torch.ones(2, 2, dtype=torch.long),
+    }
 
 
 @entry
@@ -147,7 +330,11 @@ def lora() -> Built:
 class Recurrent(nn.Module):
     def __init__(self, kind: type[nn.RNNBase]) -> None:
         super().__init__()
-        self.embed, self.rnn, self.head = nn.Embedding(20, 8), kind(8, 8, num_layers=2, batch_first=True), nn.Linear(8, 3)
+        self.embed, self.rnn, self.head = (
+            nn.Embedding(20, 8),
+            kind(8, 8, num_layers=2, batch_first=True),
+            nn.Linear(8, 3),
+        )
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return self.head(self.rnn(self.embed(ids))[0][:, -1])

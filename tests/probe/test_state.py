@@ -312,7 +312,7 @@ def test_a_full_memory_sends_the_copy_to_disk(monkeypatch: pytest.MonkeyPatch) -
     setup = Setup("plain", "adamw")
     with preserved([setup.model], [setup.optimizer]) as snapshot:
         assert snapshot.place == "disk"
-        assert snapshot.describe() == "state kept in a temporary file (1.1 KiB; the host has 1000 bytes of memory free)"
+        assert snapshot.describe() == "state kept in a temporary file (684 bytes; the host has 1000 bytes of memory free)"
 
 
 def test_an_unknown_place_is_refused() -> None:

@@ -65,6 +65,11 @@ class Sound:
         self.drop(moved)
         self.lists[group] += moved
 
+    def take(self, name: str, group: int) -> None:
+        """Put a parameter that the model has gained into a group."""
+        self.named.append((name, self.parameter(name)))
+        self.lists[group].append(name)
+
     def drop(self, names: Iterable[str]) -> None:
         gone = set(names)
         self.lists = [[n for n in names if n not in gone] for names in self.lists]
@@ -107,13 +112,14 @@ class Sound:
 class Seed:
     """A mutation operator, the rule that must notice, and the models it can be planted in.
 
-    ``anywhere``: in any grouping, not only in that of `Sound`.
+    ``anywhere``: in any grouping, not only in that of `Sound`. ``graph``: the forward pass has to be observed.
     """
 
     code: str
     plant: Callable[[Sound], Fault]
     models: tuple[str, ...]
     anywhere: bool
+    graph: bool
 
     def __str__(self) -> str:
         return f"{self.code}-{self.plant.__name__}"
@@ -123,13 +129,13 @@ SEEDS: list[Seed] = []
 
 
 def seed(
-    code: str, *, only: Iterable[str] = (), without: Iterable[str] = (), anywhere: bool = False
+    code: str, *, only: Iterable[str] = (), without: Iterable[str] = (), anywhere: bool = False, graph: bool = False
 ) -> Callable[[Callable[[Sound], Fault]], Any]:
     """Register a mutation operator for every model of the zoo, or for ``only`` some."""
 
     def register(plant: Callable[[Sound], Fault]) -> Callable[[Sound], Fault]:
         chosen = tuple(name for name in (tuple(only) or tuple(models.MODELS)) if name not in set(without))
-        SEEDS.append(Seed(code, plant, chosen, anywhere))
+        SEEDS.append(Seed(code, plant, chosen, anywhere, graph))
         return plant
 
     return register

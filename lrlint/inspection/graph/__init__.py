@@ -76,6 +76,8 @@ def _capture(
 ) -> Capture:
     if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):  # type: ignore[attr-defined]
         raise NotObserved("lazy modules have no shapes before their first pass")
+    if type(model).forward is nn.Module.forward and "forward" not in vars(model):
+        raise NotObserved(f"{type(model).__name__} has no forward()")
     started, first, tries = time.monotonic(), "", 0
     for inputs in candidates(model, example, batches):
         tries += 1
