@@ -11,7 +11,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lrlint.catalog import Catalog, fixture_of, load, shipped
@@ -71,7 +71,12 @@ def run(case: Case) -> list[Finding]:
     built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
     folder = Path(case.rule.path).parent.parent
     own = () if folder == shipped("rules") else (str(folder),)
-    result = lint(build(built), Settings(select=codes, extra_rules=own))
+    setup = build(built)
+    if "probe" in case.rule.needs:
+        from lrlint.stability import examine
+
+        setup = replace(setup, probe=examine(built, setup))
+    result = lint(setup, Settings(select=codes, extra_rules=own))
     crashed = [found for found in result.findings if found.rule == "LR003"]
     assert not crashed, crashed[0].message
     found = sorted((f.locations[0].line if f.locations else 0, f.rule) for f in result.findings)

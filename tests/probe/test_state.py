@@ -67,7 +67,7 @@ class Fingerprint:
             entries = sorted(str(self._of(value)) for value in item)
         else:
             entries = None
-        slots = [getattr(item, name, None) for name in getattr(type(item), "__slots__", ())]
+        slots = tuple(getattr(item, name, None) for name in getattr(type(item), "__slots__", ()))
         attributes = [(name, self._of(value)) for name, value in getattr(item, "__dict__", {}).items()]
         identity = None if isinstance(item, tuple) else id(item)
         return (type(item).__name__, identity, entries, self._of(slots) if slots else None, attributes)
@@ -88,7 +88,9 @@ class Boom(Exception):
 
 ENDINGS = (None, Boom, KeyboardInterrupt, SystemExit)
 setups = st.one_of(
-    st.tuples(st.sampled_from(sorted(MODELS)), st.sampled_from(sorted({**OPTIMIZERS, **SPECIAL}))),
+    st.tuples(st.sampled_from(sorted(MODELS)), st.sampled_from(sorted({**OPTIMIZERS, **SPECIAL}))).filter(
+        lambda kind: kind != ("recurrent", "lbfgs")  # torch's refuses weights in another memory order
+    ),
     st.sampled_from([("table", "sparse-adam"), ("table", "sgd")]),
 )
 
