@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
 def groups(setup: Setup, pairs: Iterable[Pair]) -> list[Group]:
     """The groups of these (optimizer, group) indices, as the subject of a finding."""
     known = {(group.optimizer, group.index): group for o in setup.optimizers for group in o.groups}
-    return [known[tuple(pair)] for pair in pairs if tuple(pair) in known]
+    return [known[o, g] for o, g in pairs if (o, g) in known]
 
 
 def confidence(facts: ProbeFacts, usual: str = "high") -> str:

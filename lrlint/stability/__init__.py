@@ -122,7 +122,9 @@ def check_device(device: Any) -> None:
         torch.empty(1, device=device)
     except Exception as error:
         reason = str(error).split("\n", 1)[0]
-        raise DeviceError(f"device {device} is not available: {reason}", "leave out --device to run where the model is") from None
+        raise DeviceError(
+            f"device {device} is not available: {reason}", "leave out --device to run where the model is"
+        ) from None
 
 
 __all__ = ["examine", "probe"]

@@ -168,6 +168,6 @@ class Laboratory:
 
     def _drop(self) -> None:
         """Forget the end of the worst run but the first, which is the one as configured."""
-        first, *rest = self._ends
+        _, *rest = self._ends
         worst = max(rest, key=lambda number: self._ends[number][0].level())
         self._ends.pop(worst)[1].close()

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lrlint.errors import TargetError, UsageError
+from lrlint.errors import UsageError
+from lrlint.stability.failures import target_code
 from lrlint.stability.place import device_memory, host_memory
 from lrlint.stability.randomness import random_states
 from lrlint.stability.records import Attributes, Contents
@@ -67,19 +68,13 @@ def collect(
     """
     target = None if device is None else torch.device(device)
     with _unnoticed(batches):
-        try:
-            iterator = _iterator(batches, batch_size)
-            found = [copied(item) for item in itertools.islice(iterator, limit)]
-            more = len(found) == limit
-        except (UsageError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise TargetError(f"reading the batches failed: {type(error).__name__}: {error}") from error
+        with target_code("reading the batches"):
+            found = [copied(item) for item in itertools.islice(_iterator(batches, batch_size), limit)]
     if not found:
         raise UsageError("there are no batches to take steps with", _HINT)
     if target is not None and _fits(found, target):
         found = [moved(item, target) for item in found]
-    return Batches(found, target, cycled=not more)
+    return Batches(found, target, cycled=len(found) < limit)
 
 
 def synthesize(

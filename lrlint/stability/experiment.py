@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from lrlint.facts.probe import GradientTail, NonFinite
 from lrlint.stability import origin
@@ -126,10 +125,10 @@ class Experiment:
         result.changes.append(change)
         if change.verified:
             result.guilty = change.groups
-        if not self.clipped and result.tail is not None and not result.tail.heavy:
-            if set(self.families) <= _CLIPPABLE:
-                change, _ = adviser.clip(result.tail)
-                result.changes.append(change)
+        light = result.tail is not None and not result.tail.heavy
+        if not self.clipped and light and result.tail is not None and set(self.families) <= _CLIPPABLE:
+            change, _ = adviser.clip(result.tail)
+            result.changes.append(change)
 
     def _clip(self, adviser: Adviser) -> bool:
         """Whether clipping at the tail's value is the cure."""

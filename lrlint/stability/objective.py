@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from lrlint.errors import TargetError, UsageError
+from lrlint.errors import UsageError
+from lrlint.stability.failures import target_code
 
 _HINT = "give loss_fn(model, batch), a function that returns the loss of one batch"
 _MODEL = ("model", "models", "net", "network", "module", "m")
@@ -33,8 +34,19 @@ def objective(models: Sequence[nn.Module], loss_fn: Any = None) -> Loss:
     else:
         compute = _by_function(models, loss_fn)
 
+    called = [*(model.forward for model in models), loss_fn, getattr(loss_fn, "forward", None)]
+
+    def guarded(batch: Any, step: int) -> Any:
+        try:
+            return compute(batch, step)
+        except TypeError as error:
+            if _misuse(error, called):
+                raise UsageError(f"a batch does not fit: {error}", _HINT) from error
+            raise
+
     def loss_of(batch: Any, step: int) -> torch.Tensor:
-        return checked(_called(compute, batch, step))
+        with target_code("computing the loss"):
+            return checked(guarded(batch, step))
 
     return loss_of
 
@@ -57,26 +69,10 @@ def checked(loss: Any) -> torch.Tensor:
     return loss.reshape(())
 
 
-def _called(compute: Callable[[Any, int], Any], batch: Any, step: int) -> Any:
-    try:
-        return compute(batch, step)
-    except (UsageError, TargetError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        text = f"{type(error).__name__}: {error}"
-        if isinstance(error, TypeError) and ("argument" in str(error) or "forward()" in str(error)):
-            raise UsageError(f"the model cannot be called with a batch: {error}", _HINT) from error
-        raise TargetError(f"computing the loss of a batch failed: {text}") from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that memory is used up, on an accelerator or on the host."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+def _misuse(error: Exception, functions: Sequence[Any]) -> bool:
+    """Whether one of these functions was called with other arguments than it takes (not something inside it)."""
+    names = {getattr(function, "__qualname__", "?") for function in functions}
+    return isinstance(error, TypeError) and any(str(error).startswith(f"{name}()") for name in names)
 
 
 def _is_lightning(model: nn.Module) -> bool:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from lrlint.errors import TargetError
+from lrlint.stability.failures import target_code
 from lrlint.stability.objective import Loss
 from lrlint.stability.statistics import Statistics
 
@@ -64,12 +66,14 @@ class OneStep:
         if any(want is not Closure.GIVES for want in wants.values()):
             self._gradients()
         for index, want in wants.items():
-            if want is Closure.NONE:
-                self._step_without(index)
-            else:
-                stepper.optimizers[index].step(self._closure)
+            optimizer = stepper.optimizers[index]
+            with target_code(f"the step of {type(optimizer).__name__}"):
+                if want is Closure.NONE:
+                    self._step_without(index)
+                else:
+                    optimizer.step(self._closure)
         if self._loss is None:
-            raise RuntimeError("the optimizer's step did not call its closure")
+            raise TargetError("the optimizer's step wants a closure and does not call it")
         if stepper.scaler is not None:
             stepper.scaler.update()
         if self.measured:
@@ -138,7 +142,8 @@ class OneStep:
                     loss = self.part.loss(batch, micro)
                 if count > 1:
                     loss = loss / count
-                (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+                with target_code("the backward pass"):
+                    (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
                 total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
         return total

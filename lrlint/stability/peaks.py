@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from lrlint.facts import Group, Setup
@@ -57,5 +56,9 @@ def labels(setup: Setup, keys: Sequence[Key]) -> dict[Key, str]:
 def _module(group: Group) -> str:
     """The innermost module that holds all parameters of the group."""
     owners = [canonical(p.name).rpartition(".")[0] for p in group.parameters]
-    common = os.path.commonprefix([owner.split(".") for owner in owners]) if owners else []
+    common: list[str] = []
+    for parts in zip(*(owner.split(".") for owner in owners), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
     return ".".join(common)

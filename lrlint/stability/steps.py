@@ -16,7 +16,8 @@ from torch import nn
 from lrlint.errors import UsageError
 from lrlint.facts import Training
 from lrlint.stability.batches import Batches
-from lrlint.stability.objective import is_out_of_memory, objective
+from lrlint.stability.failures import is_out_of_memory
+from lrlint.stability.objective import objective
 from lrlint.stability.onestep import Closure, OneStep, Part, closure_of
 from lrlint.stability.placement import placed
 from lrlint.stability.randomness import seed_all

@@ -109,7 +109,7 @@ class Walk:
         if type(attributes) is dict:
             self.records.append(Attributes(item))
             self._stack += attributes.values()
-        names = _slots(type(item))
+        names = _slots(type(item))  # type: ignore[arg-type]
         if names:
             slots = Slots(item, names)
             self.records.append(slots)

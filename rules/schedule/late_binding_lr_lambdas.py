@@ -11,7 +11,7 @@ Silent for one function used for all groups, and for functions that share only c
 
 Sources:
 https://docs.python.org/3/faq/programming.html#why-do-lambdas-defined-in-a-loop-with-different-values-all-return-the-same-result,
-https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html """
+https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html"""
 
 from lrlint import Finding, rule
 from lrlint.vocabulary import listing

@@ -13,7 +13,7 @@ Needs the declared `total_steps`. Cyclic schedulers and restarts, and schedules 
 Sources: https://github.com/hirofumi0810/neural_sp/issues/137 (warm-up longer than the run),
 https://github.com/marian-nmt/marian/issues/156 (first step at full rate),
 https://github.com/Vision-CAIR/MiniGPT-4/pull/263 (the warm-up restarts every epoch),
-https://github.com/Lightning-AI/pytorch-lightning/issues/18570 """
+https://github.com/Lightning-AI/pytorch-lightning/issues/18570"""
 
 from itertools import pairwise
 

@@ -78,9 +78,8 @@ def _capture(
         raise NotObserved("lazy modules have no shapes before their first pass")
     if type(model).forward is nn.Module.forward and "forward" not in vars(model):
         raise NotObserved(f"{type(model).__name__} has no forward()")
-    started, first, tries = time.monotonic(), "", 0
+    started, first = time.monotonic(), ""
     for inputs in candidates(model, example, batches):
-        tries += 1
         try:
             return capture(model, key, name_of, inputs, lines)
         except Exception as error:

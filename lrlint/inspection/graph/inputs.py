@@ -91,7 +91,8 @@ def _first(batches: Any) -> Any:
     """The first batch; an iterator is left alone, since taking from it would use it up."""
     if batches is None or isinstance(batches, Iterator):
         return None
-    dataset, collate = getattr(batches, "dataset", None), getattr(batches, "collate_fn", None)
+    dataset: Any = getattr(batches, "dataset", None)
+    collate = getattr(batches, "collate_fn", None)
     try:
         if collate is not None and hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
             return collate([dataset[k] for k in range(min(_BATCH, len(dataset)))])
@@ -123,7 +124,7 @@ def _is_of_transformers(model: nn.Module) -> bool:
 
 def _of_transformers(model: nn.Module) -> Iterator[Inputs]:
     """Inputs from the configuration, with labels (so that there is a loss) and without."""
-    inner = model
+    inner: Any = model
     for _ in range(4):
         if any(base.__module__.startswith("transformers.") for base in type(inner).__mro__):
             break
@@ -252,7 +253,7 @@ def _from_layers(model: nn.Module) -> Iterator[Inputs]:
 
 
 def _firsts(model: nn.Module) -> list[nn.Module]:
-    kinds = (
+    kinds: tuple[type[nn.Module], ...] = (
         nn.Embedding,
         nn.EmbeddingBag,
         nn.Linear,

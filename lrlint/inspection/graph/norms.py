@@ -90,10 +90,7 @@ class Norms:
         value = op.args[0]
         if not isinstance(value, Op):
             return
-        if kind == "batch":
-            norm = _native_batch(op, value)
-        else:
-            norm = _native_other(op, value, kind)
+        norm = _native_batch(op, value) if kind == "batch" else _native_other(op, value, kind)
         norm.body.add(op.index)
         self._add(norm)
 
@@ -214,6 +211,7 @@ class Norms:
             self.statistics[op.index].centred = True
         elif (sa or sb) and not _is_data(b if sa else a):
             known, holder = (sa, a) if sa else (sb, b)
+            assert known is not None
             self._derive(op, holder, known.degree)
         elif sb and op.name == "sub" and isinstance(a, Op) and sb.degree == 1 and not sb.squares:
             root, _ = self.root(a)

@@ -32,11 +32,11 @@ _CREATION = frozenset(
 _META = torch.device("meta")
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records into ``graph``. ``known`` names the tensors that exist before: (node kind, target)."""
 
     def __init__(self, name: Callable[[torch.Tensor], tuple[str, str] | None], lines: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.graph = fx.Graph()
         self.nodes: dict[int, fx.Node] = {}
         self.named: dict[str, dict[str, fx.Node]] = {"parameter": {}, "buffer": {}}
@@ -63,9 +63,8 @@ class Recorder(TorchDispatchMode):
             return special(self, func, args, kwargs)
         if func in _CREATION:
             return _create(func, args, kwargs)
-        if func is aten._to_copy.default and args[0].device.type == "cpu" and kwargs.get("device") == _META:
-            if not args[0].is_floating_point() and args[0].numel() <= _SMALL:
-                return func(*args, **{**kwargs, "device": torch.device("cpu")})
+        if func is aten._to_copy.default and kwargs.get("device") == _META and _is_kept_real(args[0]):
+            return func(*args, **{**kwargs, "device": torch.device("cpu")})
         tensors = list(_tensors((args, kwargs)))
         if not any(t.device.type == "meta" for t in tensors) or (
             func._schema.is_mutable and tensors[0].device.type == "cpu"
@@ -152,7 +151,7 @@ class Recorder(TorchDispatchMode):
                     self._remember(item, part)
             written = []
         else:
-            written = [t for t in _tensors(args[:1])] if mutable else []
+            written = list(_tensors(args[:1])) if mutable else []
         for tensor in written:
             self.nodes[id(tensor)] = node
             if tensor.layout is torch.strided:
@@ -203,6 +202,10 @@ def _zeros(tensor: torch.Tensor) -> torch.Tensor:
     return torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.device.type == "meta" else tensor
 
 
+def _is_kept_real(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == "cpu" and not tensor.is_floating_point() and tensor.numel() <= _SMALL
+
+
 def _create(func: Any, args: Any, kwargs: Any) -> Any:
     """New integers and booleans are real: masks and positions are made of them."""
     result = func(*args, **kwargs)
@@ -251,7 +254,7 @@ def _index(self: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
 def _masked_select(self: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     if not _is_mixed(args):
         return func(*args, **kwargs)
-    shape = torch.broadcast_shapes(args[0].shape, args[1].shape)
+    shape = torch.broadcast_shapes(args[0].shape, args[1].shape)  # type: ignore[no-untyped-call]
     positions = _nonzero(self, aten.nonzero.default, (args[1].expand(shape),), {})
     return torch.empty(len(positions), dtype=args[0].dtype, device="meta")
 

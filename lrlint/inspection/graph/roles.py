@@ -209,9 +209,9 @@ class Roles:
     # -- sums ----------------------------------------------------------------------------------------------------
 
     def _term(self, op: Op, value: Op, data: Op | None) -> tuple[str, Op | None]:
-        if data is not None and (data.index in self._norms.normalised or data.index in self._norms.statistics):
-            if _dims(value) <= 1 or source(value).name == "parameter":
-                return "norm_shift", data
+        after_norm = data is not None and (data.index in self._norms.normalised or data.index in self._norms.statistics)
+        if after_norm and (_dims(value) <= 1 or source(value).name == "parameter"):
+            return "norm_shift", data
         if {"exp", "neg"} <= _chain(value):
             return "ssm_A_log", data
         if _dims(value) >= 2 and self._meets_softmax(op):

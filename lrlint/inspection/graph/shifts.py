@@ -46,7 +46,7 @@ class Shift(Walk[Any]):
 
     def _norm(self, op: Op, norm: Norm, changed: dict[int, Any]) -> Axes | None:
         value = op.args[0] if norm.native else norm.value
-        seen = {index for index in changed}
+        seen = set(changed)
         if norm.native and norm.shift is not None and seen == {norm.shift.index}:
             return frozenset(axis for axis in range(value.ndim) if axis not in _features(norm, value))
         if norm.native and seen != {value.index}:
