@@ -24,6 +24,11 @@ def confidence(facts: ProbeFacts, usual: str = "high") -> str:
     return "low" if facts.weak else usual
 
 
+def severity(facts: ProbeFacts, usual: str) -> str:
+    """What was seen with batches or a loss that were made up breaks no build."""
+    return "info" if facts.weak else usual
+
+
 def rates(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
     """```head` at 3e-03``, or ``all groups``, with the rate they were judged at."""
     found = [group for pair in pairs if (group := facts.group(pair)) is not None]

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -216,21 +217,35 @@ def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any]) -> Any:
 
     given = {key.replace("-", "_"): value for key, value in arguments.items()}
     required = given.pop("require_device", None)
-    return examine(built, setup, **{**given, "device": given.get("device") or required}, progress=_progress())
+    with _progress() as tell:
+        return examine(built, setup, **{**given, "device": given.get("device") or required}, progress=tell)
 
 
-def _progress() -> Any:
+@contextmanager
+def _progress() -> Iterator[Any]:
     """A line on standard error with the steps done and the time that is left; None where nobody is looking."""
     if not sys.stderr.isatty():
-        return None
-    started = time.monotonic()
+        yield None
+        return
+    started = shown = time.monotonic()
+    width = 0
 
-    def tell(done: int, expected: int, text: str) -> None:
-        left = (time.monotonic() - started) / max(done, 1) * max(expected - done, 0)
-        end = "\n" if done >= expected else ""
-        print(f"\rlrlint: {text}: step {done} of about {expected}, {left:.0f} s left  ", end=end, file=sys.stderr)
+    def tell(done: int, expected: int, what: str) -> None:
+        nonlocal shown, width
+        now = time.monotonic()
+        if now - shown < 0.1:
+            return
+        shown = now
+        left = (now - started) / max(done, 1) * max(expected - done, 0)
+        line = f"lrlint: {what}: step {done} of about {expected}, {left:.0f} s left"
+        print("\r" + line.ljust(width), end="", file=sys.stderr, flush=True)
+        width = len(line)
 
-    return tell
+    try:
+        yield tell
+    finally:
+        if width:
+            print("\r" + " " * width + "\r", end="", file=sys.stderr, flush=True)
 
 
 def _received(job: Job, message: dict[str, Any]) -> Inspected | Failure:

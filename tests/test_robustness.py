@@ -367,6 +367,16 @@ def test_kinds_are_told_apart() -> None:
     }
 
 
+def test_another_default_device_is_none_of_its_business() -> None:
+    model = mlp()
+    model.alias = nn.Parameter(model[0].weight.data.t())
+    optimizer = SGD(model.parameters(), lr=0.1)
+    plain = checked(model, optimizer, CosineAnnealingLR(optimizer, 10), graph=False)
+    with torch.device("meta"):
+        elsewhere = checked(model, optimizer, CosineAnnealingLR(optimizer, 10), graph=False)
+    assert [p.values for p in elsewhere.setup.parameters] == [p.values for p in plain.setup.parameters]
+
+
 def test_a_distributed_tensor_is_one() -> None:
     program = """
 import os, torch

@@ -97,5 +97,10 @@ class Batches:
     def __init__(self, loader: Callable[[], Any]) -> None:
         self._loader = loader
 
+    @property
+    def trainer(self) -> Any:
+        """The Trainer whose method makes the loader, else this object itself."""
+        return getattr(self._loader, "__self__", self)
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._loader())

@@ -104,7 +104,7 @@ def _lora(path: str) -> str | None:
 
 
 def _is_bias(leaf: str, ndim: int | None, kind: str) -> bool:
-    if leaf in ("bias_k", "bias_v") or (leaf == "beta" and kind.startswith("norm")):
+    if (leaf in ("bias_k", "bias_v") and kind == "attention") or (leaf == "beta" and kind.startswith("norm")):
         return True
     return "bias" in leaf and (ndim is None or ndim <= 1) and not _SCALAR.search(leaf)
 

@@ -57,6 +57,6 @@ def _share_elements(first: torch.Tensor, second: torch.Tensor) -> bool:
     extent = max(_extent(first)[1], _extent(second)[1]) // first.element_size() - base
     if extent > _EXACT_LIMIT or first.dtype != second.dtype:
         return True
-    touched = torch.zeros(extent, dtype=torch.bool)
+    touched = torch.zeros(extent, dtype=torch.bool, device="cpu")
     touched.as_strided(first.shape, first.stride(), first.storage_offset() - base).fill_(True)
     return bool(touched.as_strided(second.shape, second.stride(), second.storage_offset() - base).any())

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lrlint.facts import Unregistered
+from lrlint.inspection.attributes import attribute
 from lrlint.inspection.modules import class_span
 from lrlint.inspection.parameters import Registry
 from lrlint.inspection.tree import Place, Tree
@@ -68,7 +69,7 @@ def _inside(path: str, value: Any, depth: int, known: Callable[[Any], bool]) -> 
             yield from _inside(f"{path}[{index}]", item, depth - 1, known)
     elif depth and dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _inside(f"{path}.{field.name}", getattr(value, field.name, None), depth - 1, known)
+            yield from _inside(f"{path}.{field.name}", attribute(value, field.name), depth - 1, known)
 
 
 def _describe(place: Place, path: str, value: Any, registry: Registry, root: Path | None) -> Unregistered | None:

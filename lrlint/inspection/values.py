@@ -22,7 +22,7 @@ def sample_values(tensors: Sequence[torch.Tensor]) -> list[Values | None]:
     per_tensor = max(16, min(1024, _BUDGET // max(1, len(tensors))))
     found: list[Values | None] = [None] * len(tensors)
     by_device: dict[torch.device, list[tuple[int, torch.Tensor]]] = {}
-    with torch.no_grad():
+    with torch.no_grad(), torch.device("cpu"):  # the program may have set another default device
         for index, tensor in enumerate(tensors):
             try:
                 piece = _sample(tensor, per_tensor)

@@ -37,13 +37,13 @@ def probe(
     """Take a few real steps at the peak rates and at lower ones, from the setup's own state, and judge the rates.
 
     ``model``, ``optimizer`` and ``scheduler`` are one object each, or a list or dict of them. ``batches`` is an iterable
-    of batches or a loader (at most 100 are taken); without any they are made up after ``example_inputs``, and the
-    evidence is weak. ``loss_fn(model, batch)`` returns the scalar loss; a criterion of (output, target), a
+    of batches or a loader (at most 100 are taken); without any they are made up after ``example_inputs`` or what the
+    model asks for, and the evidence is weak. ``loss_fn(model, batch)`` returns the scalar loss; a criterion of (output, target), a
     LightningModule or a model that returns its loss will do too.
 
     ``steps``: of one run (default 30). ``device``: where to run (default: where the model is). ``seed`` decides all
     random numbers: the same seed gives the same result. ``budget``: seconds, after which what is known is said.
-    ``progress(done, expected, text)`` is called after each step. ``declared``: what `lrlint.check` takes too
+    ``progress(done, expected, what)`` is called after each step. ``declared``: what `lrlint.check` takes too
     (``precision``, ``clip_norm``, ``accumulation``, ``example_inputs``, ...).
 
     Everything given comes back as it was, bit for bit: weights, gradients, optimizer state, random states.
@@ -72,9 +72,10 @@ def examine(
     progress: Progress | None = None,
 ) -> ProbeFacts:
     """The probe's facts about a target that was built and inspected; arguments and errors as of `probe`."""
+    from lrlint.facts import ProbeFacts
     from lrlint.stability import peaks, report
     from lrlint.stability.arms import Laboratory
-    from lrlint.stability.data import data_of
+    from lrlint.stability.data import NoData, data_of
     from lrlint.stability.experiment import Experiment
     from lrlint.stability.origin import Names
     from lrlint.stability.state import preserved
@@ -87,7 +88,10 @@ def examine(
     others = [*built.schedulers, *built.extra_modules.values(), built.loss_fn, built.owner]
     others = [other for other in others if other is not None]
     with built.running(), preserved(models, optimizers, others) as snapshot:
-        batches, loss_fn, notes = data_of(built, setup, BATCHES, device, seed)
+        try:
+            batches, loss_fn, notes = data_of(built, setup, BATCHES, device, seed)
+        except NoData as error:
+            return ProbeFacts("inconclusive", 0.0, reason=str(error), seed=seed)
         stepper = Stepper(models, optimizers, batches, loss_fn, setup.training, device, seed=seed)
         rates = peaks.peaks(setup, stepper.rates)
         if not rates:

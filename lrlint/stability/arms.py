@@ -51,7 +51,7 @@ class Laboratory:
         self.outcomes: list[Outcome] = []
         self.traces: dict[int, Trace] = {}
         self.steps = 0
-        self.expected = 0
+        self.expected, self.stage = 0, ""  # what progress says: steps to come, and what they are for
         self.watch: Callable[[int], None] | None = None  # called after each step of the next run
         self.batches = stepper.batches
         self._deadline = None if budget is None else time.monotonic() + budget
@@ -154,7 +154,7 @@ class Laboratory:
             self.watch(len(trace) - 1)
         if self._progress is not None:
             done = self.steps + len(trace)
-            self._progress(done, max(self.expected, done), "")
+            self._progress(done, max(self.expected, done + 1), self.stage)
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise Spent
 

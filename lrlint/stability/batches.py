@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrlint.errors import UsageError
+from lrlint.inspection import hf_trainer
 from lrlint.stability.failures import target_code
 from lrlint.stability.place import device_memory, host_memory
 from lrlint.stability.randomness import random_states
@@ -67,11 +68,15 @@ def collect(
     ``device``: where `at` puts them. Raises UsageError for something else or nothing, TargetError when reading fails.
     """
     target = None if device is None else torch.device(device)
-    with _unnoticed(batches):
-        with target_code("reading the batches"):
-            found = [copied(item) for item in itertools.islice(_iterator(batches, batch_size), limit)]
+    source = batches.trainer if isinstance(batches, hf_trainer.Batches) else batches
+    with _unnoticed(source), target_code("reading the batches"):
+        found = [moved(item, None) for item in itertools.islice(_iterator(source, batch_size), limit)]
     if not found:
         raise UsageError("there are no batches to take steps with", _HINT)
+    if any(isinstance(item, DataLoader) for item in found):
+        raise UsageError(
+            "there are several loaders", "give the batches of one, or what the training loop makes of both"
+        )
     if target is not None and _fits(found, target):
         found = [moved(item, target) for item in found]
     return Batches(found, target, cycled=len(found) < limit)
@@ -85,12 +90,14 @@ def synthesize(
     Floats are normal with the example's mean and deviation, integers and flags are drawn from the example's own values.
     """
     generator = torch.Generator().manual_seed(seed)
-    items = [_map(example_inputs, lambda tensor: _like(tensor, generator)) for _ in range(count)]
+    items = [_map(example_inputs, lambda part: _like(part, generator)) for _ in range(count)]
     return Batches(items, None if device is None else torch.device(device), cycled=True, weak=True)
 
 
-def _like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    tensor = tensor.detach().cpu()
+def _like(part: Any, generator: torch.Generator) -> Any:
+    if not isinstance(part, torch.Tensor):
+        return part
+    tensor = part.detach().cpu()
     if tensor.is_floating_point() and tensor.numel() > 1:
         noise = torch.randn(tensor.shape, generator=generator)
         return (noise * tensor.float().std() + tensor.float().mean()).to(tensor.dtype)
@@ -102,7 +109,7 @@ def _iterator(source: Any, batch_size: int | None) -> Iterator[Any]:
     if isinstance(source, (str, bytes, torch.Tensor)) or source is None:
         raise UsageError(f"batches is {_described(source)}", _HINT)
     if isinstance(source, DataLoader):
-        return iter(_in_process(source))
+        return iter(_in_process(getattr(source, "base_dataloader", source)))  # accelerate's wrapper counts and moves
     if _is_one_batch(source):
         return iter([source])
     for method in ("get_train_dataloader", "train_dataloader"):
@@ -170,28 +177,33 @@ def _fits(items: Sequence[Any], device: torch.device) -> bool:
 def _bytes_of(item: Any) -> int:
     total = 0
 
-    def count(tensor: torch.Tensor) -> torch.Tensor:
+    def count(part: Any) -> Any:
         nonlocal total
-        total += tensor.numel() * tensor.element_size()
-        return tensor
+        total += part.numel() * part.element_size() if isinstance(part, torch.Tensor) else 0
+        return part
 
     _map(item, count)
     return total
 
 
-def copied(item: Any) -> Any:
-    """The batch with new containers and tensors."""
-    return _map(item, lambda tensor: tensor.clone())
-
-
 def moved(item: Any, device: torch.device | None) -> Any:
-    """A copy of the batch on the device."""
-    return _map(item, lambda tensor: tensor.to(device, copy=True) if device is not None else tensor.clone())
+    """A copy of the batch on the device (None: where it is)."""
+    return _map(item, lambda part: _on(part, device))
 
 
-def _map(item: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The batch with the function applied to every tensor in it; containers of any class are copied."""
-    if isinstance(item, torch.Tensor):
+def _on(part: Any, device: torch.device | None) -> Any:
+    if isinstance(part, torch.Tensor):
+        twin = part.detach().clone() if device is None else part.detach().to(device, copy=True)
+        return twin.requires_grad_() if part.requires_grad else twin
+    twin = part.clone() if callable(getattr(part, "clone", None)) else copy.copy(part)
+    return twin if device is None else twin.to(device)
+
+
+def _map(item: Any, function: Callable[[Any], Any]) -> Any:
+    """The batch with the function applied to every tensor in it, and to what moves as a whole (a packed sequence, a
+    graph). Containers of any class are copied.
+    """
+    if isinstance(item, torch.Tensor) or _moves_itself(item):
         return function(item)
     if isinstance(item, tuple) and hasattr(item, "_fields"):
         return type(item)(*(_map(value, function) for value in item))
@@ -211,6 +223,12 @@ def _map(item: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
             vars(twin)[name] = _map(value, function)
         return twin
     return item
+
+
+def _moves_itself(item: Any) -> bool:
+    if isinstance(item, (Mapping, type)) or not callable(getattr(item, "to", None)):
+        return False
+    return isinstance(item, tuple) or callable(getattr(item, "clone", None))
 
 
 def _described(value: Any) -> str:

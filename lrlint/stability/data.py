@@ -10,37 +10,41 @@ import torch
 from lrlint.errors import UsageError
 from lrlint.facts import Setup
 from lrlint.inspection.built import Built
-from lrlint.stability.batches import Batches, collect, synthesize
+from lrlint.inspection.graph.inputs import candidates
+from lrlint.stability.batches import Batches, collect, moved, synthesize
 
 Data = tuple[Batches, Any, list[str]]
+_MADE_UP = "no batches were given: batches and loss are made up after {source}, the evidence is weak"
+
+
+class NoData(Exception):
+    """There is nothing to take steps with; the message says why."""
 
 
 def data_of(built: Built, setup: Setup, limit: int, device: Any, seed: int) -> Data:
     """(batches, loss function, notes). Batches and loss that are made up give weak evidence.
 
-    Raises UsageError where there is neither a batch nor an example to make one after.
+    Raises NoData where there is neither a batch nor inputs to make one after.
     """
     if built.batches is not None:
         count = limit * (setup.training.accumulation or 1)
         return collect(built.batches, device, count, batch_size=setup.training.batch_size), built.loss_fn, []
-    if built.example_inputs is None:
-        raise UsageError(
-            "there are no batches to take steps with", "return a dict that has `batches` (or `example_inputs`)"
-        )
-    args, kwargs = _call_of(built.example_inputs)
-    batches = synthesize({"args": args, "kwargs": kwargs}, device, seed=seed)
-    return batches, _MadeUp(seed), ["no batches were given: batches and loss are made up, the evidence is weak"]
-
-
-def _call_of(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of an example: a tuple, a mapping, the pair of both, or one value."""
-    if isinstance(example, Mapping):
-        return (), dict(example)
-    if isinstance(example, (tuple, list)):
-        if len(example) == 2 and isinstance(example[0], (tuple, list)) and isinstance(example[1], Mapping):
-            return tuple(example[0]), dict(example[1])
-        return tuple(example), {}
-    return (example,), {}
+    if len(built.models) > 1:
+        raise NoData("there are no batches, and none can be made up for several models")
+    (model,) = built.models.values()
+    why = ""
+    for inputs in candidates(model, built.example_inputs, None):
+        batches = synthesize({"args": tuple(inputs.args), "kwargs": dict(inputs.kwargs)}, device, seed=seed)
+        loss = _MadeUp(seed)
+        try:
+            with torch.no_grad():
+                loss(model, moved(batches.at(0), next(model.parameters()).device))
+        except Exception as error:  # these inputs do not fit; the next ones may
+            why = why or f" ({type(error).__name__}: {str(error).splitlines()[0]})"
+            continue
+        source = "example_inputs" if inputs.source == "given" else inputs.source
+        return batches, loss, [_MADE_UP.format(source=source)]
+    raise NoData(f"there are no batches, and no inputs were found to make some after{why}")
 
 
 class _MadeUp:
@@ -54,7 +58,7 @@ class _MadeUp:
         loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
         if isinstance(loss, torch.Tensor):
             return loss
-        outputs = [tensor for tensor in _floats(output) if tensor.requires_grad]
+        outputs = [tensor for tensor in _floats(output) if tensor.requires_grad or not torch.is_grad_enabled()]
         if not outputs:
             raise UsageError("no output of the model has a gradient, so no loss can be made up", "give batches")
         return torch.stack([self._distance(tensor) for tensor in outputs]).mean()

@@ -16,6 +16,8 @@ from lrlint.stability.margins import FLOOR, STRESS, Attribution, Blame, Judgemen
 _CLIPPABLE = frozenset(("sgd",))
 #: A loss below this is learnt already: that it does not fall says nothing.
 _LEARNT = 1e-3
+#: Rates may be low on purpose (a careful fine-tuning); not by more than this exponent of ten.
+NEEDS = 2.0
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Experiment:
     def conduct(self) -> Result:
         """All runs. What is known when the time is over is what is said."""
         lab, result = self.lab, self.result
-        lab.expected = 4 * self.steps
+        lab.expected, lab.stage = 4 * self.steps, "rates as configured and lower"
         try:
             lab.open(self.steps)
             if not math.isfinite(lab.opening):
@@ -112,7 +114,7 @@ class Experiment:
         lab, result = self.lab, self.result
         assert result.judged is not None
         result.verdict = "unstable"
-        lab.expected = lab.steps + 8 * self.steps
+        lab.expected, lab.stage = lab.steps + 7 * self.steps, "looking for the groups to blame"
         if self._clip(adviser):
             result.reason = "a few batches have gradients far above the others"
             return
@@ -121,6 +123,7 @@ class Experiment:
         result.guilty = blame.groups
         blame = result.blame = largest(blame, attribution.attempt, attribution.repairs)
         result.guilty = blame.groups
+        lab.stage = "trying what repairs it"
         change = adviser.rate(blame, attribution.order)
         result.changes.append(change)
         if change.verified:
@@ -159,19 +162,25 @@ class Experiment:
         if abs(lab.opening) < _LEARNT:
             result.verdict, result.course, result.reason = "stable", "learns", "the loss is near zero from the start"
             return
-        for exponent in (0.0, 1.0, 2.0, -1.0):
-            outcome = lab.run_on(origin.one_batch(lab.batches), [10.0**exponent] * lab.count, self.steps)
+        lab.expected, lab.stage = lab.steps + 5 * self.steps, "learning one batch by heart"
+        batch = origin.one_batch(lab.batches)
+        for exponent in (0.0, 1.0, 2.0, -1.0, 4.0):
+            outcome = lab.run_on(batch, [10.0**exponent] * lab.count, self.steps)
             start = outcome.losses[0] if outcome.losses else math.nan
             if outcome.losses and min(outcome.losses) < start - FLOOR * abs(start):
-                result.verdict, result.course = "stable", "learns"
-                result.reason = f"no measurable progress in {self.steps} steps"
-                if exponent > 0 and not outcome.broke:
-                    result.reason += f"; {10.0**exponent:g} times the rates learn a repeated batch"
-                return
-        result.verdict = result.course = "stalls"
-        result.verdict = "stalled"
-        result.reason = "no rate learns even one repeated batch"
-        result.seen = origin.seen(lab, self.names)
+                break
+        else:
+            result.verdict, result.course = "stalled", "stalls"
+            result.reason = "no rate learns even one repeated batch"
+            result.seen = origin.seen(lab, self.names)
+            return
+        times = f"{10.0**exponent:g} times the rates" if exponent else "these rates"
+        if exponent > NEEDS:
+            result.verdict, result.course = "stalled", "stalls"
+            result.reason = f"a repeated batch is not learnt at 100 times the rates, but at {times}: they are too low"
+            return
+        result.verdict, result.course = "stable", "learns"
+        result.reason = f"no measurable progress in {self.steps} steps; {times} learn a repeated batch"
 
     def _stable(self, adviser: Adviser) -> None:
         lab, result = self.lab, self.result

@@ -16,7 +16,9 @@ from typing import Protocol
 GAIN, FLOOR = 0.3, 0.02
 #: The same once both runs went on to `LONG` times the length: early instabilities that heal are no fault.
 CONFIRMED = 0.5
-LONG = 7 / 3
+LONG = 2
+#: A run that still makes up this share of its arrears goes on, up to so many times the length.
+HEALS, PATIENCE = 0.25, 5
 #: A loss above this share of the initial one is no progress.
 LOST = 0.95
 #: A reduction repairs when it comes this near to the best run, as a share of what that one gains.
@@ -146,7 +148,7 @@ class Ladder:
         while exponent > LOWEST:
             exponent -= 1
             level = self._rung(found, exponent).level()
-            if level >= above and math.isfinite(level):
+            if level < (1 - LEARNS) * self.trial.opening or (level >= above and math.isfinite(level)):
                 break
             above = level
 
@@ -192,11 +194,19 @@ class Ladder:
     def _confirm(self, found: Judgement) -> None:
         """Both go on: an early instability that heals is no fault, and a slow one shows."""
         assert found.best is not None
-        found.length, found.confirmed = round(self.steps * LONG), True
-        found.base = self.trial.extend(found.base, found.length)
-        found.rungs[found.exponent] = found.best = self.trial.extend(found.best, found.length)
+        length = round(self.steps * LONG)
+        found.best = found.rungs[found.exponent] = self.trial.extend(found.best, length)
         found.gain = max(self.trial.opening - found.best.level(), 0.0) if not found.best.broke else 0.0
-        self._measure(found)
+        found.confirmed = True
+        while True:
+            before = found.base.level()
+            found.base, found.length = self.trial.extend(found.base, length), length
+            self._measure(found)
+            target = self.trial.opening - found.gain
+            heals = before - found.base.level() > HEALS * (before - target)
+            length += self.steps
+            if not (found.sick and heals) or found.base.broke or length > PATIENCE * self.steps:
+                break
 
 
 @dataclass
@@ -233,7 +243,22 @@ class Attribution:
         for group in self.order[:SUSPECTS]:
             if blame := self._alone(group):
                 return blame
-        return self._together(everything)
+        return self._patiently(self.order[0]) or self._together(everything)
+
+    def _patiently(self, group: int) -> Blame | None:
+        """The first suspect alone in a longer run: what is left of the instability may heal."""
+        length = round(LONG * self.steps)
+        finite = [(o.level(), e, o) for (gs, e), o in self._tried.items() if gs == (group,) and not o.broke]
+        if not finite:
+            return None
+        _, exponent, outcome = min(finite, key=lambda item: item[:2])
+        assert self.found.best is not None
+        if len(self.found.best.losses) < length:
+            self.found.best = self.trial.extend(self.found.best, length)
+        goal = self.found.best.level(length)
+        longer = self.trial.extend(outcome, length)
+        reached = longer.level() <= goal + NEAR * max(self.trial.opening - goal, 0.0)
+        return Blame((group,), exponent, longer, True) if reached else None
 
     def _alone(self, group: int) -> Blame | None:
         """The group at the ladder's best factor, then lower while that is not enough."""
@@ -254,7 +279,7 @@ class Attribution:
         key = (tuple(sorted(groups)), exponent)
         if key not in self._tried:
             factors = [10.0**exponent if g in key[0] else 1.0 for g in range(self.trial.count)]
-            self._tried[key] = self.trial.run(factors, self.steps)
+            self._tried[key] = self.trial.run(factors, self.steps, keep=len(key[0]) == 1)
         return self._tried[key]
 
     def _together(self, everything: tuple[int, ...]) -> Blame:

@@ -37,14 +37,22 @@ class Contents:
             _refill(self._item, self._flat)
 
 
+# Containers are read and filled by their base class's own methods: a subclass may check or convert what it gets.
+
+
 def _flat(item: Any) -> list[Any]:
-    return [part for pair in item.items() for part in pair] if isinstance(item, dict) else list(item)
+    if isinstance(item, dict):
+        return [part for pair in _base(item).items(item) for part in pair]
+    return list(item)
+
+
+def _base(item: Any) -> Any:
+    return collections.OrderedDict if isinstance(item, collections.OrderedDict) else dict
 
 
 def _refill(item: Any, entries: list[Any]) -> None:
-    """Give a container these items. By its base class's own methods: a subclass may check or convert what it gets."""
     if isinstance(item, dict):
-        base: Any = collections.OrderedDict if isinstance(item, collections.OrderedDict) else dict
+        base = _base(item)
         base.clear(item)
         for key, value in zip(entries[::2], entries[1::2], strict=True):
             base.__setitem__(item, key, value)

@@ -39,10 +39,8 @@ class Snapshot:
     def __init__(self, walk: Walk, place: str, reserve: int) -> None:
         self._records: list[Record] = walk.records
         self._tensors = [_Tensor(tensor) for tensor in walk.tensors]
-        regions = _regions(walk.tensors)
-        self.nbytes = sum(region.numel() for region in regions)
-        self._room = Room(regions, place, reserve)
-        self.place = self._room.place
+        self._room = Room(_regions(walk.tensors), place, reserve)
+        self.nbytes, self.place = self._room.nbytes, self._room.place
         devices = {tensor.device for tensor in walk.tensors}
         self._process = [*random_states(), *_modes(devices)]
 
@@ -100,13 +98,14 @@ def preserved(
 class _Tensor:
     """What belongs to a tensor object beside its values: where they lie, its gradient and whether it wants one."""
 
-    __slots__ = ("_alias", "_grad", "_leaf", "_requires", "tensor")
+    __slots__ = ("_alias", "_grad", "_leaf", "_requires", "_version", "tensor")
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
         self._leaf = tensor.is_leaf
         self._requires = tensor.requires_grad
         self._grad = tensor.grad if self._leaf else None
+        self._version = None if tensor.is_inference() else tensor._version
         self._alias = tensor.detach() if tensor.layout == torch.strided else tensor.detach().clone()
 
     def restore(self) -> None:
@@ -115,12 +114,20 @@ class _Tensor:
             tensor.data = alias.clone()  # sparse: accumulation changes its very shape
         elif not inner_tensors(tensor) and not _same_place(tensor, alias):
             tensor.data = alias
+        if self._version is not None and tensor._version != self._version:
+            _set_version(tensor, self._version)
         if not self._leaf:
             return
         if tensor.requires_grad != self._requires:
             tensor.requires_grad_(self._requires)
         if tensor.grad is not self._grad:
             tensor.grad = self._grad
+
+
+def _set_version(tensor: torch.Tensor, version: int) -> None:
+    """Values are back, so a graph that was recorded before may still be walked backward (where torch lets us say so)."""
+    with contextlib.suppress(AttributeError, TypeError):
+        torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
 
 
 def _same_place(a: torch.Tensor, b: torch.Tensor) -> bool:

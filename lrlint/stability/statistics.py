@@ -149,7 +149,7 @@ class _Flat:
         if along:
             self._dots(gradients, moves, _ALONG)
         else:
-            self.found[_ALONG::_COLUMNS] = math.nan
+            self.found[[column + _ALONG for column in self._bounds]] = math.nan
         torch._foreach_copy_(moves.views, self._now())
         self._dots(moves, moves, _WEIGHT)
 

@@ -20,7 +20,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -62,6 +62,8 @@ class Walk:
         self.tensors: list[torch.Tensor] = []
         self._seen: dict[int, Any] = {}  # by id; the object is held so that its id stays its own
         self._stack: list[Any] = []
+        # Caches that end with the walk: the user's classes are not kept alive.
+        self._slots, self._is_from_opaque = functools.cache(_slots), functools.cache(_is_from_opaque)
         for root in roots:
             self._enter(root)
         while self._stack:
@@ -98,18 +100,23 @@ class Walk:
             self.records.append(State(item.getstate(), item.setstate))
         elif type(item).__module__.split(".")[0] == "numpy":
             self._numpy(item)
-        elif not _is_followed(item):
-            return
-        else:
+        elif self._is_followed(item):
             self._function(item)
+        else:
+            return
         self._attributes(item)
+
+    def _is_followed(self, item: Any) -> bool:
+        kind: Any = type(item)
+        return isinstance(item, _ALWAYS) or not (isinstance(item, _OPAQUE) or self._is_from_opaque(kind))
 
     def _attributes(self, item: Any) -> None:
         attributes = getattr(item, "__dict__", None)
         if type(attributes) is dict:
             self.records.append(Attributes(item))
             self._stack += attributes.values()
-        names = _slots(type(item))  # type: ignore[arg-type]
+        kind: Any = type(item)
+        names = self._slots(kind)
         if names:
             slots = Slots(item, names)
             self.records.append(slots)
@@ -160,19 +167,17 @@ def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     return [getattr(tensor, name) for name in names]
 
 
-def _is_followed(item: Any) -> bool:
-    if isinstance(item, _ALWAYS):
-        return True
-    return not isinstance(item, _OPAQUE) and not f"{type(item).__module__}.".startswith(_OPAQUE_PACKAGES)
+def _is_from_opaque(kind: type) -> bool:
+    """Whether the class, or one it derives from (a Trainer of the user's), belongs to a package that is not followed."""
+    return any(f"{base.__module__}.".startswith(_OPAQUE_PACKAGES) for base in kind.__mro__)
 
 
-@functools.cache
-def _slots(kind: Hashable) -> tuple[str, ...]:
+def _slots(kind: type) -> tuple[str, ...]:
     """Names of the slots that the Python classes among a type's ancestors declare."""
     return tuple(dict.fromkeys(_slot_names(kind)))
 
 
-def _slot_names(kind: Any) -> Iterator[str]:
+def _slot_names(kind: type) -> Iterator[str]:
     for base in kind.__mro__:
         declared = vars(base).get("__slots__", ())
         for name in (declared,) if isinstance(declared, str) else declared:

@@ -10,7 +10,7 @@ Reported when at least `share` of an optimizer's biases are exempt and the rest 
 whose matrices decay (a layer spared as a whole follows a policy of its own), and outside groups that hold a part of
 the model as a whole (`model.head.parameters()`). Biases of norm layers are compared among themselves, and only where
 all norm scales are exempt: a filter that exempts norms and decays other biases (detectron2) is consistent. Tables
-such as `relative_position_bias_table` are no biases.
+such as `relative_position_bias_table` are no biases, and neither is what `parameter.ndim <= 1` leaves (`bias_k`).
 
 Sources: reproduced with torch 2.13;
 https://github.com/facebookresearch/vissl/pull/288 (a bias in the wrong list),
@@ -36,6 +36,8 @@ def inconsistent_bias_decay(setup, *, share: float = 0.5):
             decayed = decayed.where(lambda member, wholes=wholes: not wholes.hold(member))
             if not decayed or len(spared) < share * len(found):
                 continue
+            if all(len(member.shape or ()) > 1 for member in decayed):
+                continue  # `ndim <= 1` decays the extra key and value of attention, of shape (1, 1, width)
             strengths = sorted({member.weight_decay for member in decayed})
             plural = noun + ("s" if noun != "bias" else "es")
             yield Finding(

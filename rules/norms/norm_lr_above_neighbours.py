@@ -6,7 +6,8 @@ layer's rate the features' size changes faster than the layer can follow.
 What to do: give the norm the rate of its layer; a multiplier meant for biases may have caught it.
 
 Compared is the peak rate of a batch norm's scale with that of the weight it normalises: by the observed order of
-execution, else the layer before it in the same module. *Info* above `info`, *warning* above `warning`.
+execution, else the layer before it in the same module. *Info* above `info`, *warning* above `warning`;
+above 1000 see `risky-lr-ratio`.
 
 Sources: https://arxiv.org/abs/1502.03167 (batch normalisation), https://github.com/KellerJordan/airbench (a factor of 64
 on biases of batch norms, with frozen scales, on purpose)
@@ -18,6 +19,7 @@ from lrlint.treatment import exceeds, peak
 from lrlint.vocabulary import count, rate
 
 _LAYERS = ("conv", "linear")
+_SAID_ELSEWHERE = 1e3  # `risky-lr-ratio` reports such rates, whoever has them
 
 
 @rule("LR508", severity="warning", confidence="medium", needs=("optimizer",))
@@ -29,7 +31,7 @@ def norm_lr_above_neighbours(setup, *, info: float = 10.0, warning: float = 100.
         if norm.kind != "batch" or norm.weight is None or layer is None:
             continue
         fast, slow = _rate(setup, norm.weight), _rate(setup, layer)
-        if fast and slow and exceeds(fast / slow, info):
+        if fast and slow and exceeds(fast / slow, info) and not exceeds(fast / slow, _SAID_ELSEWHERE):
             found.setdefault((fast, slow), []).append(norm.weight)
     for (fast, slow), scales in found.items():
         yield Finding(

@@ -14,7 +14,7 @@ https://github.com/extropic-ai/sparse-transformers/pull/3
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence
+from lrlint.evidence import confidence, severity
 from lrlint.names import describe
 from lrlint.vocabulary import number
 
@@ -34,5 +34,6 @@ def decay_on_zero_gradient_param(setup):
         data={"parameters": len(drifting), "weight_decay": decays[-1] if decays else 0.0},
         help="freeze with requires_grad_(False), or move it to a group without decay",
         key="weight_decay",
+        severity=severity(facts, "warning"),
         confidence=confidence(facts),
     )

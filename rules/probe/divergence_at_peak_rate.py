@@ -17,7 +17,7 @@ https://arxiv.org/abs/2110.04369 (instability at the peak rate; warm-up), https:
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import advice, confidence, groups, numbers, story
+from lrlint.evidence import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR901", severity="error", confidence="high", needs=("probe",))
@@ -32,5 +32,6 @@ def divergence_at_peak_rate(setup):
         data=numbers(facts),
         help=advice(facts),
         key="lr",
+        severity=severity(facts, "error"),
         confidence=confidence(facts),
     )

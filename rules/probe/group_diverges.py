@@ -16,7 +16,7 @@ https://karpathy.github.io/2019/04/25/recipe/, https://github.com/google-researc
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import advice, confidence, groups, numbers, story
+from lrlint.evidence import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR902", severity="error", confidence="high", needs=("probe",))
@@ -32,5 +32,6 @@ def group_diverges(setup):
         data=numbers(facts),
         help=advice(facts),
         key="lr",
+        severity=severity(facts, "error"),
         confidence=confidence(facts),
     )

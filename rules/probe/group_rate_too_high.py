@@ -13,7 +13,7 @@ https://github.com/google-research/tuning_playbook (how to tell that a rate is t
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import advice, confidence, groups, numbers, story
+from lrlint.evidence import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR903", severity="warning", confidence="medium", needs=("probe",))
@@ -27,5 +27,6 @@ def group_rate_too_high(setup):
         data=numbers(facts),
         help=advice(facts),
         key="lr",
+        severity=severity(facts, "warning"),
         confidence=confidence(facts, "medium"),
     )

@@ -15,7 +15,7 @@ half of the steps would be clipped), https://arxiv.org/abs/1211.5063 (clipping),
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, cure, repaired
+from lrlint.evidence import confidence, cure, repaired, severity
 from lrlint.vocabulary import number
 
 
@@ -32,5 +32,6 @@ def heavy_tailed_gradients(setup):
         f"in {tail.outliers} of {tail.count} quiet steps; {repaired(clip)}",
         data={"median": tail.median, "p90": tail.p90, "largest": tail.largest, "clip": clip.value},
         help=cure(clip),
+        severity=severity(facts, "warning"),
         confidence=confidence(facts),
     )

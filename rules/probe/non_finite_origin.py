@@ -13,7 +13,7 @@ https://pytorch.org/docs/stable/autograd.html#anomaly-detection
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence
+from lrlint.evidence import confidence, severity
 
 _PLACES = {
     "input": "the batch holds {kind}",
@@ -42,5 +42,6 @@ def non_finite_origin(setup):
         f"{where}, at step {origin.step}, and at lower rates too",
         data={"step": origin.step, "place": origin.place},
         help="torch.autograd.set_detect_anomaly(True) names the operation",
+        severity=severity(facts, "error"),
         confidence=confidence(facts),
     )

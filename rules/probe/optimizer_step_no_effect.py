@@ -14,7 +14,7 @@ https://pytorch.org/docs/stable/optim.html (construct the optimizer after moving
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, groups
+from lrlint.evidence import confidence, groups, severity
 from lrlint.names import describe
 from lrlint.vocabulary import rate
 
@@ -29,6 +29,7 @@ def optimizer_step_no_effect(setup):
                 f"no step changed any weight of `{group.label}` at {rate(group.lr)}, though they have gradients",
                 data={"lr": group.lr},
                 help="check that the optimizer holds the model's own parameters, and their precision",
+                severity=severity(facts, "error"),
                 confidence=confidence(facts),
             )
     frozen = [setup.by_name[name] for name in facts.thawed if name in setup.by_name]
@@ -38,5 +39,6 @@ def optimizer_step_no_effect(setup):
             f"steps change {describe([p.name for p in frozen])}, which {'are' if len(frozen) > 1 else 'is'} frozen",
             data={"parameters": len(frozen)},
             help="set their .grad to None when freezing them, or leave them out of the optimizer",
+            severity=severity(facts, "error"),
             confidence=confidence(facts),
         )

@@ -1,9 +1,10 @@
-"""Nothing is learnt at any rate.
+"""Nothing is learnt, not even one batch by heart.
 
-Neither the rates as configured, nor ten or a hundred times less or more of them lower the loss, not even on a single
-batch that is repeated: a model of any capacity can learn one batch by heart. The rates are not the cause.
+Neither the rates as configured, nor a tenth, ten or a hundred times of them lower the loss, not even on a single batch
+that is repeated: a model of any capacity can learn one batch by heart. Where ten thousand times the rates can, they are
+far too low; where nothing can, the rates are not the cause.
 
-What to do: look at what else was seen (units that are always zero, layers without gradient, labels that do not fit
+What to do: raise the rates where that is said; else look at what else was seen (units that are always zero, layers without gradient, labels that do not fit
 the outputs, a loss that does not depend on the model), before tuning any rate.
 
 Reported only where the loss is not already near zero, some parameter is trainable, and the repeated batch was not
@@ -14,7 +15,7 @@ https://github.com/google-research/tuning_playbook
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, configured, course
+from lrlint.evidence import confidence, configured, course, severity
 from lrlint.vocabulary import listing
 
 
@@ -23,12 +24,13 @@ def training_stalls(setup):
     facts = setup.probe
     if facts.verdict != "stalled" or facts.non_finite is not None:
         return
-    run = configured(facts)
+    run, low = configured(facts), facts.reason.endswith("too low")
     seen = f"; seen: {listing(facts.seen)}" if facts.seen else ""
     yield Finding(
         list(setup.optimizers) or setup,
-        f"{course(run) if run else 'the loss stays'}, and no rate on the ladder learns even one repeated batch{seen}",
+        f"{course(run) if run else 'the loss stays'}; {facts.reason}{seen}",
         data={"seen": list(facts.seen), "steps": facts.steps_run},
-        help="the rates are not the cause: look at the model, the loss and the labels",
+        help="raise the rates" if low else "the rates are not the cause: look at the model, the loss and the labels",
+        severity=severity(facts, "warning"),
         confidence=confidence(facts, "medium"),
     )

@@ -134,7 +134,7 @@ def test_hand_written_norms_are_known_by_what_they_compute() -> None:
     facts = observed(*ZOO["hand_written_norm"]())
     assert facts is not None
     assert facts.parameters["1.g"].role == "norm_scale"
-    assert facts.parameters["0.weight"].followed_by == "1"
+    assert facts.norms["1"].kind == "rms"
     assert facts.parameters["0.weight"].depth_from_input == 0
     assert facts.parameters["2.weight"].depth_from_output == 0
 
@@ -142,7 +142,9 @@ def test_hand_written_norms_are_known_by_what_they_compute() -> None:
 def test_scale_invariance_is_that_of_the_gradient() -> None:
     """A weight whose scale does not matter has a gradient orthogonal to it (Euler)."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8, eps=0.0), nn.ReLU(), nn.Linear(8, 3)).double()
+    model = nn.Sequential(
+        nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8, eps=1e-12), nn.ReLU(), nn.Linear(8, 3)
+    ).double()
     x = torch.randn(16, 6, dtype=torch.float64)
     facts = observed(model, (x,))
     assert facts is not None
@@ -153,5 +155,5 @@ def test_scale_invariance_is_that_of_the_gradient() -> None:
             assert parameter.grad is not None
             product = float((parameter * parameter.grad).sum())
             size = float(parameter.norm() * parameter.grad.norm())
-            assert use.scale_invariant == (abs(product) < 1e-9 * max(size, 1e-30)), name
+            assert use.scale_invariant == (abs(product) < 1e-6 * max(size, 1e-30)), name
     assert facts.parameters["0.weight"].scale_invariant

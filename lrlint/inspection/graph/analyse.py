@@ -41,7 +41,7 @@ def analyse(capture: Capture) -> GraphFacts:
         inputs=capture.inputs,
         complete=capture.complete,
         parameters={name: facts.of(name) for name in capture.trainable},
-        norms=_norm_uses(capture, found, norms.found, names, kinds),
+        norms=_norm_uses(found, norms.found, roles, kinds),
         operators=len(found.ops),
     )
 
@@ -107,28 +107,41 @@ class _Names:
         return op.module if plain and op.module and op.module not in self._parents else op.name
 
 
-def _norm_uses(
-    capture: Capture, found: Flow, norms: Sequence[Norm], names: _Names, kinds: Mapping[str, str]
-) -> dict[str, NormUse]:
+def _norm_uses(found: Flow, norms: Sequence[Norm], roles: Roles, kinds: Mapping[str, str]) -> dict[str, NormUse]:
+    """Normalisations by module path; of one that ran several times, the run with the fewest values per statistic."""
     batch = next((op.shape[0] for op in found.ops if op.name == "input" and op.shape), None)
+    applied = _applied(roles)
+    scaled = {index for index, _ in applied}
     uses: dict[str, NormUse] = {}
     for norm in norms:
-        path = _path(norm)
-        use = _norm_use(path, norm, batch, kinds.get(norm.result.module, ""))
+        if not norm.native and norm.kind in ("l2", "response") and norm.result.index not in scaled:
+            continue  # cosine similarity and the like: no layer
+        scale, shift = (applied.get((norm.result.index, role)) for role in ("norm_scale", "norm_shift"))
+        path = next((name.rpartition(".")[0] for name in (scale, shift) if name), norm.result.module)
+        use = _norm_use(path, norm, batch, kinds.get(path, ""), scale, shift)
         known = uses.get(path)
-        if known is None or (known.elements or 0) > (use.elements or 0):
+        if known is not None and (known.scale, known.shift) != (scale, shift):
+            if scale is None and shift is None:
+                continue  # a normalisation without parameters beside one with them
+            if known.scale or known.shift:
+                path = scale or shift or path  # a module with several: each by the name of its parameter
+                known = uses.get(path)
+        if known is None or known.scale is None or (known.elements or 0) > (use.elements or 0):
             uses[path] = use
     return uses
 
 
-def _path(norm: Norm) -> str:
-    """The module that owns the scale, else the one in which it ran."""
-    if norm.scale is not None and len(norm.scale.owners) == 1:
-        return next(iter(norm.scale.owners)).rpartition(".")[0]
-    return norm.result.module
+def _applied(roles: Roles) -> dict[tuple[int, str], str]:
+    """(index of a normalisation's result, role) → the parameter that scales or shifts it."""
+    found: dict[tuple[int, str], str] = {}
+    for name, sites in roles.sites.items():
+        for site in sites:
+            if site.role in ("norm_scale", "norm_shift") and (norm := roles.norm_at(site)) is not None:
+                found.setdefault((norm.result.index, site.role), name)
+    return found
 
 
-def _norm_use(path: str, norm: Norm, batch: int | None, kind: str) -> NormUse:
+def _norm_use(path: str, norm: Norm, batch: int | None, kind: str, scale: str | None, shift: str | None) -> NormUse:
     shape = norm.value.shape or ()
     axes = norm.axes if all(axis < len(shape) for axis in norm.axes) else ()
     elements = prod(shape[axis] for axis in axes) if axes else None
@@ -143,4 +156,6 @@ def _norm_use(path: str, norm: Norm, batch: int | None, kind: str) -> NormUse:
         updates_statistics=norm.updates,
         elements=elements,
         elements_per_sample=per_sample,
+        scale=scale,
+        shift=shift,
     )

@@ -236,12 +236,14 @@ def _only_shape(op: Op) -> bool:
 
 def _ends_as_weight(op: Op, limit: int = 16) -> bool:
     """Whether a value computed from parameters alone is used as a layer's weight (merged adapters, standardised weights)."""
+    if op.name in PRODUCTS and op.name not in ("mm", "bmm", "matmul"):
+        return False  # a layer with a bias
     for _ in range(limit):
         if not op.users:
             return False
         user = op.users[0]
         if weight_place(user, op) is not None:
-            return True
+            return user.name != "bmm"  # that is learned keys meeting queries
         if user.name in PRODUCTS or user.name in CONVOLUTIONS or user.name in NATIVE_NORMS or is_attention(user.name):
             return False
         op = user

@@ -69,6 +69,8 @@ class Norms:
         self.scaled: set[int] = set()
         self.entered: dict[int, Norm] = {}  # first operators of a norm that read its value
         self.statistics: dict[int, _Statistic] = {}
+        self.scaled_before: set[int] = set()  # products with the scale that come before the division
+        self._factors: dict[int, tuple[Op, Op]] = {}  # product → (value, parameter)
         self._squares: dict[int, tuple[Op, bool]] = {}
         self._root: dict[int, tuple[Op, bool]] = {}  # value behind layout and mean subtraction; whether centred
         for op in ops:
@@ -240,10 +242,13 @@ class Norms:
                 continue
             if value is b and op.name == "div":
                 continue
-            root, centred = self.root(value)
+            behind = self._factors.get(value.index, (value,))[0]
+            root, centred = self.root(behind)
             if root is s.root and s.squares and value.index not in self.statistics:
                 if s.degree * power == -1:
                     self._hand_written(op, value, other, s, centred)
+                    if behind is not value:
+                        self._scaled_before(op, value)
                     return
                 if s.degree == 0 and s.ratio:
                     self._add(Norm("response", root, op, s.axes, False, False, body={*s.body, op.index}))
@@ -266,9 +271,16 @@ class Norms:
             norm.scale = scale
             self.scaled.add(op.index)
 
+    def _scaled_before(self, op: Op, value: Op) -> None:
+        self.scaled_before.add(value.index)
+        self.scaled.add(op.index)
+        self.by_result[op.index].scale = self._factors[value.index][1]
+
     def _scale(self, op: Op, a: Any, b: Any) -> None:
-        """A normalised value times something: still normalised, and scaled."""
+        """A value times something: if normalised, still so, and scaled; if not, it may be normalised afterwards."""
         for value, factor in ((a, b), (b, a)):
+            if isinstance(value, Op) and value.data and isinstance(factor, Op) and factor.mixes:
+                self._factors[op.index] = (value, factor)
             if isinstance(value, Op) and value.index in self.normalised and value.index not in self.scaled:
                 if isinstance(factor, Op) and factor.mixes:
                     self.normalised[op.index] = self.normalised[value.index]

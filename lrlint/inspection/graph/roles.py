@@ -27,7 +27,7 @@ from lrlint.inspection.graph.flow import (
     is_attention,
     source,
 )
-from lrlint.inspection.graph.norms import Norms
+from lrlint.inspection.graph.norms import Norm, Norms
 
 #: Roles of what makes a layer; the others accompany one.
 LAYERS = frozenset("linear_weight conv_weight expert_weight rnn embedding norm_scale lora_A lora_B".split())
@@ -64,6 +64,16 @@ class Roles:
                     self._visit(op, value)
         self._adapters()
         self.roles = {name: self._decide(sites) for name, sites in self.sites.items()}
+
+    def norm_at(self, site: Site) -> Norm | None:
+        """The normalisation that a scale or shift belongs to."""
+        ahead = site.op.users if site.op.index in self._norms.scaled_before else ()
+        for op in (site.op, site.data, *ahead):
+            if op is not None:
+                norm = self._norms.by_result.get(op.index) or self._norms.normalised.get(op.index)
+                if norm is not None:
+                    return norm
+        return None
 
     def _visit(self, op: Op, value: Op) -> None:
         role, data = self._classify(op, value)
@@ -170,6 +180,8 @@ class Roles:
 
     def _factor(self, op: Op, value: Op, data: Op | None) -> tuple[str, Op | None]:
         chain = _chain(value)
+        if op.index in self._norms.scaled_before:
+            return "norm_scale", data
         if data is not None and (data.index in self._norms.normalised or data.index in self._norms.statistics):
             if "exp" in chain and _extent(value) == 1:
                 return "temperature", data
@@ -216,6 +228,8 @@ class Roles:
             return "ssm_A_log", data
         if _dims(value) >= 2 and self._meets_softmax(op):
             return "attn_bias", data
+        if data is not None and _is_split_bias(value, data):
+            return "bias", data
         if _dims(value) >= 2:
             return "pos_embed", data
         if data is not None and _is_mask(data, value):
@@ -381,6 +395,12 @@ def _is_per_head(op: Op, value: Op) -> bool:
     """One number per head: it varies along neither of the last two axes of a value of four."""
     shape = value.shape or ()
     return op.ndim >= 3 and len(shape) >= 3 and shape[-1] == shape[-2] == 1
+
+
+def _is_split_bias(value: Op, data: Op) -> bool:
+    """One number per feature, where the features stand in two axes (heads × width)."""
+    layer = _behind(data)
+    return layer.name in PRODUCTS and bool(layer.shape) and (layer.shape or (0,))[-1] == _extent(value)
 
 
 def _is_token(value: Op) -> bool:
