@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
 from lrlint.inspection.graph.depth import Places
@@ -14,6 +14,7 @@ from lrlint.inspection.graph.homogeneity import Scaling
 from lrlint.inspection.graph.norms import Norm, Norms
 from lrlint.inspection.graph.roles import LAYERS, Roles, Site
 from lrlint.inspection.graph.shifts import Shift
+from lrlint.inspection.graph.walk import Walk
 
 if TYPE_CHECKING:
     from lrlint.inspection.graph.capture import Capture
@@ -56,13 +57,18 @@ class _Facts:
         self._flow = found
         self._roles = roles
         self._places = places
-        self._scaling = scaling
-        self._shift = shift
         first = {  # of one operator's parameters the weight comes first
             name: min(((s.op.index, s.role not in LAYERS) for s in sites), default=(found.parameters[name].index, True))
             for name, sites in roles.sites.items()
         }
         self._order = {name: rank for rank, name in enumerate(sorted(first, key=lambda n: (first[n], n)))}
+        last_first = sorted(first, key=lambda n: self._order[n], reverse=True)
+        self._scaled = self._ask(scaling, last_first, _SCALED)
+        self._shifted = self._ask(shift, last_first, _SHIFTED)
+
+    def _ask(self, walk: Walk[Any], names: Sequence[str], roles: frozenset[str]) -> dict[str, bool | None]:
+        asked = (name for name in names if self._roles.roles[name] in roles)
+        return {name: walk.cancelled(self._flow.parameters[name]) for name in asked}
 
     def of(self, name: str) -> ParameterUse:
         guessed = name in self._capture.guessed
@@ -70,16 +76,14 @@ class _Facts:
             known = False if self._capture.complete else None
             return ParameterUse(used=known, reaches_output=known, guessed=guessed)
         sites = self._roles.sites[name]
-        role = self._roles.roles[name]
         reached = None if self._capture.reached is None else self._capture.reached.get(name, frozenset())
         reaches = None if reached is None else bool(reached)
-        op = self._flow.parameters[name]
         return ParameterUse(
             reaches_output=reaches,
             used=True,
             detached=None if reaches is None else not reaches,
             guessed=guessed,
-            role=role,
+            role=self._roles.roles[name],
             order=self._order[name],
             depth_from_input=self._places.from_input(sites),
             depth_from_output=self._places.from_output(sites),
@@ -88,8 +92,8 @@ class _Facts:
             uses=tuple(dict.fromkeys(site.op.module for site in sites)),
             count=len({site.op.index for site in sites}),
             outputs=tuple(sorted(reached or ())),
-            scale_invariant=self._scaling.cancelled(op) if role in _SCALED else None,
-            bias_cancelled=self._shift.cancelled(op) if role in _SHIFTED else None,
+            scale_invariant=self._scaled.get(name),
+            bias_cancelled=self._shifted.get(name),
         )
 
 

@@ -64,9 +64,10 @@ ACTIVATIONS = frozenset(
 #: Operators that make values out of nothing.
 CREATION = frozenset(
     "zeros ones full empty arange eye linspace scalar_tensor zeros_like ones_like full_like empty_like new_zeros "
-    "new_ones new_full new_empty rand randn randint rand_like randn_like randperm bernoulli tril_indices "
+    "new_ones new_full new_empty rand randn randint rand_like randn_like randperm tril_indices "
     "empty_strided new_empty_strided logspace".split()
 )
+_FILLS = frozenset(("bernoulli", "uniform", "normal", "fill", "random", "exponential"))
 #: The product of two parameters, or a norm of one, is data (learned tokens meet a layer), unless it ends as a weight.
 _LAYERS = PRODUCTS | CONVOLUTIONS | TABLES | NATIVE_NORMS.keys() | RECURRENT
 
@@ -217,7 +218,7 @@ def _mark_data(ops: Iterable[Op]) -> None:
             op.data = True
         elif op.name == "parameter":
             op.owners = frozenset((op.label,))
-        elif op.inputs and not _only_shape(op):
+        elif op.inputs and not is_shape_only(op):
             owned = [source for source in op.inputs if source.owners]
             if any(source.data for source in op.inputs):
                 op.data = True
@@ -230,8 +231,9 @@ def _mark_data(ops: Iterable[Op]) -> None:
                     op.owners = owned[0].owners.union(*(source.owners for source in owned[1:]))
 
 
-def _only_shape(op: Op) -> bool:
-    return op.name in CREATION
+def is_shape_only(op: Op) -> bool:
+    """Whether it reads no values: new tensors in the shape of another, and fills in place (``bernoulli_(mask, p)``)."""
+    return op.name in CREATION or (op.name in _FILLS and len(op.args) > 1) or op.name == "zero"
 
 
 def _ends_as_weight(op: Op, limit: int = 16) -> bool:

@@ -18,11 +18,13 @@ from lrlint.inspection.graph.flow import LAYOUT, NATIVE_NORMS, Op
 class Norm:
     """One normalisation as it ran.
 
-    ``value`` is what is normalised, ``result`` the operator that yields the normalised value. ``kind``: layer, rms,
-    batch, instance, group, l2, response. ``scale``/``shift`` are the operands (native operators) or None.
+    ``value`` is what is normalised (``axes`` are its axes), ``root`` the same behind views, ``result`` the operator that
+    yields the normalised value. ``kind``: layer, rms, batch, instance, group, l2, response. ``scale``/``shift`` are the
+    operands (native operators) or None.
     """
 
     kind: str
+    root: Op
     value: Op
     result: Op
     axes: tuple[int, ...]
@@ -40,6 +42,7 @@ class _Statistic:
     """Computed from reductions of ``root`` alone. ``degree``: what scaling the root by c multiplies it with, as c**degree."""
 
     root: Op
+    value: Op  # the root in the shape in which it is reduced
     degree: float
     axes: tuple[int, ...]
     squares: bool
@@ -149,7 +152,7 @@ class Norms:
                 mean.degree, mean.squares, mean.centred = 1.0, False, False
         if index in self._root:
             self._root[op.index] = self._root[index]
-        elif first.floating:
+        elif first.floating and op.name != "getitem":
             self._root[op.index] = (first, False)
         if index in self._squares:
             self._squares[op.index] = self._squares[index]
@@ -185,12 +188,15 @@ class Norms:
         length: bool = False,
         body: tuple[int, ...] = (),
     ) -> None:
-        self.statistics[op.index] = _Statistic(root, degree, axes, squares, centred, length, False, (*body, op.index))
+        value = op.inputs[0]
+        self.statistics[op.index] = _Statistic(
+            root, value, degree, axes, squares, centred, length, False, (*body, op.index)
+        )
 
     def _derive(self, op: Op, first: Op, degree: float, ratio: bool = False) -> None:
         s = self.statistics[first.index]
         self.statistics[op.index] = _Statistic(
-            s.root, degree, s.axes, s.squares, s.centred, s.length, s.ratio or ratio, (*s.body[-6:], op.index)
+            s.root, s.value, degree, s.axes, s.squares, s.centred, s.length, s.ratio or ratio, (*s.body[-6:], op.index)
         )
 
     def _power(self, op: Op, first: Op) -> None:
@@ -251,7 +257,7 @@ class Norms:
                         self._scaled_before(op, value)
                     return
                 if s.degree == 0 and s.ratio:
-                    self._add(Norm("response", root, op, s.axes, False, False, body={*s.body, op.index}))
+                    self._add(Norm("response", root, s.value, op, s.axes, False, False, body={*s.body, op.index}))
                     return
         if sa and not _is_data(b):
             self._derive(op, a, sa.degree)
@@ -262,7 +268,7 @@ class Norms:
 
     def _hand_written(self, op: Op, value: Op, statistic: Any, s: _Statistic, centred: bool) -> None:
         kind = _hand_kind(s, centred, value.ndim)
-        norm = Norm(kind, s.root, op, s.axes, False, centred, body={*s.body, op.index})
+        norm = Norm(kind, s.root, s.value, op, s.axes, False, centred, body={*s.body, op.index})
         norm.batch_statistics = 0 in s.axes and value.ndim > 1
         norm.body.update(i.index for i in op.inputs if i is not s.root and i.data)
         self._add(norm)
@@ -325,7 +331,7 @@ def _native_batch(op: Op, value: Op) -> Norm:
     elif op.name != "_batch_norm_with_update":
         training = bool(op.arg(5, "training", True))
     axes = tuple(axis for axis in range(value.ndim) if axis != 1)
-    norm = Norm("batch", value, op, axes, True, training, _op(scale), _op(shift))
+    norm = Norm("batch", value, value, op, axes, True, training, _op(scale), _op(shift))
     norm.batch_statistics = training
     norm.updates = training and isinstance(running, Op)
     if value.shape and value.shape[0] == 1 and _is_instance(value, scale):
@@ -344,11 +350,11 @@ def _is_instance(value: Op, scale: Any) -> bool:
 def _native_other(op: Op, value: Op, kind: str) -> Norm:
     shape = op.arg(1, "normalized_shape")
     if kind == "group":
-        return Norm(kind, value, op, tuple(range(1, value.ndim)), True, True, _op(op.arg(1)), _op(op.arg(2)))
+        return Norm(kind, value, value, op, tuple(range(1, value.ndim)), True, True, _op(op.arg(1)), _op(op.arg(2)))
     length = len(shape) if isinstance(shape, list) else 1
     axes = tuple(range(value.ndim - length, value.ndim))
     shift = _op(op.arg(3, "bias")) if kind == "layer" else None
-    return Norm(kind, value, op, axes, True, kind == "layer", _op(op.arg(2, "weight")), shift)
+    return Norm(kind, value, value, op, axes, True, kind == "layer", _op(op.arg(2, "weight")), shift)
 
 
 def _op(value: Any) -> Op | None:

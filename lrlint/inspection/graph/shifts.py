@@ -21,6 +21,11 @@ _SAME_SHAPE = frozenset(
 _VIEWS = frozenset("view _unsafe_view reshape _reshape_alias view_as flatten unflatten squeeze unsqueeze".split())
 _SPLITS = frozenset("split split_with_sizes unsafe_split unsafe_split_with_sizes chunk".split())
 _SUMS = frozenset(("add", "sub", "rsub"))
+#: Over windows of the last axes; what they pad with takes no part.
+_POOLS = frozenset(
+    "max_pool2d_with_indices max_pool3d_with_indices max_pool2d max_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d "
+    "adaptive_max_pool2d".split()
+)
 #: Scores at least this negative are masked out whatever is added to them.
 _MASKED = -1e4
 
@@ -45,21 +50,23 @@ class Shift(Walk[Any]):
         return self._axes(op, changed)
 
     def _norm(self, op: Op, norm: Norm, changed: dict[int, Any]) -> Axes | None:
-        value = op.args[0] if norm.native else norm.value
-        seen = set(changed)
-        if norm.native and norm.shift is not None and seen == {norm.shift.index}:
-            return frozenset(axis for axis in range(value.ndim) if axis not in _features(norm, value))
-        if norm.native and seen != {value.index}:
-            raise Matters
+        moving = [i for i in op.inputs if i.index in changed and i.index not in self._norms.statistics]
+        if norm.native and moving == [norm.shift]:
+            features = norm.axes if norm.kind == "layer" else (1,)
+            return frozenset(axis for axis in range(norm.value.ndim) if axis not in features)
         if (norm.kind == "batch" and not norm.batch_statistics) or not norm.centred:
             raise Matters
-        axes, state = norm.axes, changed.get(value.index)
-        if state is None or value.shape is None:
+        if not moving:  # a statistic of what is normalised moves along with it
+            return self._axes(op, changed)
+        value = moving[0]
+        if len(moving) > 1 or self._norms.root(value)[0] is not self._norms.root(norm.root)[0]:
+            raise Matters  # a scale or shift, or a value that normalises another
+        if value.shape is None or value.shape != norm.value.shape:
             raise Unknown
-        if norm.kind == "group":
-            groups = op.arg(6, "group", 1)
-            axes = axes[1:] if value.shape[1] == groups else axes
-        if all(axis in state or value.shape[axis] == 1 for axis in axes):
+        axes = norm.axes
+        if norm.kind == "group" and value.shape[1] == op.arg(6, "group", 1):
+            axes = axes[1:]
+        if all(axis in changed[value.index] or value.shape[axis] == 1 for axis in axes):
             return None
         raise Matters
 
@@ -101,11 +108,6 @@ class Shift(Walk[Any]):
             probability = op.arg(1, "p", 0.5)
             return frozenset(state) if probability == 0 else _matters()
         return _moved(op, first, state)
-
-
-def _features(norm: Norm, value: Op) -> tuple[int, ...]:
-    """The axes along which scale and shift vary."""
-    return norm.axes if norm.kind == "layer" else (1,)
 
 
 def _matters() -> Axes:
@@ -220,6 +222,16 @@ def _masked(op: Op, changed: dict[int, Any]) -> Axes:
     return _broadcast(value, changed[value.index], op)
 
 
+def _reduced(op: Op, first: Op, state: Axes) -> Axes:
+    dims = op.arg(1, "dim")
+    dims = [dims] if isinstance(dims, int) else dims or list(range(first.ndim))
+    gone = {axis % first.ndim for axis in dims}
+    if op.shape is not None and len(op.shape) == first.ndim:
+        return state | gone
+    kept = [axis for axis in range(first.ndim) if axis not in gone]
+    return frozenset(place for place, axis in enumerate(kept) if axis in state)
+
+
 def _joined(op: Op, changed: dict[int, Any]) -> Axes:
     """Parts that change and parts that do not: not constant along the joint. Empty parts (a fresh cache) are none."""
     parts = [i for i in op.inputs if 0 not in (i.shape or ())]
@@ -249,8 +261,10 @@ def _moved(op: Op, first: Op, state: Axes) -> Axes:
         return state - padded
     if name == "select":
         return _without(state, op.arg(1), ndim)
-    if name in ("mean", "amax", "amin") and (op.shape is not None and len(op.shape) == ndim):
-        return frozenset(state) | _ones(op)
+    if name in ("mean", "amax", "amin"):
+        return _reduced(op, first, state)
+    if name in _POOLS or (name in ("avg_pool1d", "avg_pool2d", "avg_pool3d") and not any(op.arg(3, "padding", [0]))):
+        return state
     if name in ("index", "gather", "stack", "copy", "index_put"):
         raise Unknown
     raise Matters

@@ -1,7 +1,8 @@
 """Follow what a change of one value does downstream, until it is cancelled or seen to matter.
 
 Used twice: for scaling a parameter (`homogeneity`) and for adding a constant to one (`shifts`). A verdict on a value
-that alone carries the change holds for every parameter whose change comes down to that value, so chains are walked once.
+that alone carries the change holds for every parameter whose change comes down to that value: asked for the last
+parameters first, each walk ends where an earlier one began.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import heapq
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-from lrlint.inspection.graph.flow import Flow, Op
+from lrlint.inspection.graph.flow import Flow, Op, is_shape_only
 
 S = TypeVar("S")
 
@@ -75,7 +76,7 @@ class Walk(ABC, Generic[S]):
                 return True
             op = ops[heapq.heappop(heap)]
             inputs = {i.index: changed[i.index] for i in op.inputs if i.index in changed}
-            state = self.transfer(op, inputs)
+            state = None if is_shape_only(op) else self.transfer(op, inputs)
             for index in inputs:
                 waiting[index] -= 1
                 if not waiting[index]:

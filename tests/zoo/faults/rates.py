@@ -20,7 +20,9 @@ def one_exponent_slipped(sound: Sound) -> Fault:
 @seed("LR201")
 def two_groups_six_orders_apart(sound: Sound) -> Fault:
     sound.options[0]["lr"] = 1e-6 * LR
-    return Fault(sound.model, sound.adamw(), parameters=[*sound.lists[0], *sound.lists[1]], also=("LR203", "LR208", "LR508"))
+    return Fault(
+        sound.model, sound.adamw(), parameters=[*sound.lists[0], *sound.lists[1]], also=("LR203", "LR208", "LR508")
+    )
 
 
 @seed("LR203")
