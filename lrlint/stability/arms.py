@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lrlint.stability.batches import Batches
-from lrlint.stability.margins import Outcome, closing, exploded
+from lrlint.stability.margins import Outcome, closing, exploded, typical
 from lrlint.stability.state import Snapshot
 from lrlint.stability.statistics import Key
 from lrlint.stability.steps import DECLARED, Stepper, Trace
@@ -64,7 +65,7 @@ class Laboratory:
         last = closing(steps)
         trace = self.stepper.run(last, dict.fromkeys(self.keys, 0.0), start=steps - last, statistics=False)
         self.steps += len(trace)
-        self.opening = sum(trace.loss) / max(len(trace), 1)
+        self.opening = typical(trace.loss) if all(map(math.isfinite, trace.loss)) else math.nan
 
     def run(
         self,

@@ -18,6 +18,8 @@ _CLIPPABLE = frozenset(("sgd",))
 _LEARNT = 1e-3
 #: Rates may be low on purpose (a careful fine-tuning); not by more than this exponent of ten.
 NEEDS = 2.0
+#: The score of a setup that does not learn at all: as far from health as one that loses all there is to gain.
+STUCK = 1.0
 
 
 @dataclass
@@ -170,13 +172,13 @@ class Experiment:
             if outcome.losses and min(outcome.losses) < start - FLOOR * abs(start):
                 break
         else:
-            result.verdict, result.course = "stalled", "stalls"
+            result.verdict, result.course, result.score = "stalled", "stalls", max(result.score, STUCK)
             result.reason = "no rate learns even one repeated batch"
             result.seen = origin.seen(lab, self.names)
             return
         times = f"{10.0**exponent:g} times the rates" if exponent else "these rates"
         if exponent > NEEDS:
-            result.verdict, result.course = "stalled", "stalls"
+            result.verdict, result.course, result.score = "stalled", "stalls", max(result.score, STUCK)
             result.reason = f"a repeated batch is not learnt at 100 times the rates, but at {times}: they are too low"
             return
         result.verdict, result.course = "stable", "learns"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Protocol
 
 #: Sick: a lower rate is better by this share of what it gains, and by this share of the initial loss.
@@ -57,12 +58,11 @@ class Outcome:
         return self.ended != "full"
 
     def level(self, length: int | None = None) -> float:
-        """Mean of the closing losses of the first ``length`` steps; infinite for a run that broke before."""
+        """`typical` closing loss of the first ``length`` steps; infinite for a run that broke before."""
         losses = self.losses if length is None else self.losses[:length]
         if self.broke and len(losses) == len(self.losses):
             return math.inf
-        tail = losses[-closing(len(losses)) :]
-        return sum(tail) / len(tail) if tail else math.inf
+        return typical(losses[-closing(len(losses)) :])
 
 
 def exploded(losses: Sequence[float], patient: bool = False) -> bool:
@@ -77,6 +77,15 @@ def exploded(losses: Sequence[float], patient: bool = False) -> bool:
     if patient:
         return losses[-1] > BEYOND**2 * start
     return losses[-1] > BEYOND * start or (len(losses) > SPIKE and min(losses[-SPIKE:]) > 10 * start)
+
+
+def typical(losses: Iterable[float]) -> float:
+    """The mean. A loss far above the median counts as three times that: its batch may be an outlier."""
+    values = sorted(losses)
+    if not values:
+        return math.inf
+    middle = median(values)
+    return sum(min(loss, middle + 2 * abs(middle)) for loss in values) / len(values)
 
 
 def closing(steps: int) -> int:
