@@ -36,10 +36,10 @@ def probe(
 ) -> ProbeResult:
     """Take a few real steps at the peak rates and at lower ones, from the setup's own state, and judge the rates.
 
-    ``model``, ``optimizer`` and ``scheduler`` are one object each, or a list or dict of them. ``batches`` is an iterable
-    of batches or a loader (at most 100 are taken); without any they are made up after ``example_inputs`` or what the
-    model asks for, and the evidence is weak. ``loss_fn(model, batch)`` returns the scalar loss; a criterion of (output, target), a
-    LightningModule or a model that returns its loss will do too.
+    ``model``, ``optimizer`` and ``scheduler`` are one object each, or a list or dict of them. ``batches`` is an
+    iterable of batches or a loader (at most 100 are taken); without any they are made up after ``example_inputs`` or
+    what the model asks for, and the evidence is weak. ``loss_fn(model, batch)`` returns the scalar loss; a criterion of
+    (output, target), a LightningModule or a model that returns its loss will do too.
 
     ``steps``: of one run (default 30). ``device``: where to run (default: where the model is). ``seed`` decides all
     random numbers: the same seed gives the same result. ``budget``: seconds, after which what is known is said.

@@ -24,7 +24,6 @@ FAT = 3.0
 KEEPS = 0.25
 #: In a long run it has to come this near to the best one, as a share of what that one gains.
 CURED = 0.2
-_RETRIES = 4
 
 
 def tail_of(norms: Sequence[float]) -> GradientTail | None:
@@ -74,39 +73,43 @@ class Adviser:
     def clip(self, tail: GradientTail) -> tuple[Change, bool]:
         """Clipping with all rates as configured, and whether it is clearly better than the run without."""
         value = clip_value(tail)
-        outcome = self.trial.run(self.ones, self.found.length, clip=value)
+        length = self.found.length if tail.heavy else self.steps
+        outcome = self.trial.run(self.ones, length, clip=value)
         level, opening = outcome.level(), self.trial.opening
         gain = max(opening - level, 0.0)
-        better = self.found.base.level(self.found.length) - level > GAIN * gain + FLOOR * abs(opening)
-        near = level <= opening - (1 - GAIN) * self.found.gain
+        better = self.found.base.level(length) - level > GAIN * gain + FLOOR * abs(opening)
+        best = self.found.best.level(length) if self.found.best is not None else opening
+        near = level <= opening - (1 - GAIN) * max(opening - best, 0.0)
         change = Change("clip", tuple(range(self.trial.count)), value=value, evidence=(outcome,))
         if not (better and near and gain > 0):
             return change, False
         again = self.trial.run(self.ones, 2 * self.steps, clip=value, seed=1, fresh=True)
         return replace(change, verified=self._holds(again), evidence=(again,)), self._holds(again)
 
-    def rate(self, blame: Blame, order: Sequence[int] = ()) -> Change:
-        """Half a decade below the largest factor that held, in a long run and then with other seeds.
+    def rate(self, blame: Blame) -> Change:
+        """Half a decade below the largest factor that held, in a long run and then with another seed.
 
-        The long run has to come near that of the best common factor. Where it does not the rate falls further, then
-        the next suspects of ``order`` join, then all groups' rates fall.
+        The long run has to come near that of the best common factor. Where it does not, that largest factor itself is
+        tried, or a lower one, whichever went better; then the same with all groups.
         """
         goal = self._goal()
-        exponent, groups, top = blame.exponent - HALF, blame.groups, 10.0**blame.exponent
-        tried: tuple[Outcome, ...] = ()
-        for attempt in range(_RETRIES):
-            change = self._verified(groups, exponent, top, goal)
-            if change.verified:
-                return change
-            tried = tried or change.evidence
-            if attempt % 2 and len(groups) < self.trial.count:
-                groups = tuple(sorted({*groups, next(g for g in order if g not in groups)}))
-            else:
-                exponent -= HALF
-        everything = tuple(range(self.trial.count))
-        best = self.found.exponent
-        change = self._verified(everything, best - HALF, 10.0**best, goal)
-        return change if change.verified else Change("lr", groups, 10.0**exponent, largest=top, evidence=tried)
+        found = self._near(blame.groups, blame.exponent, goal)
+        if not found.verified and len(blame.groups) < self.trial.count:
+            instead = self._near(tuple(range(self.trial.count)), self.found.exponent, goal)
+            found = instead if instead.verified else found
+        return found
+
+    def _near(self, groups: tuple[int, ...], exponent: float, goal: float) -> Change:
+        first = self._verified(groups, exponent - HALF, exponent, goal)
+        if first.verified:
+            return first
+        here = self.trial.run(self._factors(groups, exponent), self.long)
+        other = exponent if here.level() <= first.evidence[0].level() else exponent - 2 * HALF
+        second = self._verified(groups, other, exponent, goal)
+        return second if second.verified else first
+
+    def _factors(self, groups: tuple[int, ...], exponent: float) -> list[float]:
+        return [10.0**exponent if g in groups else 1.0 for g in range(self.trial.count)]
 
     def _goal(self) -> float:
         """What a long run has to reach: nearly the level of the best one."""
@@ -119,19 +122,21 @@ class Adviser:
         return level + CURED * (opening - level) + 1e-3 * abs(opening)
 
     def _verified(self, groups: tuple[int, ...], exponent: float, top: float, goal: float) -> Change:
-        factors = [10.0**exponent if g in groups else 1.0 for g in range(self.trial.count)]
+        factors, opening = self._factors(groups, exponent), self.trial.opening
         runs = [self.trial.run(factors, self.long)]
-        good = runs[0].level() <= goal
-        for seed in (1,) if good else ():
-            runs.append(self.trial.run(factors, self.steps, seed=seed, fresh=True))
-            good = good and self._holds(runs[-1])
-        return Change("lr", groups, 10.0**exponent, largest=top, verified=good, evidence=tuple(runs))
+        level = runs[0].level()
+        good = level <= goal and opening - level > FLOOR * abs(opening)
+        if good:
+            runs.append(self.trial.run(factors, self.steps, seed=1, fresh=True))
+            good = self._holds(runs[1], runs[0].level(self.steps))
+        return Change("lr", groups, 10.0**exponent, largest=10.0**top, verified=good, evidence=tuple(runs))
 
-    def _holds(self, outcome: Outcome) -> bool:
-        """The run ends well, and is not on its way up."""
+    def _holds(self, outcome: Outcome, usual: float = -math.inf) -> bool:
+        """The run ends well (or as well as the ``usual`` level), and is not on its way up."""
         if outcome.broke or not outcome.losses:
             return False
         level, gain = outcome.level(), self.found.gain
         slack = FLOOR * abs(self.trial.opening)
         middle = outcome.level(len(outcome.losses) // 2)
-        return level <= self.trial.opening - KEEPS * gain + slack and level <= middle + GAIN * gain + slack
+        well = max(self.trial.opening - KEEPS * gain, usual + KEEPS * gain)
+        return level <= well + slack and level <= middle + GAIN * gain + slack

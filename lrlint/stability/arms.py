@@ -17,8 +17,8 @@ from lrlint.stability.steps import DECLARED, Stepper, Trace
 
 #: Called with (steps taken, a guess at how many it will be, what is being run).
 Progress = Callable[[int, int, str], None]
-#: Copies of a run's end that are kept, so that it can go on.
-_KEPT = 3
+#: Copies of a run's end that are kept, so that it can go on, and the bytes they may take: one copy is what is promised.
+_KEPT, _SMALL = 5, 1 << 28
 
 
 class Spent(Exception):
@@ -58,11 +58,16 @@ class Laboratory:
         self._deadline = None if budget is None else time.monotonic() + budget
         self._others, self._progress = others, progress
         self._ends: dict[int, tuple[Outcome, Snapshot]] = {}
+        self._taken: dict[int, Batches] = {}
+        self._micro = stepper.training.accumulation or 1
+        self._length, self._last = 0, range(0)
 
     def open(self, steps: int) -> None:
-        """Measure where runs of this length start from: the loss on their closing batches, without any step."""
-        self.begin()
+        """Measure where runs start from: the loss on the batches that all of them end with, without any step."""
         last = closing(steps)
+        self._length = steps
+        self._last = range((steps - last) * self._micro, steps * self._micro)
+        self.begin()
         trace = self.stepper.run(last, dict.fromkeys(self.keys, 0.0), start=steps - last, statistics=False)
         self.steps += len(trace)
         self.opening = typical(trace.loss) if all(map(math.isfinite, trace.loss)) else math.nan
@@ -77,9 +82,22 @@ class Laboratory:
         fresh: bool = False,
         keep: bool = False,
     ) -> Outcome:
-        """A run from the start. ``seed`` counts from the probe's own; ``fresh`` takes the batches in another order."""
+        """A run from the start, or the one that was made before.
+
+        ``seed`` counts from the probe's own; ``fresh`` takes the batches in another order, but for the last ones: all
+        runs end with the same batches, so that their levels can be compared.
+        """
         outcome = Outcome(tuple(factors), (), (), clip, seed, fresh)
-        self._begin(seed, self.batches.fresh(self.seed + seed) if fresh else self.batches)
+        for known in self.outcomes:
+            if replace(known, losses=(), norms=(), ended="full", number=-1) != outcome:
+                continue
+            if known.broke or len(known.losses) == steps:
+                return known
+            if len(known.losses) > steps == self._length and not fresh:
+                return replace(known, losses=known.losses[:steps], norms=known.norms[:steps])
+            if len(known.losses) < steps and known.number in self._ends:
+                return self.extend(known, steps)
+        self._begin(seed, self._batches(steps, seed if fresh else None))
         return self._go(outcome, Trace(self.stepper.keys), steps, keep)
 
     def run_on(self, batches: Batches, factors: Sequence[float], steps: int) -> Outcome:
@@ -92,10 +110,18 @@ class Laboratory:
         if outcome.number not in self._ends:
             return self.run(outcome.factors, steps, clip=outcome.clip, seed=outcome.seed, fresh=outcome.fresh)
         _, end = self._ends.pop(outcome.number)
-        self._begin(outcome.seed, self.batches)
+        self._begin(outcome.seed, self._batches(steps, outcome.seed if outcome.fresh else None))
         end.restore()
         end.close()
-        return self._go(outcome, self.traces[outcome.number], steps, keep=False)
+        return self._go(outcome, self.traces[outcome.number], steps, keep=True)
+
+    def replay(self, outcome: Outcome) -> None:
+        """Back to the start, with the batches of a run."""
+        self._begin(outcome.seed, self._taken[outcome.number])
+
+    def _batches(self, steps: int, fresh: int | None) -> Batches:
+        batches = self.batches if fresh is None else self.batches.fresh(self.seed + fresh)
+        return batches.ending(steps * self._micro, self._last)
 
     def close(self) -> None:
         """Release every kept end."""
@@ -145,7 +171,7 @@ class Laboratory:
         number = outcome.number if start else len(self.outcomes)
         found = replace(outcome, losses=tuple(trace.loss), norms=tuple(trace.norm), ended=ended, number=number)
         self.outcomes[number:] = [found, *self.outcomes[number + 1 :]]
-        self.traces[number] = trace
+        self.traces[number], self._taken[number] = trace, self.stepper.batches
         if keep and not found.broke:
             self._keep(found)
         return found
@@ -161,6 +187,8 @@ class Laboratory:
 
     def _keep(self, outcome: Outcome) -> None:
         """A copy of where the run ended; without room for one it is run again when it has to go on."""
+        if self.snapshot.nbytes * _KEPT > _SMALL:
+            return
         if len(self._ends) >= _KEPT:
             self._drop()
         with suppress(Exception):

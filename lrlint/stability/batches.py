@@ -54,6 +54,14 @@ class Batches:
     def fresh(self, seed: int) -> Batches:
         """The same batches in another order (by ``seed``)."""
         order = torch.randperm(len(self._items), generator=torch.Generator().manual_seed(seed)).tolist()
+        return self._arranged(order)
+
+    def ending(self, steps: int, last: Sequence[int]) -> Batches:
+        """For a run of so many steps: in this order, but at the end the source's batches of the steps ``last``."""
+        order = [self._order[k % len(self)] for k in range(steps - len(last))]
+        return self._arranged([*order, *(k % len(self._items) for k in last)])
+
+    def _arranged(self, order: Sequence[int]) -> Batches:
         return Batches(self._items, self.device, cycled=self.cycled, weak=self.weak, order=order)
 
 

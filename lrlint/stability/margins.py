@@ -90,7 +90,7 @@ def typical(losses: Iterable[float]) -> float:
 
 def closing(steps: int) -> int:
     """How many steps at the end of a run its level is taken over."""
-    return max(1, min(8, steps // 6))
+    return max(1, min(6, steps // 5))
 
 
 class Trial(Protocol):
@@ -144,6 +144,7 @@ class Ladder:
         level, slower = base.level(), self._rung(found, -1.0).level()
         if base.broke or slower < level or level > LOST * trial.opening:
             self._below(found)
+            self._linger(found)
         elif not self._clearly(level, slower):
             self._rung(found, -HALF)
         self._decide(found)
@@ -160,6 +161,13 @@ class Ladder:
             if level < (1 - LEARNS) * self.trial.opening or (level >= above and math.isfinite(level)):
                 break
             above = level
+
+    def _linger(self, found: Judgement) -> None:
+        """Where no rate takes anything off the loss yet, the higher of those that hold get more time."""
+        holding = sorted((e for e, rung in found.rungs.items() if not rung.broke), reverse=True)
+        if holding and min(found.rungs[e].level() for e in holding) > self.trial.opening - self._floor:
+            for exponent in holding[:2]:
+                found.rungs[exponent] = self.trial.extend(found.rungs[exponent], round(self.steps * LONG))
 
     def _clearly(self, level: float, slower: float) -> bool:
         """The base learns well, and slower learns much less."""
@@ -178,7 +186,7 @@ class Ladder:
         return found.base.level(found.length) - (self.trial.opening - found.gain)
 
     def _decide(self, found: Judgement) -> None:
-        levels = {e: r.level(found.length) for e, r in found.rungs.items() if not r.broke}
+        levels = {e: r.level() for e, r in found.rungs.items() if not r.broke}
         found.exponent = min(levels, key=lambda e: (levels[e], -e), default=0.0)
         found.best = found.rungs.get(found.exponent)
         if levels:

@@ -15,6 +15,7 @@ from lrlint.inspection import tree as trees
 from lrlint.names import describe
 from lrlint.stability.arms import Laboratory
 from lrlint.stability.batches import Batches
+from lrlint.stability.margins import Outcome
 from lrlint.vocabulary import count, listing
 
 
@@ -33,10 +34,11 @@ class Names:
             self.tensors.append((name, tensor, owner))
 
 
-def find(lab: Laboratory, names: Names, step: int) -> NonFinite | None:
-    """Take the run as configured again up to the step that fails, and look closely at that one."""
-    stepper, rates = lab.stepper, lab.rates_at([1.0] * lab.count)
-    lab.begin()
+def find(lab: Laboratory, names: Names, failed: Outcome) -> NonFinite | None:
+    """Take the run again up to the step that fails, and look closely at that one."""
+    step = len(failed.losses) - 1
+    stepper, rates = lab.stepper, lab.rates_at(failed.factors)
+    lab.replay(failed)
     for k in range(step):
         stepper.step(k, rates(k), statistics=False)
     lab.steps += step + 1

@@ -8,7 +8,7 @@ What to do: clip the norm of the whole gradient at the value that is named (its 
 the tail is fat), after unscaling and before `step`; or look at those batches.
 
 Reported where the largest norm is ten times the median or more, at most one step in ten is that large, no clipping is
-declared, and the clipped run was better by 30 % of what it gained.
+declared, and the clipped run was better by 30 % of what it gained; as an info where training is stable all the same.
 
 Sources: https://github.com/google-research/tuning_playbook (clip at the 90th percentile; lower the rate if more than
 half of the steps would be clipped), https://arxiv.org/abs/1211.5063 (clipping), https://arxiv.org/abs/1905.11881
@@ -32,6 +32,6 @@ def heavy_tailed_gradients(setup):
         f"in {tail.outliers} of {tail.count} quiet steps; {repaired(clip)}",
         data={"median": tail.median, "p90": tail.p90, "largest": tail.largest, "clip": clip.value},
         help=cure(clip),
-        severity=severity(facts, "warning"),
+        severity=severity(facts, "info" if facts.verdict == "stable" else "warning"),
         confidence=confidence(facts),
     )

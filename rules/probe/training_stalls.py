@@ -4,8 +4,8 @@ Neither the rates as configured, nor a tenth, ten or a hundred times of them low
 that is repeated: a model of any capacity can learn one batch by heart. Where ten thousand times the rates can, they are
 far too low; where nothing can, the rates are not the cause.
 
-What to do: raise the rates where that is said; else look at what else was seen (units that are always zero, layers without gradient, labels that do not fit
-the outputs, a loss that does not depend on the model), before tuning any rate.
+What to do: raise the rates where that is said; else look at what else was seen (units that are always zero, layers
+without gradient, labels that do not fit the outputs, a loss that does not depend on the model), before tuning any rate.
 
 Reported only where the loss is not already near zero, some parameter is trainable, and the repeated batch was not
 learnt at any of the rates: setups that merely learn slowly, or start near their optimum, are left alone.
