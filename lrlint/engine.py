@@ -21,6 +21,7 @@ from lrlint.facts import (
     Rejection,
     Schedule,
     Setup,
+    SourceCall,
     Span,
     Unregistered,
 )
@@ -85,6 +86,7 @@ def _missing(setup: Setup, declared: Rule) -> str:
         "schedule": any(schedule.groups for schedule in setup.schedules) or not setup.schedules,
         "total_steps": setup.training.total_steps is not None,
         "probe": setup.probe is not None,
+        "source": setup.source is not None,
         "values": "values" in declared.needs and any(parameter.values for parameter in setup.parameters),
     }
     default = {
@@ -183,7 +185,7 @@ class _Subject:
             self._span(getattr(subject, "span", None))
             if subject.optimizer is not None:
                 self._groups.update(dict.fromkeys((subject.optimizer, g.group) for g in subject.groups))
-        elif isinstance(subject, Setup):
+        elif isinstance(subject, (SourceCall, Setup)):
             self._span(subject.span)
         else:
             for item in subject:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
     from lrlint.facts.probe import ProbeFacts
     from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
+    from lrlint.facts.source import SourceCall, SourceFacts
     from lrlint.facts.span import Span
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "graph": "GraphFacts NormUse ParameterUse",
     "probe": "ProbeFacts",
     "schedule": "GroupSchedule Schedule Trace",
+    "source": "SourceCall SourceFacts",
     "span": "Span",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -61,6 +63,8 @@ __all__ = [
     "Rejection",
     "Schedule",
     "Setup",
+    "SourceCall",
+    "SourceFacts",
     "Span",
     "StateMisfit",
     "Trace",

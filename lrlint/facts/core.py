@@ -14,6 +14,7 @@ from typing import Any
 from lrlint.facts.graph import GraphFacts
 from lrlint.facts.probe import ProbeFacts
 from lrlint.facts.schedule import Schedule
+from lrlint.facts.source import SourceFacts
 from lrlint.facts.span import Span
 
 
@@ -394,6 +395,7 @@ class Setup:
     training: Training = field(default_factory=Training)
     graph: GraphFacts | None = None
     probe: ProbeFacts | None = None
+    source: SourceFacts | None = None
     notes: tuple[Note, ...] = ()
     span: Span | None = None  # the factory's definition
 

@@ -20,6 +20,7 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any]) 
         batches=found.batches,
         loss_fn=found.loss_fn,
         example_inputs=found.example_inputs,
+        train=found.train,
         extra_modules=dict(found.extra_modules),
     )
     said: dict[str, Any] = {}

@@ -58,7 +58,7 @@ def _build(built: Built, graph: bool) -> Setup:
         span=built.span,
         notes=(*built.notes, *_value_notes(parameters)),
     )
-    setup = _with_checkpoint(_with_schedules(setup, built), built)
+    setup = _with_source(_with_checkpoint(_with_schedules(setup, built), built), built)
     if not graph:
         return replace(setup, notes=(*setup.notes, Note("graph", "left out (--no-graph)")))
     return _with_graph(setup, built, registry)
@@ -142,6 +142,14 @@ def _with_checkpoint(setup: Setup, built: Built) -> Setup:
 
     options = {**setup.training.options, "resumed": resume(built, path)}
     return replace(setup, training=replace(setup.training, options=options))
+
+
+def _with_source(setup: Setup, built: Built) -> Setup:
+    """The calls of the training loop, as its source has them."""
+    from lrlint.inspection.loops import read
+
+    facts, notes = read(built)
+    return replace(setup, source=facts, notes=(*setup.notes, *notes))
 
 
 def _set_peak(group: Group, simulated: float | None) -> None:

@@ -23,11 +23,12 @@ Rejected = tuple[str, str, str, list[torch.Tensor], "Span | None"]
 class Built:
     """A model and its optimizers, alive.
 
-    ``models`` and ``optimizers`` keep their order; a single one has the key ``""``. ``scheduler_configs`` runs parallel
-    to ``schedulers``: what a framework does with each (``interval``, ``frequency``, ``monitor``, ...), {} where nothing
-    is known. ``wraps`` gives the class an optimizer was unwrapped from, by its key. ``owner`` is the LightningModule or
-    Trainer the optimizer came from. ``span`` is where the target is defined. ``paths`` are the folders that must be
-    importable when code of the target runs later (see `running`).
+    ``models`` and ``optimizers`` keep their order; a single one has the key ``""``. ``scheduler_configs`` runs
+    parallel to ``schedulers``: what a framework does with each (``interval``, ``frequency``, ``monitor``, ...), {}
+    where nothing is known. ``wraps`` gives the class an optimizer was unwrapped from, by its key. ``train`` is the
+    function that trains: it is read, never run. ``owner`` is the LightningModule or Trainer the optimizer came from.
+    ``span`` is where the target is defined. ``paths`` are the folders that must be importable when code of the target
+    runs later (see `running`).
     """
 
     models: dict[str, nn.Module] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Built:
     batches: Any = None
     loss_fn: Any = None
     example_inputs: Any = None
+    train: Any = None
     extra_modules: dict[str, nn.Module] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     recording: Recording = field(default_factory=Recording.none)

@@ -30,6 +30,7 @@ _PARTS = {
     "criterion": ("criterion", "loss"),
     "example_inputs": ("example_inputs", "example_input"),
     "extra_modules": ("extra_modules",),
+    "train": ("train",),
 }
 _PART_OF = {name: part for part, names in _PARTS.items() for name in names}
 
@@ -50,6 +51,7 @@ class Outcome:
     batches: Any = None
     loss_fn: Any = None
     example_inputs: Any = None
+    train: Any = None
     declared: dict[str, Any] = field(default_factory=dict)
 
 
