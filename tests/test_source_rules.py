@@ -59,7 +59,8 @@ def test_a_snapshot_keeps_what_was_read(tmp_path: Path) -> None:
         b"\n" * 25_000,
         b"def f(x):\n    match x:\n        case [a, *_]: a.step()\n        case _: pass\n",
         b"async def f(ws):\n    async for optimizer in ws:\n        await optimizer.step()\n    (lambda: scheduler.step())()\n",
-        b"class A:\n    params = filter(None, [])\n    for optimizer in []:\n        optimizer[0].step()\n        getattr(optimizer, 'x').step()\n",
+        b"class A:\n    params = filter(None, [])\n    for optimizer in []:\n"
+        b"        optimizer[0].step()\n        getattr(optimizer, 'x').step()\n",
         b"while False:\n    try:\n        scheduler.step()\n    finally:\n        optimizer.step()\nelse:\n    pass\n",
     ],
     ids=["latin-1", "very long", "match", "async", "class body", "while, try"],
