@@ -23,7 +23,7 @@ FAT = 3.0
 #: A recommended change has to keep this share of what the best run gained, on batches the search has not seen.
 KEEPS = 0.25
 #: In a long run it has to come this near to the best one, as a share of what that one gains.
-CURED = 0.2
+CURED = 0.1
 
 
 def tail_of(norms: Sequence[float]) -> GradientTail | None:

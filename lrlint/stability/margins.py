@@ -24,6 +24,8 @@ HEALS, PATIENCE = 0.25, 5
 LOST = 0.95
 #: A reduction repairs when it comes this near to the best run, as a share of what that one gains.
 NEAR = 0.3
+#: The same for a single group that is given more time: what the others did at first has to heal.
+PATIENT = 0.4
 #: From this share on, both go on before anything is said.
 SUSPECT = 0.15
 #: A run that took away this share of the initial loss learns well; if slower is not better it is not looked at again.
@@ -274,7 +276,7 @@ class Attribution:
             self.found.best = self.trial.extend(self.found.best, length)
         goal = self.found.best.level(length)
         longer = self.trial.extend(outcome, length)
-        reached = longer.level() <= goal + NEAR * max(self.trial.opening - goal, 0.0)
+        reached = longer.level() <= goal + PATIENT * max(self.trial.opening - goal, 0.0)
         return Blame((group,), exponent, longer, True) if reached else None
 
     def _alone(self, group: int) -> Blame | None:

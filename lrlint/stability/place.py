@@ -34,8 +34,10 @@ class Room:
     def _allocate(self) -> list[torch.Tensor]:
         if self.place == "disk":
             return self._in_file()
-        on = None if self.place == "device" else "cpu"
-        return [torch.empty_like(region, device=on) for region in self._regions]
+        if self.place == "device":
+            return [torch.empty_like(region) for region in self._regions]
+        # Page-locked memory is copied to and from an accelerator at the full speed of the bus.
+        return [torch.empty_like(region, device="cpu", pin_memory=region.is_cuda) for region in self._regions]
 
     def _in_file(self) -> list[torch.Tensor]:
         starts, end = [], 0
