@@ -147,13 +147,14 @@ KINDS: dict[str, tuple[Callable[[int, int, int], Net], str]] = {
 
 @dataclass
 class Data:
-    """Batches by number, the same ones every time. ``outliers``: share of batches with inputs 100 times the usual."""
+    """Batches by number, the same ones every time. ``outliers``: share of batches with inputs ``far`` times the usual."""
 
     form: str
     task: str
     size: int
     seed: int
     outliers: float = 0.0
+    far: float = 100.0
 
     def __post_init__(self) -> None:
         self.out = 1 if self.task == "regression" else CLASSES
@@ -174,8 +175,8 @@ class Data:
             x = torch.randn(self.size, 32, generator=g)
             y = self._taught(x, g)
         if self.outliers and torch.rand(1, generator=g).item() < self.outliers:
-            x = x * 100
-            y = y * 100 if self.task == "regression" else y
+            x = x * self.far
+            y = y * self.far if self.task == "regression" else y
         shape = {"vector": (32,), "sequence": (4, 8), "image": (1, 8, 8)}[self.form]
         return x.view(self.size, *shape), y
 

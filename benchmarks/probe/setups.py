@@ -93,7 +93,7 @@ class Spec:
     @property
     def data(self) -> Data:
         outliers = 0.04 if self.scenario == "outliers" else 0.0
-        return Data(KINDS[self.kind][1], self.task, self.batch, self.seed, outliers)
+        return Data(KINDS[self.kind][1], self.task, self.batch, self.seed, outliers, far=10 ** (2 + 2 * self.severity))
 
 
 @dataclass

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from lrlint.facts.probe import GradientTail
-from lrlint.stability.margins import FLOOR, GAIN, HALF, LONG, Blame, Judgement, Outcome, Trial
+from lrlint.stability.blame import Blame, Pursuit
+from lrlint.stability.margins import FLOOR, GAIN, HALF, LONG, Judgement, Outcome, Trial
 
 #: A largest norm of so many times the median is an outlier, and so large ones are rare below this share of the steps.
 TAIL, RARE = 10.0, 0.1
@@ -63,6 +64,7 @@ class Adviser:
         self.trial, self.found, self.steps = trial, found, steps
         self.ones = (1.0,) * trial.count
         self.long = round(steps * LONG)
+        self.pursuit = Pursuit(trial, found, steps)
 
     def quiet_tail(self) -> GradientTail | None:
         """The tail on the quietest of the runs at lower rates that is not so slow as to stand still."""
@@ -90,42 +92,29 @@ class Adviser:
         """Half a decade below the largest factor that held, in a long run and then with another seed.
 
         The long run has to come near that of the best common factor. Where it does not, that largest factor itself is
-        tried, or a lower one, whichever went better; then the same with all groups.
+        tried, or a lower one, whichever went better.
         """
-        goal = self._goal()
-        found = self._near(blame.groups, blame.exponent, goal)
-        if not found.verified and len(blame.groups) < self.trial.count:
-            instead = self._near(tuple(range(self.trial.count)), self.found.exponent, goal)
-            found = instead if instead.verified else found
-        return found
-
-    def _near(self, groups: tuple[int, ...], exponent: float, goal: float) -> Change:
-        first = self._verified(groups, exponent - HALF, exponent, goal)
+        groups, exponent = blame.groups, blame.exponent
+        first = self._verified(groups, exponent - HALF, exponent)
         if first.verified:
             return first
         here = self.trial.run(self._factors(groups, exponent), self.long)
-        other = exponent if here.level() <= first.evidence[0].level() else exponent - 2 * HALF
-        second = self._verified(groups, other, exponent, goal)
+        other = exponent if here.level() <= first.evidence[0].level(self.long) else exponent - 2 * HALF
+        second = self._verified(groups, other, exponent)
         return second if second.verified else first
+
+    def everything(self) -> Blame:
+        """All groups at the best common factor: what is left where no smaller set lasts."""
+        assert self.found.best is not None
+        return Blame(tuple(range(self.trial.count)), self.found.exponent, self.found.best)
 
     def _factors(self, groups: tuple[int, ...], exponent: float) -> list[float]:
         return [10.0**exponent if g in groups else 1.0 for g in range(self.trial.count)]
 
-    def _goal(self) -> float:
-        """What a long run has to reach: nearly the level of the best one."""
-        assert self.found.best is not None
-        best = self.found.best
-        if len(best.losses) < self.long:
-            best = self.found.best = self.trial.extend(best, self.long)
-        opening = self.trial.opening
-        level = min(best.level(), opening)
-        return level + CURED * (opening - level) + 1e-3 * abs(opening)
-
-    def _verified(self, groups: tuple[int, ...], exponent: float, top: float, goal: float) -> Change:
+    def _verified(self, groups: tuple[int, ...], exponent: float, top: float) -> Change:
         factors, opening = self._factors(groups, exponent), self.trial.opening
-        runs = [self.trial.run(factors, self.long)]
-        level = runs[0].level()
-        good = level <= goal and opening - level > FLOOR * abs(opening)
+        runs = [self.pursuit.follow(self.trial.run(factors, self.long, keep=True), CURED)]
+        good = self.pursuit.arrears(runs[0]) <= CURED and opening - runs[0].level() > FLOOR * abs(opening)
         if good:
             runs.append(self.trial.run(factors, self.steps, seed=1, fresh=True))
             good = self._holds(runs[1], runs[0].level(self.steps))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lrlint.facts.probe import GradientTail, NonFinite
 from lrlint.stability import origin
 from lrlint.stability.advice import Adviser, Change
 from lrlint.stability.arms import Laboratory, Spent
-from lrlint.stability.margins import FLOOR, STRESS, Attribution, Blame, Judgement, Ladder, Outcome, largest
+from lrlint.stability.blame import Attribution, Blame, largest
+from lrlint.stability.margins import FLOOR, STRESS, Judgement, Ladder, Outcome
 
 #: Optimizers for which clipping can stand in for a lower rate: their step scales with the gradient.
 _CLIPPABLE = frozenset(("sgd",))
@@ -34,7 +35,6 @@ class Result:
     score: float = 0.0
     margin: float | None = None
     judged: Judgement | None = None
-    blame: Blame | None = None
     guilty: tuple[int, ...] = ()
     changes: list[Change] = field(default_factory=list)
     tail: GradientTail | None = None
@@ -122,20 +122,32 @@ class Experiment:
         if self._clip(adviser):
             result.reason = "a few batches have gradients far above the others"
             return
-        attribution = Attribution(lab, result.judged, self.steps, self.suspicion())
-        blame = attribution.smallest()
-        result.guilty = blame.groups
-        blame = result.blame = largest(blame, attribution.attempt, attribution.repairs)
-        result.guilty = blame.groups
-        lab.stage = "trying what repairs it"
-        change = adviser.rate(blame)
-        result.changes.append(change)
-        if change.verified:
-            result.guilty = change.groups
+        self._blame(Attribution(lab, result.judged, self.steps, self.suspicion()), adviser)
         light = result.tail is not None and not result.tail.heavy
         if not self.clipped and light and result.tail is not None and set(self.families) <= _CLIPPABLE:
             change, _ = adviser.clip(result.tail)
             result.changes.append(change)
+
+    def _blame(self, attribution: Attribution, adviser: Adviser) -> None:
+        """Smaller sets first: the first whose reduction lasts is guilty, and where none does the first that was found."""
+        result, others = self.result, list(self.result.changes)
+        for blame in self._sets(attribution, adviser):
+            result.guilty = result.guilty or blame.groups
+            self.lab.stage = "trying what repairs it"
+            change = adviser.rate(blame)
+            if change.verified or blame.groups == result.guilty:
+                result.guilty, result.changes = change.groups, [*others, change]
+            if change.verified:
+                break
+
+    def _sets(self, attribution: Attribution, adviser: Adviser) -> Iterator[Blame]:
+        """Sets to reduce, each at the largest factor that holds; all groups at last."""
+        everything = adviser.everything()
+        for blame in attribution.candidates():
+            yield largest(blame, attribution.attempt, attribution.repairs)
+            if len(blame.groups) == len(everything.groups):
+                return
+        yield everything
 
     def _clip(self, adviser: Adviser) -> bool:
         """Whether clipping at the tail's value is the cure."""
@@ -158,7 +170,7 @@ class Experiment:
         judged, opening = self.result.judged, self.lab.opening
         assert judged is not None
         lowest = min(judged.base.level(), *(rung.level() for rung in judged.rungs.values()))
-        return opening - lowest < FLOOR * abs(opening)
+        return opening - lowest <= FLOOR * abs(opening)
 
     def _stalled(self) -> None:
         """Can one batch be learnt by heart, at any rate? A model that cannot do that does not learn."""

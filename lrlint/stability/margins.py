@@ -1,4 +1,4 @@
-"""What runs at reduced rates say: does the setup hold, how far is it from not holding, and which groups are to blame.
+"""What runs at reduced rates say: does the setup hold, and how far is it from not holding.
 
 A run as configured is compared with runs from the same state, on the same batches and with the same random numbers, in
 which only rates differ. On 373 labelled setups such interventions beat every passive signal (loss, norms, sharpness):
@@ -8,7 +8,7 @@ which only rates differ. On 373 labelled setups such interventions beat every pa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
@@ -18,28 +18,22 @@ GAIN, FLOOR = 0.3, 0.02
 #: The same once both runs went on to `LONG` times the length: early instabilities that heal are no fault.
 CONFIRMED = 0.5
 LONG = 2
-#: A run that still makes up this share of its arrears goes on, up to so many times the length.
+#: A run as configured that still makes up this share of its arrears goes on, up to so many times the length.
 HEALS, PATIENCE = 0.25, 5
 #: A loss above this share of the initial one is no progress.
 LOST = 0.95
-#: A reduction repairs when it comes this near to the best run, as a share of what that one gains.
-NEAR = 0.3
-#: The same for a single group that is given more time: what the others did at first has to heal.
-PATIENT = 0.4
-#: From this share on, both go on before anything is said.
-SUSPECT = 0.15
+#: From this share on, or from a loss so many times the initial one on, both go on before anything is said.
+SUSPECT, LEAP = 0.15, 2.0
 #: A run that took away this share of the initial loss learns well; if slower is not better it is not looked at again.
 LEARNS = 0.3
 #: Exponents of ten: the lowest of the ladder, and its finest step.
 LOWEST = -3.0
 HALF = 0.5
-#: So many suspects are tried alone, down to this exponent.
-SUSPECTS, DEEPEST = 2, -4.0
-#: A set with more members is not searched for members that could stay.
-PRUNED = 6
 STRESS = 0.5
-#: A loss this many times the first is beyond repair; ten times the first is, when it lasts for so many steps.
-BEYOND, SPIKE = 1e3, 5
+#: No loss is told from zero below this.
+TINY = 1e-12
+#: Losses so many times the first are beyond repair, ``BRIEF`` in a row; so are ``SPIKE`` above ten times the first.
+BEYOND, BRIEF, SPIKE = 1e3, 3, 5
 
 
 @dataclass(frozen=True)
@@ -68,17 +62,19 @@ class Outcome:
 
 
 def exploded(losses: Sequence[float], patient: bool = False) -> bool:
-    """Whether a run is beyond repair: far above its start, for long enough that a spike would have healed.
+    """Whether a run is beyond repair: far above its start, for so long that a spike would have healed.
 
-    Healthy runs were seen to stay at ten times their initial loss for a while and come back (Adagrad's first steps, a
-    residual network under Adam): the run as configured is given more ``patience``.
+    A single loss says nothing, its batch may be an outlier. Healthy runs were seen to stay at ten times their initial
+    loss for a while and come back (Adagrad's first steps, a residual network under Adam): the run as configured is
+    given more ``patience``.
     """
-    if len(losses) < 2:
+    if len(losses) <= BRIEF:
         return False
-    start = max(abs(losses[0]), 1e-12)
+    start = max(abs(losses[0]), TINY)
+    far = min(losses[-BRIEF:])
     if patient:
-        return losses[-1] > BEYOND**2 * start
-    return losses[-1] > BEYOND * start or (len(losses) > SPIKE and min(losses[-SPIKE:]) > 10 * start)
+        return far > BEYOND**2 * start
+    return far > BEYOND * start or (len(losses) > SPIKE and min(losses[-SPIKE:]) > 10 * start)
 
 
 def typical(losses: Iterable[float]) -> float:
@@ -144,13 +140,13 @@ class Ladder:
         base = trial.run([1.0] * trial.count, self.steps, keep=True)
         found = Judgement(base, length=self.steps)
         level, slower = base.level(), self._rung(found, -1.0).level()
-        if base.broke or slower < level or level > LOST * trial.opening:
+        if base.broke or slower < level or level > self._less(1 - LOST):
             self._below(found)
             self._linger(found)
         elif not self._clearly(level, slower):
             self._rung(found, -HALF)
         self._decide(found)
-        if found.best is not None and not base.broke and self._lost(found) > SUSPECT * found.gain + self._floor / 2:
+        if found.best is not None and not base.broke and self._suspect(found):
             self._confirm(found)
         return found
 
@@ -160,7 +156,7 @@ class Ladder:
         while exponent > LOWEST:
             exponent -= 1
             level = self._rung(found, exponent).level()
-            if level < (1 - LEARNS) * self.trial.opening or (level >= above and math.isfinite(level)):
+            if level < self._less(LEARNS) or (level >= above and math.isfinite(level)):
                 break
             above = level
 
@@ -173,8 +169,7 @@ class Ladder:
 
     def _clearly(self, level: float, slower: float) -> bool:
         """The base learns well, and slower learns much less."""
-        opening = self.trial.opening
-        return level < (1 - LEARNS) * opening and slower - level > LEARNS * (opening - level)
+        return level < self._less(LEARNS) and slower - level > LEARNS * (self.trial.opening - level)
 
     def _rung(self, found: Judgement, exponent: float) -> Outcome:
         found.rungs[exponent] = self.trial.run([10.0**exponent] * self.trial.count, self.steps, keep=True)
@@ -182,10 +177,19 @@ class Ladder:
 
     @property
     def _floor(self) -> float:
-        return FLOOR * abs(self.trial.opening)
+        return max(FLOOR * abs(self.trial.opening), TINY)
+
+    def _less(self, share: float) -> float:
+        """The initial loss less a share of its size; losses may be negative."""
+        return self.trial.opening - share * abs(self.trial.opening)
 
     def _lost(self, found: Judgement) -> float:
         return found.base.level(found.length) - (self.trial.opening - found.gain)
+
+    def _suspect(self, found: Judgement) -> bool:
+        """Slower is a little better, or the loss leapt at first: what that destroyed may show later."""
+        leapt = max(found.base.losses) > LEAP * abs(self.trial.opening)
+        return leapt or self._lost(found) > SUSPECT * found.gain + self._floor / 2
 
     def _decide(self, found: Judgement) -> None:
         levels = {e: r.level() for e, r in found.rungs.items() if not r.broke}
@@ -197,7 +201,7 @@ class Ladder:
 
     def _measure(self, found: Judgement) -> None:
         """Verdict and score: what the base loses, as a share of what the best run gains."""
-        opening, base = self.trial.opening, found.base.level(found.length)
+        base = found.base.level(found.length)
         found.course = "learns"
         if found.base.broke:
             found.sick, found.course = found.best is not None, "diverges"
@@ -208,134 +212,35 @@ class Ladder:
         found.score = max(min(lost / (found.gain + self._floor), 2.0), -2.0) if math.isfinite(lost) else 0.0
         found.sick = found.best is not None and lost > share * found.gain + self._floor
         if found.sick:
-            found.course = "diverges" if base >= LOST * opening else "degraded"
+            found.course = "diverges" if base >= self._less(1 - LOST) else "degraded"
 
     def _confirm(self, found: Judgement) -> None:
         """Both go on: an early instability that heals is no fault, and a slow one shows."""
-        assert found.best is not None
-        length = round(self.steps * LONG)
-        found.best = found.rungs[found.exponent] = self.trial.extend(found.best, length)
-        found.gain = max(self.trial.opening - found.best.level(), 0.0) if not found.best.broke else 0.0
         found.confirmed = True
-        while True:
-            before = found.base.level()
+        before, level, kept = self._lost(found) / (found.gain + self._floor), found.base.level(), 1.0
+        length = round(self.steps * LONG)
+        self._further(found, length)
+        while length <= PATIENCE * self.steps:
             found.base, found.length = self.trial.extend(found.base, length), length
             self._measure(found)
-            target = self.trial.opening - found.gain
-            heals = before - found.base.level() > HEALS * (before - target)
-            length += self.steps
-            if not (found.sick and heals) or found.base.broke or length > PATIENCE * self.steps:
-                break
+            now, target = found.base.level(), self.trial.opening - found.gain
+            kept = (now - target) / max(level - target, TINY)
+            falls_behind = found.score > SUSPECT and found.score > before * (1 + HEALS)
+            if found.base.broke or not (kept < 1 - HEALS if found.sick else falls_behind):
+                return
+            before, level, length = found.score, now, length + self.steps
+            if not found.sick:
+                self._further(found, length)
+        self._foresee(found, kept)
 
-
-@dataclass
-class Blame:
-    """The smallest set of groups found whose reduction repairs. ``repaired`` is the run with it reduced."""
-
-    groups: tuple[int, ...]
-    exponent: float
-    repaired: Outcome
-    alone: bool = False
-
-
-class Attribution:
-    """Which groups have to be reduced: suspects in order of −g·u of the first step, each tried alone, then together."""
-
-    def __init__(self, trial: Trial, found: Judgement, steps: int, suspicion: Sequence[float]) -> None:
-        self.trial, self.found, self.steps = trial, found, steps
+    def _further(self, found: Judgement, length: int) -> None:
+        """The best run goes on."""
         assert found.best is not None
-        self.level = found.best.level(steps)
-        self.gain = max(trial.opening - self.level, 0.0)
-        self.order = sorted(range(trial.count), key=lambda g: (-suspicion[g], g))
-        self._tried: dict[tuple[tuple[int, ...], float], Outcome] = {}
+        found.best = found.rungs[found.exponent] = self.trial.extend(found.best, length)
+        found.gain = max(self.trial.opening - found.best.level(), 0.0) if not found.best.broke else 0.0
 
-    def repairs(self, outcome: Outcome, share: float = NEAR) -> bool:
-        """Whether the run comes near enough to the best one."""
-        return outcome.level() <= self.level + share * self.gain + 1e-3 * abs(self.trial.opening)
-
-    def smallest(self) -> Blame:
-        """One group where one suffices, else the smallest set met."""
-        everything = tuple(range(self.trial.count))
-        assert self.found.best is not None
-        if self.trial.count == 1:
-            return Blame(everything, self.found.exponent, self.found.best, True)
-        for group in self.order[:SUSPECTS]:
-            if blame := self._alone(group):
-                return blame
-        return self._patiently(self.order[0]) or self._together(everything)
-
-    def _patiently(self, group: int) -> Blame | None:
-        """The first suspect alone in a longer run: what is left of the instability may heal."""
-        length = round(LONG * self.steps)
-        finite = [(o.level(), e, o) for (gs, e), o in self._tried.items() if gs == (group,) and not o.broke]
-        if not finite:
-            return None
-        _, exponent, outcome = min(finite, key=lambda item: item[:2])
-        assert self.found.best is not None
-        if len(self.found.best.losses) < length:
-            self.found.best = self.trial.extend(self.found.best, length)
-        goal = self.found.best.level(length)
-        longer = self.trial.extend(outcome, length)
-        reached = longer.level() <= goal + PATIENT * max(self.trial.opening - goal, 0.0)
-        return Blame((group,), exponent, longer, True) if reached else None
-
-    def _alone(self, group: int) -> Blame | None:
-        """The group at the ladder's best factor, then lower while that is not enough."""
-        exponent = self.found.exponent
-        before = math.inf
-        while exponent >= DEEPEST:
-            outcome = self.attempt((group,), exponent)
-            if self.repairs(outcome):
-                return Blame((group,), exponent, outcome, True)
-            level = outcome.level()
-            if level > before - 0.1 * self.gain and not outcome.broke:
-                break
-            before, exponent = level, exponent - 1
-        return None
-
-    def attempt(self, groups: Iterable[int], exponent: float) -> Outcome:
-        """The run with these groups reduced and all others as configured."""
-        key = (tuple(sorted(groups)), exponent)
-        if key not in self._tried:
-            factors = [10.0**exponent if g in key[0] else 1.0 for g in range(self.trial.count)]
-            self._tried[key] = self.trial.run(factors, self.steps, keep=len(key[0]) == 1)
-        return self._tried[key]
-
-    def _together(self, everything: tuple[int, ...]) -> Blame:
-        """The shortest prefix of the suspects that repairs (doubled, then halved), without those not needed."""
-        assert self.found.best is not None
-        exponent = self.found.exponent
-        low, high, best = 1, len(self.order), Blame(everything, exponent, self.found.best)
-        while high - low > 1:
-            size = min(2 * low, high - 1) if high == len(self.order) else (low + high) // 2
-            outcome = self.attempt(self.order[:size], exponent)
-            if self.repairs(outcome):
-                high, best = size, Blame(tuple(sorted(self.order[:size])), exponent, outcome)
-            else:
-                low = size
-        return self._pruned(best)
-
-    def _pruned(self, blame: Blame) -> Blame:
-        """Members whose rate can stay are taken out, the least suspicious first."""
-        if len(blame.groups) > PRUNED:
-            return blame
-        for group in [g for g in reversed(self.order) if g in blame.groups]:
-            rest = tuple(g for g in blame.groups if g != group)
-            if not rest:
-                break
-            outcome = self.attempt(rest, blame.exponent)
-            if self.repairs(outcome):
-                blame = Blame(rest, blame.exponent, outcome, len(rest) == 1)
-        return blame
-
-
-def largest(
-    blame: Blame, attempt: Callable[[Iterable[int], float], Outcome], holds: Callable[[Outcome], bool]
-) -> Blame:
-    """The set at the largest factor that holds, in half decades."""
-    while blame.exponent + HALF < -1e-9:
-        outcome = attempt(blame.groups, blame.exponent + HALF)
-        if not holds(outcome):
-            break
-        blame = Blame(blame.groups, blame.exponent + HALF, outcome, blame.alone)
-    return blame
+    def _foresee(self, found: Judgement, kept: float) -> None:
+        """Still healing when patience ends: at this pace, is it healed after as many steps again?"""
+        score = found.score * kept ** (found.length / self.steps)
+        if found.course == "degraded" and score < CONFIRMED:
+            found.sick, found.course, found.score = False, "learns", score

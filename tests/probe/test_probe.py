@@ -125,6 +125,36 @@ def test_what_cannot_learn_is_stalled_and_scores_as_sick() -> None:
     assert any("zero" in phrase for phrase in found.facts.seen)
 
 
+def test_an_outlying_batch_is_no_explosion() -> None:
+    """One loss a million times the others passes, when the steps themselves are bounded."""
+    torch.manual_seed(0)
+    batches = [(x := torch.randn(32, 12), x @ torch.ones(12, 1)) for _ in range(40)]
+    batches[8] = (batches[8][0] * 1e3, batches[8][1] * 1e3)
+    model = nn.Linear(12, 1)
+
+    def squared(model: nn.Module, batch: Batch) -> torch.Tensor:
+        return F.mse_loss(model(batch[0]), batch[1])
+
+    found = lrlint.probe(model, torch.optim.Adam(model.parameters(), lr=0.01), batches=batches, loss_fn=squared)
+    assert found.verdict == "stable", found.facts.reason
+
+
+@pytest.mark.parametrize(
+    ("scale", "rate", "verdict"), [(0.0, 0.05, "stable"), (1.0, 0.05, "stable"), (1.0, 50.0, "unstable")]
+)
+def test_a_loss_may_be_zero_or_negative(scale: float, rate: float, verdict: str) -> None:
+    """As a likelihood's may; a rate that overshoots still loses it."""
+    torch.manual_seed(0)
+    model = nn.Linear(12, 1)
+
+    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+        miss = model(batch[0]).squeeze(1) - batch[0].sum(1)
+        return (miss.square().mean() - 20) * scale
+
+    found = lrlint.probe(model, SGD(model.parameters(), lr=rate), batches=task(), loss_fn=loss)
+    assert found.verdict == verdict, found.facts.reason
+
+
 def test_training_after_a_probe_is_training_without_one() -> None:
     model = net()
     optimizer = AdamW(split(model, 1e-3, 5.0))
