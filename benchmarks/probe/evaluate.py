@@ -119,7 +119,9 @@ def table(rows: Sequence[Row], verbose: bool) -> str:
         return [row for row in rows if row.label in labels]
 
     healthy, sick, degraded, slow = of("healthy"), of(*SICK), of("degraded"), of("slow")
+    sound = [row for row in healthy if row.progress > 0.95]
     outliers, single = of("outliers"), [row for row in of(*SICK, "degraded") if row.single and row.unstable]
+    raised = [row for row in single if " one: " in row.name]
     several = [r for r in sick if r.unstable and not r.single and r.exact is not None and r.groups > 1]
     rates = [r for r in [*sick, *degraded] if r.unstable and r.cure.startswith("lr") and r.verified]
     clips = [r for r in rows if r.cure.startswith("clip") and r.verified]
@@ -134,6 +136,7 @@ def table(rows: Sequence[Row], verbose: bool) -> str:
             f"{auroc([r.score for r in sick], [r.score for r in healthy]):.3f}",
         ],
         ["healthy called unstable", len(healthy), _share(healthy, lambda r: r.unstable)],
+        ["of those with progress above 0.95", len(sound), _share(sound, lambda r: r.unstable)],
         ["diverged or stuck found", len(sick), _share(sick, lambda r: r.unstable)],
         ["degraded found", len(degraded), _share(degraded, lambda r: r.unstable)],
         ["too slow called unstable", len(slow), _share(slow, lambda r: r.unstable)],
@@ -142,7 +145,8 @@ def table(rows: Sequence[Row], verbose: bool) -> str:
             len(outliers),
             _share(outliers, lambda r: r.verified and r.cure.startswith("clip")),
         ],
-        ["one group responsible: named alone", len(single), _share(single, lambda r: r.named == r.culprits)],
+        ["one group suffices: named alone", len(single), _share(single, lambda r: r.named == r.culprits)],
+        ["of those with one rate raised", len(raised), _share(raised, lambda r: r.named == r.culprits)],
         ["no single one: the named set repairs", len(several), _share(several, lambda r: (r.exact or 0) >= HEALTHY)],
         ["a recommendation was verified", len(asked), _share(asked, lambda r: r.verified)],
         ["verified rate healthy after 300 steps", len(rates), _share(rates, lambda r: (r.repaired or 0) >= HEALTHY)],

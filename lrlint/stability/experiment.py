@@ -21,6 +21,8 @@ _LEARNT = 1e-3
 NEEDS = 2.0
 #: The score of a setup that does not learn at all: as far from health as one that loses all there is to gain.
 STUCK = 1.0
+#: After so many times the steps of a run no further small set is looked for.
+ENOUGH = 8
 #: The run at higher rates, for the margin, takes this share of the steps.
 STRESSED = 2 / 3
 
@@ -147,6 +149,8 @@ class Experiment:
             yield largest(blame, attribution.attempt, attribution.repairs)
             if len(blame.groups) == len(everything.groups):
                 return
+            if self.lab.steps > ENOUGH * self.steps:
+                break
         yield everything
 
     def _clip(self, adviser: Adviser) -> bool:
