@@ -28,7 +28,9 @@ _TYPES: tuple[tuple[tuple[type, ...], str], ...] = (
     ((nn.MultiheadAttention,), "attention"),
     ((nn.PReLU,), "prelu"),
 )
-_NORM_NAME = re.compile("norm", re.IGNORECASE)
+_NORM_TYPES = tuple(kind for types, name in _TYPES if name.startswith("norm") for kind in types)
+# "Normal" is a distribution and "normalizing" a flow; "normalize" and "normalization" are norms.
+_NORM_NAME = re.compile(r"norm(?!al(?!i[sz]))(?!ali[sz]ing)", re.IGNORECASE)
 _NOT_NORM = re.compile("weightnorm|spectralnorm|prenorm|postnorm|parametriz|conv|mlp|block|attention", re.IGNORECASE)
 _LINEAR_NAME = re.compile(r"linear|^conv1d$|dense$", re.IGNORECASE)  # transformers' Conv1D is a transposed Linear
 _FLAVOURS = (("rms", "rms"), ("batch", "batch"), ("instance", "instance"), ("group", "group"), ("layer", "layer"))
@@ -81,7 +83,7 @@ def role(path: str, leaf: str, owner: type, shape: tuple[int, ...] | None) -> st
         return "ssm"
     if _is_bias(leaf, ndim, kind):
         return "bias"
-    if kind.startswith("norm") and (ndim is None or ndim <= 1 or kind != "norm:other"):
+    if kind.startswith("norm") and (_is_vector(shape) or issubclass(owner, _NORM_TYPES)):
         return "norm"
     if kind == "prelu":
         return "prelu"
@@ -107,6 +109,12 @@ def _is_bias(leaf: str, ndim: int | None, kind: str) -> bool:
     if (leaf in ("bias_k", "bias_v") and kind == "attention") or (leaf == "beta" and kind.startswith("norm")):
         return True
     return "bias" in leaf and (ndim is None or ndim <= 1) and not _SCALAR.search(leaf)
+
+
+def _is_vector(shape: tuple[int, ...] | None) -> bool:
+    """Whether at most one dimension is larger than 1: a class that is only called a norm may hold matrices as well
+    (Transformer Engine's LayerNormLinear, cells of a layer-normalised LSTM)."""
+    return shape is None or sum(size > 1 for size in shape) <= 1
 
 
 def _table(path: str, leaf: str, kind: str) -> str:
