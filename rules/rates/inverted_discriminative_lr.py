@@ -11,7 +11,8 @@ told by names and by which layer is the output; where the forward pass could be 
 the head, and one named side suffices: a group that runs wholly after the backbone and holds the output layer is its
 head, and one that runs wholly before the head and holds most of the model is its backbone. Left alone: projectors
 (LLaVA's is the slow side on purpose), adapters and prompts inside the backbone, rates of 0, and layer-wise ladders
-(see `non-monotone-layer-lr`). Factor 3 left all sound setups of our survey silent; 2 did not.
+(see `non-monotone-layer-lr`), and a decoder with more weights than the encoder before it: that is a pretrained language
+model behind a new encoder, and no head. Factor 3 left all sound setups of our survey silent; 2 did not.
 
 Sources: https://github.com/roboflow/rf-detr/issues/255 (an encoder above its decoder),
 https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.06146
@@ -35,7 +36,7 @@ def inverted_discriminative_lr(setup, *, factor: float = 3.0):
         if not body or not head or len({peak(group) for group in body}) > 3:
             continue
         slow, fast = max(map(peak, head)), max(map(peak, body))
-        if not exceeds(fast / slow, factor) or _runs_before(head, body, uses):
+        if not exceeds(fast / slow, factor) or _runs_before(head, body, uses) or _outweighs(head, body):
             continue
         yield Finding(
             [group for group in body if peak(group) == fast],
@@ -78,6 +79,13 @@ def _is_output(group, uses):
     """Whether the group holds the layer that yields the output."""
     found = (uses.get(parameter.name) for parameter in group.trainable if parameter.role == "matrix")
     return any(use is not None and use.reaches_output and use.depth_from_output == 0 for use in found)
+
+
+def _outweighs(head, body):
+    """Whether the head is a decoder with more weights than the backbone: a model of its own."""
+    decoder, encoder = ([p for group in groups for p in group.trainable] for groups in (head, body))
+    named = all("decoder" in parameter.module.split(".") for parameter in decoder if parameter.role == "matrix")
+    return named and sum(p.numel for p in decoder) > sum(p.numel for p in encoder)
 
 
 def _is_bulk(group, optimizer):
