@@ -46,6 +46,7 @@ class Parameter:
     ``kind`` is ``plain``, ``lazy``, ``meta``, ``fake``, ``quantized``, ``sparse``, ``dtensor`` or ``subclass``.
     ``role`` is one of norm, embedding, prelu, bias, position, token, relative_position, ssm, lora_A, lora_B, wn_g,
     scale, scalar, matrix (dense, convolution, recurrent weights), vector (other 1-D), other.
+    ``free`` is a tensor that is no `nn.Parameter`: no module ever held it.
     ``module_kind`` is the owner's: linear, conv, rnn, attention, embedding, norm:<layer|batch|rms|group|instance>,
     prelu or other.
     """
@@ -70,6 +71,7 @@ class Parameter:
     no_decay: str | None = None  # how the model's author marked it as exempt from weight decay
     wanted: Mapping[str, Any] = field(default_factory=dict)  # options its author attached (S4's p._optim)
     sparse_gradient: bool = False
+    free: bool = False
 
     @property
     def numel(self) -> int:
@@ -221,6 +223,7 @@ class Optimizer:
 
     ``reads`` are the group keys that the source of the optimizer (and of its scheduler) reads; None without one.
     ``master_weights``: it keeps float32 copies, or rounds stochastically, so low-precision parameters do train.
+    ``decay_form``: ``decoupled`` or ``coupled`` where torch or the source of its step says so, else ``""``.
     ``state_size``: number of parameters that have state. ``stale_state``: parameters with state whose gradient is None.
     """
 
@@ -237,6 +240,7 @@ class Optimizer:
     reads: frozenset[str] | None = None
     master_weights: bool = False
     wraps: str | None = None  # class name of the wrapper it was unwrapped from
+    decay_form: str = ""
     state_size: int = 0
     misfits: tuple[StateMisfit, ...] = ()
     span: Span | None = None

@@ -68,9 +68,10 @@ def coverage(setup: Setup) -> Coverage:
     gone = _gone(setup, trainable, missing)
     copies = _copies(setup, missing, gone)
     open_ = [p for p in missing if p.index not in copies]
-    pairs = _pairs(ghosts, open_)
+    former = _former(ghosts, open_)
+    pairs = _pairs(former, open_)
     replaced = set() if not pairs else _replaced([p for _, p in pairs], open_, gone)
-    if disjoint and (pairs or len(ghosts) >= _FEW or _is_sharded(setup)):
+    if disjoint and (pairs or len(former) >= _FEW or _is_sharded(setup)):
         replaced = {p.index for p in open_}
     else:
         disjoint = False
@@ -155,6 +156,18 @@ def _tells(values: Iterable[tuple[float, float] | None]) -> bool:
     """Whether equal values mean a copy: not all are constant (every norm scale is 1), or none could be read."""
     read = [pair for pair in values if pair is not None]
     return not read or any(abs(rms - largest) > 1e-6 * largest for rms, largest in read)
+
+
+def _former(ghosts: Sequence[Member], missing: Sequence[Parameter]) -> list[Member]:
+    """The ghosts that may once have been parameters of a module.
+
+    A tensor that is no `nn.Parameter` and requires a gradient is optimised for its own sake (a latent, noise maps, an
+    input), whatever its shape; all of them together may still be a copy of all that is missing.
+    """
+    shapes = Counter(member.parameter.shape for member in ghosts)
+    if len(ghosts) >= _FEW and shapes == Counter(parameter.shape for parameter in missing):
+        return list(ghosts)
+    return [member for member in ghosts if not (member.parameter.free and member.parameter.requires_grad)]
 
 
 def _pairs(ghosts: Sequence[Member], missing: Sequence[Parameter]) -> list[tuple[Member, Parameter]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -48,6 +48,16 @@ _MASTER_FLAGS = ("bf16_stochastic_round", "kahan_sum", "use_kahan_summation", "s
 _STATE_KEYS = frozenset(
     "exp_avg exp_avg_sq max_exp_avg_sq exp_inf momentum_buffer square_avg grad_avg acc_delta sum ax prev mu".split()
 )
+#: How optimizers outside torch say that their decay is decoupled (apex and DeepSpeed, AdaBelief, optimi, Shampoo).
+_DECOUPLED = (
+    *("decoupled_weight_decay", "decoupled_decay", "use_decoupled_weight_decay", "weight_decouple", "decouple"),
+    *("decouple_wd", "adam_w_mode", "adamw_mode"),
+)
+# What a step looks like that multiplies weights by 1 - lr * decay, and one that adds decay * weight to the gradient.
+_SHRINKS = re.compile(
+    r"\b(lr|step_size)\b[^\n]*\*[^\n]*(weight_decay|\bwd\b)|(weight_decay|\bwd\b)[^\n]*\*[^\n]*\blr\b"
+)
+_ADDS = re.compile(r"grad\w*\s*(=\s*grad\w*\s*(\.add|\+)|\.add_\(|\+=)[^\n]*(weight_decay|\bwd\b)")
 _FLAGS = ("split_groups", "relative_step", "warmup_init", "scale_parameter", "decouple_lr", "foreach", "fused")
 
 
@@ -65,6 +75,9 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
     """One optimizer; ``find(tensor, option path)`` gives the fact of a parameter."""
     cls = type(optimizer)
     kind, decoupled = family(cls)
+    form = _decay_form(cls)
+    told = _says_decoupled(lambda key: attribute(optimizer, key, _class_defaults(cls).get(key)))
+    decoupled = told if told is not None else decoupled or form == "decoupled"
     groups = optimizer.param_groups
     multipliers = _multipliers(groups)
     facts = tuple(
@@ -81,6 +94,7 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
         groups=facts,
         defaults=defaults,
         class_defaults=_class_defaults(cls),
+        decay_form=form,
         bases=tuple(base.__name__ for base in cls.__mro__[1:] if base is not object),
         flags={flag: plain(value) for flag in _FLAGS if (value := attribute(optimizer, flag)) is not None},
         reads=_keys_read(
@@ -92,6 +106,32 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
         misfits=tuple(_misfits(optimizer, find)),
         span=recording.optimizer(optimizer),
     )
+
+
+@per_class
+def _decay_form(cls: type) -> str:
+    """``decoupled`` or ``coupled``, where torch or the source of the class's own step says so; else ``""``."""
+    for base in cls.__mro__:
+        if base.__module__.startswith("torch.") and base is not TorchOptimizer:
+            return "decoupled" if family(base)[1] else "coupled"
+        if "step" in base.__dict__:
+            text = _source(base) or ""
+            return "decoupled" if _SHRINKS.search(text) else "coupled" if _ADDS.search(text) else ""
+    return ""
+
+
+def _says_decoupled(read: Callable[[str], Any]) -> bool | None:
+    """What the options say about decay, where one of them does."""
+    told = [bool(value) for key in _DECOUPLED if isinstance(value := read(key), (bool, int))]
+    # Fully decoupled implies decoupled; not fully says nothing.
+    return True if any(told) or is_on(read("decouple_lr")) else False if told else None
+
+
+def _source(cls: type) -> str | None:
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return None
 
 
 def _group(
@@ -106,7 +146,7 @@ def _group(
     recording: Any,
 ) -> Group:
     options = {str(key): plain(value) for key, value in group.items() if key != "params"}
-    told = options.get("decoupled_weight_decay", options.get("decoupled_decay"))
+    told = _says_decoupled(options.get)
     record = recording.group(optimizer, i)
     given = group.get("param_names") or ()
     fact = Group(
@@ -118,7 +158,7 @@ def _group(
             for k, p in enumerate(group["params"])
         ),
         family=kind,
-        decoupled=bool(told) if told is not None else decoupled,
+        decoupled=decoupled if told is None else told,
         written=record.written if record else None,
         requested={str(key): plain(value) for key, value in recording.before(optimizer, i).items() if key != "params"},
         span=record.span if record else None,
@@ -189,10 +229,10 @@ def _keys_read(cls: type, unknown: set[str]) -> frozenset[str] | None:
     for base in cls.__mro__:
         if base in (TorchOptimizer, object):
             continue
-        try:
-            texts.append(inspect.getsource(base))
-        except (OSError, TypeError):
+        text = _source(base)
+        if text is None:
             return None
+        texts.append(text)
     text = "\n".join(texts)
     return frozenset(key for key in unknown if re.search(rf"""['"]{re.escape(key)}['"]""", text))
 

@@ -63,6 +63,7 @@ class Registry:
             requires_grad=tensor.requires_grad,
             kind=kind,
             gradient=_gradient(tensor, kind),
+            free=not isinstance(tensor, nn.Parameter),
             **known,
         )
         self.facts.append(fact)

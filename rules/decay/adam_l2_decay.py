@@ -9,8 +9,9 @@ that no batch holds are in that position.
 What to do: `AdamW` (tune the decay anew, typically 0.01 to 0.1), or `decoupled_weight_decay=True`.
 
 *Warning* from `strong` on, a decay that belongs to AdamW; *info* below it: graph networks (up to 0.01), architecture
-search and re-identification use coupled L2 on purpose. The group's own `decoupled_weight_decay` decides, not the
-class: AdamW is a subclass of Adam.
+search and re-identification use coupled L2 on purpose. What a group or the optimizer itself says decides, not the
+class: AdamW is a subclass of Adam, and other libraries call the option `weight_decouple`, `adam_w_mode` or the like.
+Optimizers that are not torch's are judged by the source of their `step`; *info* where that does not show how it decays.
 
 Sources: https://arxiv.org/abs/1711.05101, https://github.com/pytorch/pytorch/pull/21250,
 https://github.com/pytorch/pytorch/pull/41679; measured with torch 2.13
@@ -21,14 +22,12 @@ from lrlint.treatment import NEGLIGIBLE_DECAY
 from lrlint.vocabulary import count, listing, number
 
 _FAMILIES = ("adam", "adagrad", "adadelta", "rmsprop")
-#: How optimizers outside torch say that their decay is decoupled (apex and DeepSpeed, AdaBelief, optimi).
-_DECOUPLED = ("adam_w_mode", "adamw_mode", "weight_decouple", "decouple_wd", "decouple_lr")
 
 
 @rule("LR310", severity="warning", confidence="high", needs=("optimizer",))
 def adam_l2_decay(setup, *, strong: float = 0.02):
     for optimizer in setup.optimizers:
-        if optimizer.family not in _FAMILIES or _says_decoupled(optimizer):
+        if optimizer.family not in _FAMILIES:
             continue
         groups = [g for g in optimizer.groups if g.weight_decay > NEGLIGIBLE_DECAY and not g.decoupled and g.trainable]
         if not groups:
@@ -43,15 +42,6 @@ def adam_l2_decay(setup, *, strong: float = 0.02):
             data={"weight_decay": strengths, "embeddings": len(tables)},
             help="use AdamW, and tune weight_decay anew (typically 0.01 to 0.1)",
             key="weight_decay",
-            severity="" if strengths[-1] >= strong else "info",
+            severity="" if strengths[-1] >= strong and optimizer.decay_form == "coupled" else "info",
             confidence="" if optimizer.module.startswith("torch.") else "medium",
         )
-
-
-def _says_decoupled(optimizer):
-    sources = (optimizer.flags, optimizer.defaults, optimizer.class_defaults)
-    for name in _DECOUPLED:
-        told = next((source[name] for source in sources if name in source), None)
-        if told:
-            return True
-    return False
