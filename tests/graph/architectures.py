@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
+import numpy
 import torch
 import transformers as hf
 from torch import nn
@@ -561,3 +564,98 @@ def numpy_inside() -> Built:
             return self.head(self.norm(self.second(self.first(x)))) * (1 + 0 * factor)
 
     return Numpy(), X
+
+
+@entry
+def checkpointed_reentrant() -> Built:
+    """Autograd's graph leads to none of the parameters: the backward pass runs the layers again and fills them."""
+
+    class Reentrant(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = checkpoint(self.first, x.clone().requires_grad_(), use_reentrant=True)
+            return self.head(self.norm(checkpoint(self.second, hidden, use_reentrant=True)))
+
+    return Reentrant(), X
+
+
+@entry
+def checkpointed_without_input_gradient() -> Built:
+    """The reentrant checkpoint's known trap: nothing that goes in requires a gradient, so nothing inside gets one."""
+
+    class Reentrant(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(self.second(checkpoint(self.first, x, use_reentrant=True))))
+
+    return Reentrant(), X
+
+
+@entry
+def layers_in_threads() -> Built:
+    class Threaded(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with ThreadPoolExecutor(2) as pool:
+                first, second = pool.map(lambda layer: layer(x), [self.first, self.first])
+            return self.head(self.norm(self.second(first + second)))
+
+    return Threaded(), X
+
+
+def dropped_at_random(draw: Callable[[], float]) -> Callable[[], Built]:
+    class Dropping(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = self.first(x)
+            for layer in (self.second, self.unused):
+                if draw() > 0.5:
+                    hidden = hidden + layer(hidden)
+            return self.head(self.norm(hidden))
+
+    return lambda: (Dropping(), X)
+
+
+ZOO["layers_dropped_by_python"] = dropped_at_random(random.random)
+ZOO["layers_dropped_by_torch"] = dropped_at_random(lambda: torch.rand(1).item())
+ZOO["layers_dropped_by_numpy"] = dropped_at_random(numpy.random.rand)
+
+
+class Result(NamedTuple):
+    loss: torch.Tensor
+    auxiliary: torch.Tensor
+
+
+@entry
+def named_tuple_with_loss() -> Built:
+    class Named(Net):
+        def forward(self, x: torch.Tensor) -> Result:  # type: ignore[override]
+            hidden = self.first(x)
+            return Result(self.head(hidden).pow(2).mean(), self.second(hidden))
+
+    return Named(), X
+
+
+@entry
+def filter_of_frequencies() -> Built:
+    class Filter(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filter = nn.Parameter(torch.randn(5, dtype=torch.cfloat))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            spectrum = torch.fft.rfft(self.first(x)) * self.filter
+            return self.head(self.norm(torch.fft.irfft(spectrum, n=8)))
+
+    return Filter(), X
+
+
+@entry
+def nested_tensors() -> Built:
+    class Ragged(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            parts = torch.nested.nested_tensor([x[:1], x[1:]])
+            return self.head(self.first(parts).to_padded_tensor(0.0))
+
+    return Ragged(), X
+
+
+@entry
+def scripted_whole() -> Built:
+    return torch.jit.script(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))), X

@@ -47,6 +47,7 @@ LABELS = [
     (r"(^|\.)(ln_\w+|pre_ln|norm_f|layrnorm|pre_layrnorm)\.bias$", "norm_shift"),
     (r"^1\.g$", "norm_scale"),
     (r"^scale$", "gate norm_scale layer_scale"),
+    (r"^filter$", "gate"),
     (r"(conv|convolution|conv\dd|dwconv|conv1|conv2|patch_embeddings?|patch_embeddings\.proj(ection)?|input_projection)\.weight$", "conv_weight"),
     (r"(sequence_reduction\.sequence_reduction|downsampling_layer\.1|linear_fuse|decode_head\.classifier)\.weight$", "conv_weight"),
     (r"regnet\..*attention\.\d\.weight$", "conv_weight"),

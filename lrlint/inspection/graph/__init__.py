@@ -76,7 +76,8 @@ def _capture(
 ) -> Capture:
     if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):  # type: ignore[attr-defined]
         raise NotObserved("lazy modules have no shapes before their first pass")
-    if type(model).forward is nn.Module.forward and "forward" not in vars(model):
+    own = getattr(type(model), "forward", None)  # scripted modules have none on their class
+    if own is nn.Module.forward and "forward" not in vars(model):
         raise NotObserved(f"{type(model).__name__} has no forward()")
     started, first = time.monotonic(), ""
     for inputs in candidates(model, example, batches):

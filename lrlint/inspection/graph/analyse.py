@@ -72,11 +72,13 @@ class _Facts:
 
     def of(self, name: str) -> ParameterUse:
         guessed = name in self._capture.guessed
+        reached = None if self._capture.reached is None else self._capture.reached.get(name, frozenset())
         if name not in self._flow.parameters:
+            if reached:  # by autograd, where no operator was seen: in another thread
+                return ParameterUse(used=True, reaches_output=True, detached=False, guessed=guessed)
             known = False if self._capture.complete else None
             return ParameterUse(used=known, reaches_output=known, guessed=guessed)
         sites = self._roles.sites[name]
-        reached = None if self._capture.reached is None else self._capture.reached.get(name, frozenset())
         reaches = None if reached is None else bool(reached)
         return ParameterUse(
             reaches_output=reaches,

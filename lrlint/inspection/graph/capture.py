@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,8 @@ from lrlint.inspection.roles import module_kind
 #: Elements up to which a model is run with values where the observation without them guesses or fails.
 _SMALL_MODEL = 20_000_000
 _LABELS = 16
+#: Of the passes that are made again where the first drew random numbers.
+_SEEDS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Capture:
     ``graph`` has one node per aten operator in execution order; it is an observation, not executable code. ``method`` is
     ``meta`` or ``cpu``. ``complete``: it ran to its end without a guessed value. ``reached``: parameter → labels of the
     outputs whose gradient arrives at it; of the loss alone, where the model computes one. Frozen parameters are treated
-    as if they were trained. ``guessed`` are parameters used in some of several runs only (layer drop).
+    as if they were trained. ``guessed`` are parameters used in some of several runs only (layer drop). ``draws``: the pass
+    drew random numbers on the CPU.
     """
 
     graph: fx.Graph
@@ -54,6 +58,7 @@ class Capture:
     modules: dict[str, ModuleRecord]
     gradient: dict[str, bool] = field(default_factory=dict)
     guessed: frozenset[str] = frozenset()
+    draws: bool = False
 
 
 def capture(model: nn.Module, prefix: str, name_of: Mapping[int, str], inputs: Inputs, lines: bool = False) -> Capture:
@@ -64,12 +69,13 @@ def capture(model: nn.Module, prefix: str, name_of: Mapping[int, str], inputs: I
     try:
         found = _observe(model, paths, name_of, inputs, lines, real=False)
         if found.complete:
-            return _with_dropped_layers(model, paths, name_of, inputs, found)
+            return _with_chance(model, paths, name_of, inputs, found)
     except Exception as error:
         failure = error
     if _has_values(model):
         try:
-            return _observe(model, paths, name_of, inputs, lines, real=True)
+            found = _observe(model, paths, name_of, inputs, lines, real=True)
+            return _with_chance(model, paths, name_of, inputs, found)
         except Exception as error:
             failure = failure or error
     if found is None:
@@ -84,20 +90,22 @@ def _has_values(model: nn.Module) -> bool:
     return small and all(t.device.type == "cpu" and t.layout is torch.strided and not t.is_quantized for t in tensors)
 
 
-def _with_dropped_layers(
+def _with_chance(
     model: nn.Module, paths: dict[int, str], name_of: Mapping[int, str], inputs: Inputs, found: Capture
 ) -> Capture:
-    """Layers that are dropped at random are in some passes only: what any of three passes uses is not unused."""
-    config = getattr(model, "config", None)
-    rates = [v for k, v in vars(config).items() if "layerdrop" in k] if hasattr(config, "__dict__") else []
-    if not model.training or not any(isinstance(rate, (int, float)) and rate > 0 for rate in rates):
+    """What random numbers decide (layers dropped at random) is not the same in every pass, and so is guessed.
+
+    Asked only where numbers were drawn and a parameter got no gradient: what gets one in some pass is not dead.
+    """
+    first = found.reached or {}
+    if not found.draws or len(first) == len(found.trainable):
         return found
-    used = set(found.parameters)
-    for seed in (1, 2, 3):
-        random.seed(seed)
-        torch.manual_seed(seed)
-        used |= set(_observe(model, paths, name_of, inputs, False, real=False).parameters)
-    return replace(found, guessed=frozenset(used - set(found.parameters)))
+    differing: set[str] = set()
+    for seed in _SEEDS:
+        again = _observe(model, paths, name_of, inputs, False, real=found.method == "cpu", seed=seed)
+        differing |= set(found.parameters) ^ set(again.parameters)
+        differing |= set(first) ^ set(again.reached or {})
+    return replace(found, guessed=frozenset(differing))
 
 
 def _paths(model: nn.Module, prefix: str) -> dict[int, str]:
@@ -109,11 +117,17 @@ def _paths(model: nn.Module, prefix: str) -> dict[int, str]:
 
 
 def _observe(
-    model: nn.Module, paths: dict[int, str], name_of: Mapping[int, str], inputs: Inputs, lines: bool, real: bool
+    model: nn.Module,
+    paths: dict[int, str],
+    name_of: Mapping[int, str],
+    inputs: Inputs,
+    lines: bool,
+    real: bool,
+    seed: int = 0,
 ) -> Capture:
     modules = list(model.modules())
     buffer_names = {id(b): paths[id(m)] + "." + n for m in modules for n, b in m._buffers.items() if b is not None}
-    with _quiet(), stand_ins(modules, real) as originals:
+    with _quiet(seed) as drawn, stand_ins(modules, real) as originals:
 
         def name(tensor: torch.Tensor) -> tuple[str, str] | None:
             original = originals.get(id(tensor))
@@ -134,21 +148,44 @@ def _observe(
         with torch.enable_grad(), provenance(paths, entered):
             with recorder:
                 result = model(*args, **kwargs)
+            draws = drawn()
             outputs = _outputs(result)
-            return _read(model, paths, name_of, originals, recorder, outputs, inputs, "cpu" if real else "meta")
+            found = _read(model, paths, name_of, originals, recorder, outputs, inputs, "cpu" if real else "meta")
+            return replace(found, draws=draws)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """What the pass draws from random generators, and what it warns of, concerns nobody."""
-    state, cpu = random.getstate(), torch.get_rng_state()
+def _quiet(seed: int) -> Iterator[Callable[[], bool]]:
+    """What the pass draws from random generators, and what it warns of, concerns nobody; yields whether it drew any.
+
+    The pass starts from the seed, so that what chance decides is the same in every check. Generators of accelerators are
+    left alone: nothing is drawn from them on stand-ins.
+    """
+    generators: list[tuple[Callable[[], Any], Callable[[Any], Any], Callable[[int], Any]]] = [
+        (random.getstate, random.setstate, random.seed),
+        (torch.default_generator.get_state, torch.default_generator.set_state, torch.default_generator.manual_seed),
+    ]
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        generators.append((numpy.get_state, numpy.set_state, numpy.seed))
+    before = [get() for get, _, _ in generators]
     try:
+        for _, _, start in generators:
+            start(seed)
+        fresh = [_digest(get()) for get, _, _ in generators]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            yield lambda: fresh != [_digest(get()) for get, _, _ in generators]
     finally:
-        random.setstate(state)
-        torch.set_rng_state(cpu)
+        for (_, put, _), state in zip(generators, before, strict=True):
+            put(state)
+
+
+def _digest(state: Any) -> Any:
+    """The state of a generator as something to compare."""
+    if isinstance(state, torch.Tensor):
+        return bytes(state.untyped_storage())
+    return tuple(item.tobytes() if hasattr(item, "tobytes") else item for item in state)
 
 
 def _read(
@@ -164,17 +201,17 @@ def _read(
     twins = {key: name_of[id(tensor)] for key, tensor in originals.items() if id(tensor) in name_of}
     roots = {"loss": outputs["loss"]} if "loss" in outputs else outputs
     roots = {label: tensor for label, tensor in roots.items() if tensor.requires_grad}
-    reached = _reached(roots, twins)
+    reached, opaque = _reached(roots, twins)
     gradient = _gradients(model, twins, roots)
-    if gradient is not None:
-        reached = {name: labels for name, labels in reached.items() if gradient.get(name)}
+    if gradient is not None:  # a gradient may come by ways that the walk does not see (reentrant checkpoints)
+        reached = {name: reached.get(name) or frozenset(roots) for name, arrives in gradient.items() if arrives}
     nodes = {label: recorder.nodes[id(tensor)] for label, tensor in outputs.items() if id(tensor) in recorder.nodes}
     recorder.graph.output(tuple(nodes.values()))
     return Capture(
         graph=recorder.graph,
         method=method,
         inputs=inputs.source,
-        complete=not recorder.guessed,
+        complete=not recorder.guessed and (gradient is not None or not opaque),
         parameters=recorder.named["parameter"],
         buffers=recorder.named["buffer"],
         trainable={twins[key]: originals[key].requires_grad for key in twins},
@@ -191,6 +228,8 @@ def _outputs(result: Any) -> dict[str, torch.Tensor]:
     """Floating point results by label: ``loss``, ``logits``, ``0``, ``1.0``."""
     if isinstance(result, torch.Tensor):
         return {"0": result}
+    if isinstance(result, tuple) and hasattr(result, "_asdict"):  # a named tuple
+        result = result._asdict()
     if isinstance(result, Mapping):
         result = dict(result)
     elif hasattr(result, "__dataclass_fields__"):
@@ -212,9 +251,13 @@ def _named_tensors(label: str, value: Any, depth: int = 6) -> Iterator[tuple[str
             yield from _named_tensors(f"{lead}{index}", item, depth - 1)
 
 
-def _reached(roots: dict[str, torch.Tensor], twins: dict[int, str]) -> dict[str, frozenset[str]]:
-    """Parameter → labels of the outputs whose autograd graph leads to it; many outputs share one walk."""
+def _reached(roots: dict[str, torch.Tensor], twins: dict[int, str]) -> tuple[dict[str, frozenset[str]], bool]:
+    """Parameter → labels of the outputs whose autograd graph leads to it; many outputs share one walk.
+
+    Also whether the walk met a function written in Python, whose backward alone says what it passes on to whom.
+    """
     found: dict[str, set[str]] = {}
+    opaque = False
     labelled = list(roots.items())
     walks = [([tensor], [label]) for label, tensor in labelled[:_LABELS]]
     if len(labelled) > _LABELS:
@@ -227,6 +270,7 @@ def _reached(roots: dict[str, torch.Tensor], twins: dict[int, str]) -> dict[str,
         seen = set(stack)
         while stack:
             node = stack.pop()
+            opaque = opaque or isinstance(node, torch.autograd.function.BackwardCFunction)
             leaf = getattr(node, "variable", None)
             if leaf is not None and id(leaf) in twins:
                 found.setdefault(twins[id(leaf)], set()).update(labels)
@@ -234,7 +278,7 @@ def _reached(roots: dict[str, torch.Tensor], twins: dict[int, str]) -> dict[str,
                 if parent is not None and parent not in seen:
                     seen.add(parent)
                     stack.append(parent)
-    return {name: frozenset(labels) for name, labels in found.items()}
+    return {name: frozenset(labels) for name, labels in found.items()}, opaque
 
 
 def _gradients(model: nn.Module, twins: dict[int, str], roots: dict[str, torch.Tensor]) -> dict[str, bool] | None:

@@ -147,7 +147,7 @@ def _of_transformers(model: nn.Module) -> Iterator[Inputs]:
 def _for_names(config: Any, known: Mapping[str, Any], main: str) -> dict[str, torch.Tensor]:
     text = _inner(config, "text_config", "encoder", "decoder")
     vision = _inner(config, "vision_config", "encoder")
-    ids = torch.randint(2, max(_number(text, "vocab_size", default=32), 4), (_BATCH, _LENGTH))
+    ids = _ids(_number(text, "vocab_size", default=32))
     wanted: dict[str, torch.Tensor] = {}
     if main == "input_ids" or "input_ids" in known:
         wanted["input_ids"] = ids
@@ -166,8 +166,7 @@ def _for_names(config: Any, known: Mapping[str, Any], main: str) -> dict[str, to
         fits = hasattr(config, "max_source_positions") and "whisper" in str(getattr(config, "model_type", ""))
         wanted["input_features"] = torch.zeros(_BATCH, bins, frames) if fits else torch.zeros(_BATCH, 64, bins)
     if "decoder_input_ids" in known and getattr(config, "is_encoder_decoder", False):
-        size = max(_number(_inner(config, "decoder"), "vocab_size", default=32), 4)
-        wanted["decoder_input_ids"] = torch.randint(2, size, (_BATCH, _LENGTH))
+        wanted["decoder_input_ids"] = _ids(_number(_inner(config, "decoder"), "vocab_size", default=32))
     if "past_values" in known:
         wanted |= _series(config)
     if "bbox" in known:
@@ -176,6 +175,11 @@ def _for_names(config: Any, known: Mapping[str, Any], main: str) -> dict[str, to
         hidden = _number(config, "hidden_size", "d_model", "d_latents", default=32)
         wanted[main] = torch.zeros(_BATCH, _LENGTH, hidden)
     return wanted
+
+
+def _ids(size: int) -> torch.Tensor:
+    """Token ids that draw nothing from the random generator of the program."""
+    return torch.randint(2, max(size, 4), (_BATCH, _LENGTH), generator=torch.Generator().manual_seed(0))
 
 
 def _series(config: Any) -> dict[str, torch.Tensor]:

@@ -129,7 +129,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         meta["module"] = self.module
         meta["phase"] = "forward"
         if isinstance(tensor, torch.Tensor):
-            meta["shape"], meta["dtype"] = tuple(tensor.shape), tensor.dtype
+            meta["shape"], meta["dtype"] = _shape(tensor), tensor.dtype
             meta["requires_grad"] = tensor.requires_grad
         if self._lines:
             meta["line"] = _line()
@@ -143,7 +143,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._remember(result, node)
             written = [result] if mutable else []
         elif isinstance(result, (tuple, list)):
-            node.meta["shapes"] = [tuple(t.shape) if isinstance(t, torch.Tensor) else None for t in result]
+            node.meta["shapes"] = [_shape(t) if isinstance(t, torch.Tensor) else None for t in result]
             for index, item in enumerate(result):
                 if isinstance(item, torch.Tensor):
                     part = self.graph.call_function(operator.getitem, (node, index))
@@ -156,6 +156,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.nodes[id(tensor)] = node
             if tensor.layout is torch.strided:
                 self._writers[tensor.untyped_storage()._cdata] = (node, node.meta["rank"])
+
+
+def _shape(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """None for nested tensors: they have a shape per part, or sizes without numbers."""
+    return None if tensor.is_nested else tuple(tensor.shape)
 
 
 def _line() -> tuple[str, int] | None:
