@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lrlint.facts.schedule import GONE
+
 if TYPE_CHECKING:
     from lrlint.facts.core import Group, Optimizer, Training
     from lrlint.facts.schedule import Schedule, Trace
@@ -43,17 +45,14 @@ def ending(schedule: Schedule) -> Ending | None:
         return None
     if end is None and shape in (["lambda"], ["other"]):
         points = zip(trace.steps, trace.values, strict=True)
-        end = next((step for step, value in points if _gone(trace, step, value)), None)
+        gone = (step for step, value in points if step > trace.peak_step and value <= GONE * trace.peak)
+        end = next((step for step in gone if trace.last >= 0.99 * trace.at(step)), None)
     if end is None or end >= trace.steps[-1] or trace.at(end) >= 0.99 * trace.peak:
         return None
     low = trace.at(end)
     after = max(value for step, value in zip(trace.steps, trace.values, strict=True) if step >= end)
     rises = after > max(2 * low, 0.01 * trace.peak)
     return Ending(end, low, after, rises) if rises or abs(trace.last - low) <= 0.02 * trace.peak else None
-
-
-def _gone(trace: Trace, step: int, value: float) -> bool:
-    return step > trace.peak_step and value <= 1e-3 * trace.peak and trace.last >= 0.99 * value
 
 
 def explained(schedule: Schedule, end: float, training: Training) -> str:

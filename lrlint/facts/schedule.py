@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from lrlint.facts.core import Optimizer
 
 
+#: A rate below this share of its peak trains nothing any more.
+GONE = 1e-3
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """One option of one group over the horizon: values at ascending steps.
@@ -45,6 +49,13 @@ class Trace:
     def peak_step(self) -> int:
         """The first step at which the peak is reached."""
         return self.steps[self.values.index(self.peak)]
+
+    @property
+    def gone_from(self) -> int | None:
+        """The first step after the peak at which no more than ``GONE`` of it is left, or None."""
+        limit, peak_step = GONE * self.peak, self.peak_step
+        points = zip(self.steps, self.values, strict=True)
+        return next((step for step, value in points if step > peak_step and value <= limit), None)
 
     def constant(self, tolerance: float = 1e-9) -> bool:
         """Whether the values differ by no more than ``tolerance`` relative to the largest."""

@@ -2,8 +2,9 @@
 
 A negative rate is gradient ascent: `LambdaLR(lambda t: 1 - t / n)` crosses zero at step n and goes on. A constant rate
 comes from `eta_min` equal to the rate, `T_max=0.5` or a power of 0; an impossible argument such as `T_max=0` raises
-only at the first step. Negative rates are judged within the declared run, or the scheduler's own length; in the first
-twentieth of a run whose epochs are not declared they are *info*, since the scheduler may count epochs.
+only at the first step; a fractional power of a negative number is complex. Negative rates and those that are no number
+are judged within the declared run, or the scheduler's own length; in the first twentieth of a run whose epochs are not
+declared they are *info*, since the scheduler may count epochs.
 
 What to do: clamp the factor (`max(0.0, ...)`), give `T_max` in whole steps, choose `eta_min` well below the rate.
 
@@ -37,8 +38,9 @@ def constant_or_negative_schedule(setup):
 def _raises(schedule):
     """Torch's own class that raises at a step, for no reason of its length or of a missing group."""
     error, details = schedule.details.get("error"), schedule.details
-    if bad := details.get("non_finite"):
-        return f"group {bad['group']}: the rate is not a number from step {bad['step']} on", "error", ""
+    if (bad := details.get("non_finite")) and schedule.whole:
+        text = f"group {bad['group']}: the rate is not a number from {schedule.unit} {bad['step']} on"
+        return _unless_in_epochs(schedule, bad["step"], text, "keep the base of a fractional power at 0 or above")
     if not error or not schedule.qualified.startswith("torch.") or error["type"] not in CRASHES:
         return None
     counts = {size for node in schedule.nodes() for name, size in node.get("lists", {}).items() if name != "_last_lr"}
@@ -58,10 +60,15 @@ def _negative(schedule, groups):
         if scheduled.lr is not None and (step := scheduled.lr.negative_from) is not None:
             text = f"{groups[scheduled.group].label}: the rate is negative from {schedule.unit} {step} of "
             text += f"{schedule.horizon} on, down to {rate(scheduled.lr.floor)}: steps then go uphill"
-            if schedule.details.get("clock_from") == "assumed" and 20 * step < schedule.horizon:
-                return f"{text}, unless it is stepped once per epoch", "info", "declare steps_per_epoch"
-            return text, "error", "clamp the factor at 0: `max(0.0, ...)`"
+            return _unless_in_epochs(schedule, step, text, "clamp the factor at 0: `max(0.0, ...)`")
     return None
+
+
+def _unless_in_epochs(schedule, step, text, help):
+    """So early in a run whose epochs are not declared, the scheduler more likely counts epochs."""
+    if schedule.details.get("clock_from") == "assumed" and 20 * step < schedule.horizon:
+        return f"{text}, unless it is stepped once per epoch", "info", "declare steps_per_epoch"
+    return text, "error", help
 
 
 def _constant(schedule):

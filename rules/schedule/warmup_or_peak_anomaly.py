@@ -62,7 +62,8 @@ def _late(trace):
 def _again(setup, schedule, trace):
     per_epoch = setup.training.steps_per_epoch
     points = pairwise(zip(trace.steps, trace.values, strict=True))
-    drops = [b for (a, high), (b, low) in points if b - a == schedule.period and low <= 0.2 * high]
+    # From near the peak each time: a step decay falls as far, but never comes back up.
+    drops = [b for (a, high), (b, low) in points if b - a == schedule.period and low <= 0.2 * high >= 0.1 * trace.peak]
     if not per_epoch or per_epoch < 3 or len(drops) < 3 or schedule.period > 1:
         return None
     if any(abs((b - a) / per_epoch - 1) > 0.02 for a, b in pairwise(drops)):

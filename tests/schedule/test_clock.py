@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ EPOCHS = {"total_steps": 9000, "steps_per_epoch": 100}
         (lambda o: s.StepLR(o, 30), 100),
         (lambda o: s.LinearLR(o, total_iters=5), 100),
         (lambda o: s.LinearLR(o, total_iters=500), 1),
+        (lambda o: s.LinearLR(o, total_iters=80), 1),
         (lambda o: s.SequentialLR(o, [s.LinearLR(o, total_iters=5), s.CosineAnnealingLR(o, 85)], [5]), 100),
         (lambda o: s.LambdaLR(o, lambda epoch: 0.95**epoch), 100),
         (lambda o: s.LambdaLR(o, lambda step: 0.9995**step), 1),
@@ -188,6 +190,24 @@ def test_a_function_that_only_makes_sense_in_epochs_counts_epochs() -> None:
     assert (found.period, found.details["clock_from"]) == (1000, "course")
     assert found.groups[0].lr is not None
     assert found.groups[0].lr.floor == pytest.approx(2 / 101)
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        lambda t: 0.5 * (1 + math.cos(math.pi * t / 90)),
+        lambda t: max(0.0, 1 - t / 90) ** 0.9,
+        lambda t: (1 - t / 90) ** 0.9,  # complex where it is read per step
+    ],
+)
+def test_a_function_that_ends_with_the_epochs_counts_epochs(factor: Any) -> None:
+    found = followed(lambda o: s.LambdaLR(o, factor), total_steps=900, steps_per_epoch=10)
+    assert (found.period, found.details["clock_from"]) == (10, "course")
+
+
+def test_a_function_that_ends_in_the_middle_of_the_run_does_not() -> None:
+    found = followed(lambda o: s.LambdaLR(o, lambda t: max(0.0, 1 - t / 450)), total_steps=900, steps_per_epoch=10)
+    assert (found.period, found.details["clock_from"]) == (1, "assumed")
 
 
 def test_a_function_that_is_wrong_in_both_clocks_stays_per_step() -> None:

@@ -74,7 +74,42 @@ LONG = {
         o, [s.LinearLR(o, 0.01, 1, 4321), s.CosineAnnealingLR(o, n - 4321)], [4321]
     ),
     "chain": lambda o, n: s.ChainedScheduler([s.ConstantLR(o, 0.1, 777), s.ExponentialLR(o, 0.99999)]),
+    "chained cosine": lambda o, n: s.ChainedScheduler([s.LinearLR(o, 0.1, 1, 777), s.CosineAnnealingLR(o, n)]),
+    "class of the user's": lambda o, n: WarmupPolynomial(o, 4321, n),
 }
+
+
+class WarmupPolynomial(s.LRScheduler):
+    """As many repositories write it: rates and a decay that depend on the step number alone."""
+
+    def __init__(self, optimizer: Any, warmup: int, total: int) -> None:
+        self.warmup, self.total = warmup, total
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[Any]:
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = 0.04 + 0.36 * self.last_epoch / self.total
+        rest = (self.total - self.last_epoch) / (self.total - self.warmup)
+        return [base * min(self.last_epoch / self.warmup, rest**0.9) for base in self.base_lrs]
+
+
+class LateRecursion(s.LRScheduler):
+    """Reads the step number at first, the rate that it wrote from step 500 on."""
+
+    def get_lr(self) -> list[Any]:
+        if self.last_epoch <= 500:
+            return [base * self.last_epoch / 500 for base in self.base_lrs]
+        return [group["lr"] * 0.9999 for group in self.optimizer.param_groups]
+
+
+def test_what_depends_on_the_course_is_stepped_and_not_evaluated() -> None:
+    model, optimizer = pair()
+    found = simulated(model, optimizer, LateRecursion(optimizer), total_steps=90_001)
+    assert found.details["capped"] == 30_000
+    for group in found.groups:
+        assert group.lr is not None
+        base = (1e-5, 1e-3)[group.group]
+        assert group.lr.last == pytest.approx(base * 0.9999 ** (30_000 - 500), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", LONG)
@@ -205,6 +240,55 @@ def test_state_in_a_closure_and_in_a_callable_is_left_alone() -> None:
     assert (seen, counting.calls) == before
     assert found.groups[0].lr is not None
     assert found.groups[0].lr.last == pytest.approx(0.1 * 0.9**5)
+
+
+CALLS, HISTORY = 0, [1.0]
+
+
+def counting_globally(step: int) -> float:
+    global CALLS
+    CALLS += 1
+    return 0.9**CALLS
+
+
+def keeping_a_global_list(step: int) -> float:
+    return _halve()
+
+
+def _halve() -> float:
+    HISTORY[0] *= 0.9
+    return HISTORY[0]
+
+
+@pytest.mark.parametrize("factor", [counting_globally, keeping_a_global_list])
+def test_state_in_globals_is_followed_and_left_alone(factor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "CALLS", 0)
+    monkeypatch.setitem(globals(), "HISTORY", [1.0])
+    model, optimizer = pair((0.1,), SGD)
+    scheduler = s.LambdaLR(optimizer, factor)
+    before = (CALLS, list(HISTORY))
+    found = simulated(model, optimizer, scheduler, total_steps=5)
+    assert (CALLS, list(HISTORY)) == before
+    assert found.groups[0].lr is not None
+    assert found.groups[0].lr.last == pytest.approx(0.1 * 0.9**5)
+
+
+class Lookahead(torch.optim.Optimizer):
+    """An optimizer around another one whose groups it shares."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer, self.param_groups, self.state = optimizer, optimizer.param_groups, optimizer.state
+        self.defaults = optimizer.defaults
+
+    def step(self, closure: Any = None) -> Any:
+        return self.optimizer.step(closure)
+
+
+def test_a_scheduler_of_a_wrapper_that_shares_the_groups_is_followed() -> None:
+    model, optimizer = pair((0.1,), SGD)
+    found = simulated(model, optimizer, s.ExponentialLR(Lookahead(optimizer), 0.5), total_steps=4)
+    assert found.groups[0].lr is not None
+    assert found.groups[0].lr.last == pytest.approx(0.1 / 8)
 
 
 def test_random_factors_leave_the_generators_alone() -> None:

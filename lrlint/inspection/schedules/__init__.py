@@ -180,7 +180,8 @@ def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
         team = [e for e in entries if e.active and _share(e, entry)]
         try:
             result = _follow(team)
-            if len(team) == 1 and result.strange and (other := in_epochs(entry.clock, entry.training)) is not None:
+            other = in_epochs(entry.clock, entry.training) if len(team) == 1 else None
+            if other is not None and (result.strange or result.ends_at(other.horizon / other.period)):
                 assumed, entry.clock = entry.clock, other
                 again = _follow(team)
                 if again.strange:

@@ -94,7 +94,8 @@ def _inferred(scheduler: Any, training: Training) -> tuple[str, str]:
     in_epochs = per_epoch is not None and per_epoch > 1
     if length is not None and length.steps > 0 and total:
         if per_epoch and in_epochs:
-            return ("epoch" if _fits_epochs(length, total, per_epoch) else "step"), "length"
+            warms_up = any(kinds.shape_of(leaf) == "warmup" for leaf in kinds.leaves(scheduler))
+            return ("epoch" if _fits_epochs(length, total, per_epoch, warms_up) else "step"), "length"
         if length.final and total >= _MANY * length.steps:
             return "epoch", "assumed"
     names = {kinds.counter_name(f) for leaf in kinds.leaves(scheduler) for f in kinds.lambdas_of(leaf)}
@@ -103,11 +104,11 @@ def _inferred(scheduler: Any, training: Training) -> tuple[str, str]:
     return "step", "assumed"
 
 
-def _fits_epochs(length: kinds.Length, total: int, per_epoch: int) -> bool:
-    """A whole schedule is as long as the run, in its own clock; a warm-up or a cycle only fits into it."""
+def _fits_epochs(length: kinds.Length, total: int, per_epoch: int, warms_up: bool) -> bool:
+    """A whole schedule is as long as the run, in its own clock; a cycle only fits into it, a warm-up into half of it."""
     epochs = max(total / per_epoch, 1.0)
     if not length.final:
-        return length.steps <= 1.1 * epochs
+        return length.steps <= (0.5 if warms_up else 1.1) * epochs
     return abs(math.log(length.steps / epochs)) < abs(math.log(length.steps / total))
 
 

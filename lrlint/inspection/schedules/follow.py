@@ -50,13 +50,17 @@ class Followed:
         rates = [traces["lr"] for traces in self.groups if "lr" in traces]
         return any(rate.floor < 0 or _gone_early(rate) for rate in rates if rate.peak > 0)
 
+    def ends_at(self, step: float) -> bool:
+        """Whether the fastest rate is gone by this step, and not much earlier."""
+        rates = [traces["lr"] for traces in self.groups if "lr" in traces]
+        rate = max(rates, key=lambda rate: rate.peak, default=None)
+        gone = rate.gone_from if rate is not None else None
+        return gone is not None and 0.9 * step <= gone <= 1.1 * step + 1
+
 
 def _gone_early(rate: Trace) -> bool:
     limit = rate.steps[0] + 0.05 * (rate.steps[-1] - rate.steps[0])
-    return any(
-        rate.peak_step < step < limit and value <= 1e-3 * rate.peak
-        for step, value in zip(rate.steps, rate.values, strict=True)
-    )
+    return rate.gone_from is not None and rate.gone_from < limit
 
 
 @dataclass
@@ -252,12 +256,19 @@ def _by_formula(copies: Copies, groups_of: GroupsOf, horizon: int) -> Followed |
         hints = {(step - begun) // clock.calls for step in known if step >= begun}
         budget = max(600, min(6000, _EVALUATIONS // max(len(groups), 1)))
         course = explore(evaluate, last, hints, budget)
+        if not seek.known(driver.scheduler) and not _repeats(evaluate, course):
+            return None
     except Exception:  # it raises within the horizon: only real steps say where
         return None
     if not all(map(math.isfinite, itertools.chain.from_iterable(course.rows))):
         return None
     course.steps = array("q", (first + call * clock.period for call in course.steps))
     return Followed(columns.traces(course))
+
+
+def _repeats(evaluate: Callable[[int], tuple[float, ...]], course: Course) -> bool:
+    """Whether the formula gives the same when evaluated again backwards: one that reads what it wrote does not."""
+    return all(evaluate(call) == row for call, row in zip(reversed(course.steps), reversed(course.rows), strict=True))
 
 
 def _agrees(

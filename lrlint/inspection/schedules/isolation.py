@@ -1,14 +1,16 @@
 """A scheduler on a stand-in of its optimizer: stepping the copy leaves the user's objects as they were.
 
-Whatever the scheduler can change is copied: its own attributes, the variables its functions close over, and the
-optimizer it drives, whose parameters become one-element stand-ins. Modules and tensors of the model are shared, never
-copied. ``copy.deepcopy`` serves neither end: it copies a model that a scheduler refers to, and leaves closures shared.
+Whatever the scheduler can change is copied: its own attributes, the variables its functions close over, the globals
+they write or keep state in, and the optimizer it drives, whose parameters become one-element stand-ins. Modules and
+tensors of the model are shared, never copied. ``copy.deepcopy`` serves neither end: it copies a model that a scheduler
+refers to, and leaves closures shared.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import dis
 import enum
 import functools
 import io
@@ -28,6 +30,9 @@ from torch.optim import Optimizer
 #: More objects than this are a trainer or a data set that hangs on the scheduler, not the scheduler.
 LIMIT = 50_000
 
+#: A global container with more entries is data.
+_SMALL = 1000
+
 _SHARED = (
     *(type(None), bool, int, float, complex, str, bytes, type, range, enum.Enum, PurePath, torch.dtype, torch.device),
     *(types.ModuleType, types.BuiltinFunctionType, types.CodeType, weakref.ref, torch.nn.Module),
@@ -46,6 +51,7 @@ class Isolation:
     def __init__(self) -> None:
         self._copies: dict[int, Any] = {}
         self._originals: list[Any] = []  # held, so that no identity is used twice
+        self._scopes: dict[int, dict[str, Any]] = {}  # globals of a module → their copy
 
     def copy(self, value: Any) -> Any:
         """The isolated counterpart of a value. Raises Uncopyable."""
@@ -94,12 +100,14 @@ class Isolation:
         return made
 
     def _function(self, function: types.FunctionType) -> Any:
-        """The function over copies of the variables it closes over; globals stay what they are."""
-        if not function.__closure__ and not function.__defaults__ and not function.__kwdefaults__:
+        """The function over copies of the variables it closes over, and of the globals that hold its state."""
+        known = self._globals_of(function)
+        if not function.__closure__ and not function.__defaults__ and not function.__kwdefaults__ and not known:
             return function
         cells = tuple(self._cell(cell) for cell in function.__closure__ or ())
-        made = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+        made = types.FunctionType(function.__code__, known or function.__globals__, function.__name__, None, cells)
         self._note(function, made)
+        self._fill_globals(function)
         made.__defaults__ = None if function.__defaults__ is None else tuple(map(self.copy, function.__defaults__))
         made.__kwdefaults__ = {key: self.copy(item) for key, item in (function.__kwdefaults__ or {}).items()} or None
         made.__dict__.update({key: self.copy(item) for key, item in vars(function).items() if key != "__wrapped__"})
@@ -108,6 +116,24 @@ class Isolation:
             with contextlib.suppress(ValueError):  # a variable that is not bound yet
                 new.cell_contents = self.copy(old.cell_contents)
         return made
+
+    def _globals_of(self, function: types.FunctionType) -> dict[str, Any] | None:
+        """A shallow copy of the module's globals, one per module, where the function could change what they hold."""
+        scope = function.__globals__
+        if id(scope) not in self._scopes:
+            if not any(
+                stores or _stateful(scope.get(name), scope) for name, stores in _global_names(function.__code__)
+            ):
+                return None
+            self._scopes[id(scope)] = dict(scope)
+        return self._scopes[id(scope)]
+
+    def _fill_globals(self, function: types.FunctionType) -> None:
+        """Isolate the state among the globals that the function names; what is too large to be a state is shared."""
+        scope = function.__globals__
+        for name, _ in _global_names(function.__code__) if id(scope) in self._scopes else ():
+            if _stateful(value := scope.get(name), scope):
+                self._scopes[id(scope)][name] = self.copy(value)
 
     def _cell(self, cell: types.CellType) -> types.CellType:
         found: types.CellType = self._copies.get(id(cell)) or self._note(cell, types.CellType())
@@ -139,24 +165,55 @@ class Isolation:
         made: Any = object.__new__(type(optimizer))
         self._note(optimizer, made)
         groups = vars(optimizer).get("param_groups")
+        if isinstance(groups, list):
+            made.__dict__["param_groups"] = self._groups(groups)
         for key, item in vars(optimizer).items():
             if key not in ("param_groups", "state", "step"):
                 made.__dict__[key] = self.copy(item)
         if "state" in vars(optimizer):
             made.__dict__["state"] = defaultdict(dict)
-        if groups is not None:
-            made.__dict__["param_groups"] = self._note(groups, [])
-            made.__dict__["param_groups"].extend(self._group(group) for group in groups)
         # Torch's schedulers mark the step method when built, and warn unless a step was taken.
         made.__dict__["step"] = _no_step()
         made.__dict__["_opt_called"] = True
         return made
 
+    def _groups(self, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Wrappers hold the list, or the groups, of the optimizer inside: their stand-ins hold the same ones too."""
+        known: list[dict[str, Any]] | None = self._copies.get(id(groups))
+        if known is None:
+            known = self._note(groups, [])
+            known.extend(self._group(group) for group in groups)
+        return known
+
     def _group(self, group: dict[str, Any]) -> dict[str, Any]:
+        if id(group) in self._copies:
+            known: dict[str, Any] = self._copies[id(group)]
+            return known
         made: dict[str, Any] = self._note(group, {})
         made.update({key: self.copy(item) for key, item in group.items() if key not in ("params", "param_names")})
         made["params"] = [torch.nn.Parameter(torch.zeros(1))]
         return made
+
+
+def _global_names(code: types.CodeType) -> Iterator[tuple[str, bool]]:
+    """Global names that the code and the functions inside it use, and whether they are assigned."""
+    for instruction in dis.get_instructions(code):
+        if "GLOBAL" in instruction.opname or instruction.opname == "LOAD_NAME":
+            yield str(instruction.argval), "STORE" in instruction.opname
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _global_names(inner)
+
+
+def _stateful(value: Any, scope: dict[str, Any]) -> bool:
+    """Whether a global may hold the state of a schedule: a small container or record, an optimizer, such a function."""
+    if isinstance(value, (list, dict, set)):
+        return len(value) <= _SMALL
+    if isinstance(value, types.FunctionType):
+        return value.__globals__ is scope
+    own = type(value).__module__ == scope.get("__name__") and hasattr(value, "__dict__")
+    record = own and not isinstance(value, _SHARED) and all(isinstance(v, _SHARED) for v in vars(value).values())
+    return record or isinstance(value, Optimizer)
 
 
 def _tensor(tensor: torch.Tensor) -> torch.Tensor:

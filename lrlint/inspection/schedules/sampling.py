@@ -9,11 +9,12 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 
 from lrlint.facts import Trace
+from lrlint.facts.schedule import GONE
 
 Values = tuple[float, ...]
 
 #: Deviation from a straight line, relative to the range of a trace, that is not stored.
-TOLERANCE = 2e-3
+TOLERANCE = 1e-3
 _REFINE = 1e-3
 #: How many columns steer the refinement: groups whose rates are proportional need only one.
 _GUIDES = 8
@@ -22,14 +23,17 @@ _GUIDES = 8
 def compress(steps: Sequence[int], values: Sequence[float]) -> Trace:
     """The trace with only the points needed: between them it is a line, within ``TOLERANCE`` of its range.
 
-    A swinging-door pass in linear time; first, last and extreme points are kept, and both ends of every jump.
+    A swinging-door pass in linear time; first, last and extreme points are kept, both ends of every jump, and the point
+    after the peak from which on less than ``GONE`` of it is left.
     """
     low, high = min(values), max(values)
     slack = TOLERANCE * (high - low)
     if slack == 0:
         ends = (0, len(steps) - 1) if len(steps) > 1 else (0,)
         return Trace(tuple(steps[i] for i in ends), tuple(values[i] for i in ends))
-    marks = {0, len(steps) - 1, values.index(low), values.index(high)}
+    peak = values.index(high)
+    gone = next((index for index in range(peak, len(steps)) if values[index] <= GONE * high), 0)
+    marks = {0, len(steps) - 1, values.index(low), peak, gone}
     kept = [0]
     anchor, lower, upper = 0, -math.inf, math.inf
     for index in range(1, len(steps)):

@@ -2,7 +2,8 @@
 
 `seeker` puts the groups into the state of an arbitrary step, so that a long horizon needs a few hundred evaluations.
 A formula holds only while nobody interfered (a rate edited by hand, a group added later): callers compare it with
-real steps first.
+real steps first. Whether a class of the user's reads the step number alone shows only when it is evaluated: unless the
+formula is `known`, callers evaluate it again in another order.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from lrlint.inspection.schedules import kinds
 
@@ -22,7 +24,7 @@ Seeker = Callable[[int], None]
 _CLOSED = ("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR")
 #: get_lr() reads the step number and constants only.
 _PURE = ("LambdaLR", "CyclicLR", "OneCycleLR")
-#: Closed forms that are a factor on the base rate: chained, they multiply.
+#: Closed forms that are a factor on the base rate: chained, they multiply. A cosine does until it has reached 0.
 _FACTORS = ("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR")
 
 
@@ -39,20 +41,27 @@ def seeker(scheduler: Any) -> Seeker | None:
     return None if values is None else _writer(scheduler, values)
 
 
+def known(scheduler: Any) -> bool:
+    """Whether every part of the formula is one of torch's classes, or timm's."""
+    names = (*_CLOSED, *_PURE, "CosineAnnealingWarmRestarts")
+    return all(kinds.is_timm(leaf) or kinds.torch_class(leaf, *names) for leaf in kinds.leaves(scheduler))
+
+
 def _values(scheduler: Any) -> Callable[[int], list[Any]] | None:
     """The rates of all groups at a step."""
     closed = kinds.torch_class(scheduler, *_CLOSED)
     if closed is not None and kinds.method(scheduler, "_get_closed_form_lr", closed):
         compute = scheduler._get_closed_form_lr
-    elif kinds.torch_class(scheduler, *_PURE):
+    elif isinstance(scheduler, LRScheduler) and kinds.method(scheduler, "step", LRScheduler):
         compute = scheduler.get_lr
     else:
         return None
     scheduler._get_lr_called_within_step = True
 
     def values(step: int) -> list[Any]:
-        scheduler.last_epoch = step
+        scheduler.last_epoch, scheduler._step_count = step, step + 1
         found: list[Any] = compute()
+        scheduler._last_lr = found
         return found
 
     return values
@@ -121,14 +130,18 @@ def _sequential(scheduler: Any, children: list[Any]) -> Seeker | None:
 
 
 def _chained(scheduler: Any, children: list[Any]) -> Seeker | None:
-    if not all(kinds.torch_class(child, *_FACTORS) for child in children):
+    cosines = [c for c in children if kinds.torch_class(c, "CosineAnnealingLR") and c.eta_min == 0]
+    if not all(child in cosines or kinds.torch_class(child, *_FACTORS) for child in children):
         return None
+    end = min((cosine.T_max for cosine in cosines), default=math.inf)
     formulas = [formula for child in children if (formula := _values(child)) is not None]
     bases = [float(rate) for rate in children[0].base_lrs]
     if len(formulas) < len(children) or not all(bases):
         return None
 
     def values(step: int) -> list[float]:
+        if step > end:
+            raise ValueError("a chained cosine that comes back up adds instead of multiplying")
         rates = zip(*(map(float, formula(step)) for formula in formulas), strict=True)
         return [base * math.prod(rate / base for rate in group) for base, group in zip(bases, rates, strict=True)]
 
