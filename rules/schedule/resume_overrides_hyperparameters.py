@@ -2,8 +2,9 @@
 
 `Optimizer.load_state_dict` overwrites every option of every group: a new `lr=5e-5` or `weight_decay=0.3` is gone after
 the load, without a word. A scheduler built before the load keeps the new base rate while the groups have the old one;
-one whose state is loaded too brings its old curve along. State is matched by position: with groups or parameters in
-another order it lands on the wrong weights, and only a different shape shows.
+one whose state is loaded too brings its old curve along: a `T_max` raised for a longer run is the old one again. State
+is matched by position: with groups or parameters in another order it lands on the wrong weights, and only a different
+shape shows.
 
 Judged for a checkpoint given to the check (`--resume`), and for a target that loads one itself.
 
@@ -18,7 +19,7 @@ https://github.com/facebookresearch/ParlAI/issues/3116, https://github.com/Answe
 
 from lrlint import Finding, rule
 from lrlint.facts.horizon import replaced
-from lrlint.vocabulary import count, listing, rate
+from lrlint.vocabulary import count, listing, number, rate
 
 HELP = "set the options again after the load (lr, initial_lr and the scheduler's base_lrs), or load only the state"
 
@@ -41,6 +42,7 @@ def resume_overrides_hyperparameters(setup):
             text = f"loading {name} replaces {told}{more}"
             yield Finding(subject, text, data={"changes": changes}, help=HELP, key=changes[0]["option"])
         yield from _misplaced(optimizer, record, name)
+        yield from _rescheduled(setup, record.get("scheduler", {}), name)
         yield from _undone(setup, optimizer, record, name)
 
 
@@ -59,6 +61,29 @@ def _misplaced(optimizer, record, name):
     else:
         return
     yield Finding(optimizer, text, help="keep parameters in the order they were saved in", severity="error")
+
+
+def _rescheduled(setup, record, name):
+    """Arguments of the scheduler that its loaded state replaces, or the state of another class."""
+    if changes := record.get("changes", ()):
+        told = listing(
+            f"{c['option']} {_shown(c['configured'])} of {c['class_name']} by {_shown(c['loaded'])}"
+            for c in changes[:3]
+        )
+        text = f"loading {name} replaces {told}"
+        help = "build the scheduler anew with last_epoch, or set the arguments again after the load"
+    elif record.get("foreign"):
+        text = f"the scheduler state in {name} was not saved by a {record['foreign']}: its arguments are not in it"
+        help = "do not load the state of another scheduler class"
+    else:
+        return
+    yield Finding(setup.schedules[record["index"]], text, data={"changes": list(changes)}, help=help, key="scheduler")
+
+
+def _shown(value):
+    if isinstance(value, list):
+        return ", ".join(map(number, value))
+    return value if isinstance(value, str) else number(value)
 
 
 def _undone(setup, optimizer, record, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -165,20 +166,146 @@ def test_a_folder_as_transformers_writes_it(tmp_path: Path) -> None:
     assert record["changes"][0]["loaded"] == 0.5
 
 
+def test_a_folder_as_accelerate_writes_it_for_two_optimizers(tmp_path: Path) -> None:
+    for suffix, decay in (("", 0.5), ("_1", 0.25)):
+        state = trained(lambda m, d=decay: SGD(m.parameters(), lr=0.1, weight_decay=d))
+        store(tmp_path / f"optimizer{suffix}.bin", state["optimizer"])
+    models = [net(), net()]
+    optimizers = [SGD(m.parameters(), lr=0.1) for m in models]
+    run = lrlint.check(models, optimizers, resume=str(tmp_path), graph=False, settings=Settings(select=("LR416",)))
+    assert run.setup is not None
+    records = run.setup.training.options["resumed"]["optimizers"]
+    assert [[c["loaded"] for c in record["changes"]] for record in records] == [[0.5], [0.25]]
+
+
+def test_the_old_length_of_a_schedule_comes_back(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.pt", trained(lambda m: AdamW(m.parameters(), lr=1e-3), cosine))
+    model = net()
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    assert resumed(model, optimizer, path, s.CosineAnnealingLR(optimizer, 20))[1] == [
+        "warning: loading a.pt replaces T_max 20 of CosineAnnealingLR by 10"
+    ]
+
+
+def test_the_old_milestones_of_a_nested_schedule_come_back(tmp_path: Path) -> None:
+    def sequence(milestone: int) -> Any:
+        def make(optimizer: Any) -> Any:
+            parts = [s.LinearLR(optimizer, 0.1, total_iters=5), s.MultiStepLR(optimizer, [milestone, 30])]
+            return s.SequentialLR(optimizer, parts, [5])
+
+        return make
+
+    path = store(tmp_path / "a.pt", trained(lambda m: AdamW(m.parameters(), lr=1e-3), sequence(10)))
+    model = net()
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    assert resumed(model, optimizer, path, sequence(10)(optimizer))[1] == []
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    assert resumed(model, optimizer, path, sequence(20)(optimizer))[1] == [
+        "warning: loading a.pt replaces milestones 20, 30 of MultiStepLR by 10, 30"
+    ]
+
+
+def test_the_state_of_another_scheduler_class(tmp_path: Path) -> None:
+    path = store(tmp_path / "a.pt", trained(lambda m: AdamW(m.parameters(), lr=1e-3), lambda o: s.StepLR(o, 30)))
+    model = net()
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    assert resumed(model, optimizer, path, cosine(optimizer))[1] == [
+        "warning: the scheduler state in a.pt was not saved by a CosineAnnealingLR: its arguments are not in it"
+    ]
+
+
+@pytest.mark.parametrize("beside", ["namespace", "numpy", "path"])
+def test_plain_records_beside_the_states_do_not_matter(tmp_path: Path, beside: str) -> None:
+    import argparse
+
+    numpy = pytest.importorskip("numpy")
+    extra = {
+        "namespace": argparse.Namespace(lr=0.1, out=Path("runs")),
+        "numpy": {"best": numpy.float64(0.3), "rng": numpy.random.get_state()},
+        "path": Path("runs"),
+    }[beside]
+    state = trained(lambda m: SGD(m.parameters(), lr=0.1, weight_decay=0.5))
+    model = net()
+    record, _ = resumed(model, SGD(model.parameters(), lr=0.1), store(tmp_path / "a.pt", {**state, "args": extra}))
+    assert record["changes"][0]["loaded"] == 0.5
+
+
+def test_a_large_checkpoint_is_mapped_and_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *a, **k: modes.append(k["mmap"]) or load(*a, **k))
+    state = trained(lambda m: SGD(m.parameters(), lr=0.1))
+    model = net()
+    resumed(model, SGD(model.parameters(), lr=0.1), store(tmp_path / "a.pt", state))
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)  # this format cannot be mapped
+    resumed(model, SGD(model.parameters(), lr=0.1), str(tmp_path / "old.pt"))
+    assert modes == [True, False]
+
+
 class Payload:
     def __reduce__(self) -> Any:
         return (exec, ("raise SystemExit('it ran')",))
 
 
-@pytest.mark.parametrize("content", ["pickle", "text", "missing", "no optimizer"])
-def test_what_cannot_be_read_is_said_and_nothing_is_run(tmp_path: Path, content: str) -> None:
+def unreadable(path: Path, content: str) -> None:
+    groups = {"param_groups": [{"lr": 1.0}], "state": {}}
+    held: dict[str, Any] = {
+        "pickle": {"optimizer": Payload()},
+        "pickle beside": {**trained(lambda m: SGD(m.parameters(), lr=0.1)), "extra": Payload()},
+        "object": {"optimizer": SGD(net().parameters(), lr=0.1)},
+        "no optimizer": {"model": {}},
+        "groups without parameters": {"optimizer": groups},
+        "groups of numbers": {"optimizer": {"param_groups": [1, 2], "state": {}}},
+        "state of a list": {"optimizer": {"param_groups": [], "state": []}},
+    }
+    if content in held:
+        torch.save(held[content], path)
+    elif content == "truncated":
+        torch.save(trained(lambda m: SGD(m.parameters(), lr=0.1)), path)
+        path.write_bytes(path.read_bytes()[:-300])
+    elif content != "missing":
+        path.write_text({"text": "not a checkpoint", "empty": ""}[content])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("pickle", r"it holds `exec`, which could run code when loaded; nothing was run"),
+        ("pickle beside", r"it holds `exec`"),
+        ("object", r"it holds `torch\.optim\.sgd\.SGD`"),
+        ("text", "it is damaged, or was not written by torch.save"),
+        ("truncated", "it is damaged, or was not written by torch.save"),
+        ("empty", "it is empty"),
+        ("missing", "No such file"),
+        ("no optimizer", "no optimizer state"),
+        ("groups without parameters", "no optimizer state"),
+        ("groups of numbers", "no optimizer state"),
+        ("state of a list", "no optimizer state"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_nothing_is_run(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "a.pt"
-    if content == "pickle":
-        torch.save({"optimizer": Payload()}, path)
-    elif content == "text":
-        path.write_text("not a checkpoint")
-    elif content == "no optimizer":
-        torch.save({"model": {}}, path)
+    unreadable(path, content)
     model = net()
-    with pytest.raises(UsageError, match=r"a\.pt"):
+    with pytest.raises(UsageError, match=r"a\.pt") as caught:
         resumed(model, SGD(model.parameters(), lr=0.1), str(path))
+    assert re.search(said, str(caught.value))
+    assert "weights_only` set to `False`" not in str(caught.value)  # torch's own advice
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        (["checkpoint-10/optimizer.pt", "checkpoint-5/optimizer.pt"], "it has checkpoint-10, checkpoint-5"),
+        (["global_step5/zero_pp_rank_0_mp_rank_00_optim_states.pt"], "sharded"),
+        ([], "expected optimizer.pt or optimizer.bin"),
+    ],
+)
+def test_a_folder_without_a_state_says_where_to_look(tmp_path: Path, files: list[str], hint: str) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    model = net()
+    with pytest.raises(UsageError) as caught:
+        resumed(model, SGD(model.parameters(), lr=0.1), str(tmp_path))
+    assert hint in (caught.value.hint or "")

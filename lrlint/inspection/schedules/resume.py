@@ -6,15 +6,14 @@ the new run are gone without a word. Everything here happens on stand-ins.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lrlint.errors import UsageError
 from lrlint.inspection.schedules import kinds
+from lrlint.inspection.schedules.checkpoint import read
 from lrlint.inspection.schedules.describe import number, rates_of
 from lrlint.inspection.schedules.follow import stepper
 from lrlint.inspection.schedules.isolation import Isolation, Uncopyable, quiet
@@ -24,21 +23,28 @@ if TYPE_CHECKING:
 
 #: Options compared as they are; rates are compared by what they decay from.
 OPTIONS = ("weight_decay", "betas", "momentum", "eps", "decoupled_weight_decay")
-_OPTIMIZER_KEYS = (
-    *("optimizer", "optimizer_state_dict", "optimizer_state", "optimizer_states", "optimizers", "optim", "opt"),
+#: Arguments of torch's schedulers that their state brings along and that no step changes.
+ARGUMENTS = (
+    *(
+        "T_max",
+        "eta_min",
+        "T_0",
+        "T_mult",
+        "step_size",
+        "gamma",
+        "milestones",
+        "total_iters",
+        "start_factor",
+        "end_factor",
+    ),
+    *("factor", "power", "total_steps", "total_size", "step_ratio", "mode", "_milestones"),
 )
-_SCHEDULER_KEYS = (
-    *("lr_scheduler", "scheduler", "lr_schedulers", "schedulers", "scheduler_state_dict", "lr_scheduler_state_dict"),
-    *("lr_sched", "sched", "scheduler_state"),
-)
-_FILES = {"optimizer": ("optimizer.pt", "optimizer.bin"), "scheduler": ("scheduler.pt", "scheduler.bin")}
 
 
 def resume(built: Built, path: str | Path) -> dict[str, Any]:
     """What loading the checkpoint does to the target, as plain data.
 
-    ``path`` is a file of torch.save, or a folder with ``optimizer.pt`` and ``scheduler.pt`` as transformers writes it.
-    It is read with ``weights_only=True``: nothing in it is run. The result has ``checkpoint`` (the file's name) and
+    ``path`` is what `checkpoint.read` takes. The result has ``checkpoint`` (the file's name) and
     ``optimizers``, one record per saved optimizer:
 
     - ``optimizer``: index in the target; ``changes``: ``group``, ``option``, ``configured``, ``loaded`` of each option
@@ -46,12 +52,14 @@ def resume(built: Built, path: str | Path) -> dict[str, Any]:
     - ``refused``: why torch would not load it (number of groups or of parameters);
     - ``names``: first saved parameter name that stands at the place of another, as [saved, present];
     - ``shapes``: number of state tensors that land on a parameter of another shape, with ``parameters`` saved;
-    - ``scheduler``: ``loaded`` (whether the checkpoint has its state), ``base_lrs`` it will scale, ``lr`` after the
-      load and ``next_lr`` after its next step, one per group.
+    - ``scheduler``: ``index`` in the target, ``loaded`` (whether the checkpoint has its state), ``base_lrs`` it will
+      scale, ``lr`` after the load and ``next_lr`` after its next step, one per group; ``changes`` of the arguments of
+      torch's own classes: ``class_name``, ``option``, ``configured``, ``loaded``; ``foreign``: the class whose
+      arguments the saved state does not have.
 
-    Raises UsageError when the file cannot be read or holds no optimizer state.
+    Raises UsageError as `checkpoint.read` does.
     """
-    optimizers, schedulers = _read(Path(path))
+    optimizers, schedulers = read(Path(path))
     records = []
     for index, (optimizer, saved) in enumerate(zip(built.optimizers.values(), optimizers, strict=False)):
         live = kinds.unwrap_optimizer(optimizer)
@@ -60,48 +68,6 @@ def resume(built: Built, path: str | Path) -> dict[str, Any]:
             record["scheduler"] = found
         records.append(record)
     return {"checkpoint": Path(path).name, "optimizers": records}
-
-
-def _read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(optimizer states, scheduler states) of the checkpoint."""
-    if path.is_dir():
-        files = {kind: next((path / n for n in names if (path / n).is_file()), None) for kind, names in _FILES.items()}
-        if files["optimizer"] is None:
-            raise UsageError(f"no optimizer state in {path}", "expected optimizer.pt or optimizer.bin")
-        scheduler = _load(files["scheduler"]) if files["scheduler"] else None
-        return _states(_load(files["optimizer"])), [scheduler] if isinstance(scheduler, dict) else []
-    data = _load(path)
-    optimizers = _states(data)
-    if not optimizers and isinstance(data, Mapping):
-        optimizers = next((states for key in _OPTIMIZER_KEYS if (states := _states(data.get(key)))), [])
-    if not optimizers:
-        keys = ", ".join(map(str, list(data)[:8])) if isinstance(data, Mapping) else type(data).__name__
-        raise UsageError(f"no optimizer state in {path}", f"it holds: {keys}")
-    held = [data.get(key) for key in _SCHEDULER_KEYS] if isinstance(data, Mapping) else []
-    found: Any = next((item for item in held if item), [])
-    states = found if isinstance(found, list) else [found]
-    return optimizers, [state for state in states if isinstance(state, dict)]
-
-
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UsageError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).split("\n", 1)[0]
-        hint = "it must hold tensors and plain data only (weights_only=True): save state_dicts, not objects"
-        raise UsageError(f"cannot read the checkpoint {path}: {reason}", hint) from error
-
-
-def _states(value: Any) -> list[dict[str, Any]]:
-    """Optimizer state dicts in a value: one, a list of them, or one by name."""
-    if isinstance(value, Mapping):
-        if isinstance(value.get("param_groups"), list):
-            return [dict(value)]
-        value = list(value.values())
-    items = value if isinstance(value, list) else []
-    return [item for item in items if isinstance(item, dict) and "param_groups" in item]
 
 
 def _compare(built: Built, optimizer: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,8 +148,10 @@ def _scheduler(
         if own is None or not kinds.same_optimizer(own, optimizer) or kinds.data_driven(scheduler):
             continue
         try:
+            state = states[position] if position < len(states) else None
             with quiet():
-                return _after(scheduler, saved, states[position] if position < len(states) else None)
+                after = _after(scheduler, saved, state)
+            return {"index": position, **after, **(_arguments(scheduler, state) if state is not None else {})}
         except (Uncopyable, KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             return None  # what cannot be stepped is told by the simulation
     return None
@@ -206,3 +174,38 @@ def _after(scheduler: Any, saved: Mapping[str, Any], state: dict[str, Any] | Non
         "lr": loaded,
         "next_lr": [number(group.get("lr")) for group in groups],
     }
+
+
+def _arguments(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the scheduler, and of those nested in it, that the saved state replaces or does not know."""
+    changes, foreign = [], None
+    if type(scheduler).__module__.startswith("torch."):
+        name = type(scheduler).__name__
+        for option in ARGUMENTS:
+            if not hasattr(scheduler, option):
+                continue
+            if option not in state:
+                foreign = foreign or name
+                continue
+            configured, loaded = _listed(getattr(scheduler, option)), _listed(state[option])
+            if None not in (configured, loaded) and not _equal(configured, loaded):
+                told = {"class_name": name, "option": option.lstrip("_")}
+                changes.append({**told, "configured": configured, "loaded": loaded})
+    inner = state.get("_schedulers")
+    children = kinds.children_of(scheduler)
+    if isinstance(inner, list) and len(inner) == len(children):
+        for child, child_state in zip(children, inner, strict=True):
+            found = _arguments(child, child_state) if isinstance(child_state, Mapping) else {}
+            changes += found.get("changes", [])
+            foreign = foreign or found.get("foreign")
+    return {**({"changes": changes} if changes else {}), **({"foreign": foreign} if foreign else {})}
+
+
+def _listed(value: Any) -> Any:
+    """A number, a string or a list of numbers; milestones are kept as a counter. None for anything else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        value = sorted(value)
+    found = _plain(value)
+    return None if isinstance(found, list) and None in found else found
