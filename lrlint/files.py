@@ -48,7 +48,10 @@ def read_json(path: Path, what: str, hint: str = "") -> Any:
 
 
 def dump(data: Any) -> str:
-    """Plain data as JSON text, the same for the same data. Values that JSON lacks become text."""
+    """Plain data as JSON text, the same for the same data. Values that JSON lacks become text.
+
+    So do lone surrogates (a file name that is no UTF-8): other readers reject a document that holds one.
+    """
     return json.dumps(plain(data), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
@@ -56,10 +59,12 @@ def plain(data: Any) -> Any:
     """The data with JSON types only: nan and infinities become text, tuples lists, sets sorted lists."""
     if isinstance(data, float):
         return data if data - data == 0 else str(data)
-    if data is None or isinstance(data, (bool, int, str)):
+    if isinstance(data, str):
+        return data if data.isascii() else data.encode("utf-8", "backslashreplace").decode()
+    if data is None or isinstance(data, (bool, int)):
         return data
     if isinstance(data, dict):
-        return {str(key): plain(value) for key, value in data.items()}
+        return {plain(str(key)): plain(value) for key, value in data.items()}
     if isinstance(data, (set, frozenset)):
         return sorted((plain(value) for value in data), key=str)
     if isinstance(data, (list, tuple)):

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -29,6 +29,8 @@ from lrlint.settings import Target
 LIMIT = 600.0
 #: Seconds beyond a target's own limit, in which its facts are collected, before its process is ended.
 GRACE = 30.0
+#: Seconds between two looks at whether a process lives.
+_POLL = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def _context() -> Any:
     """How processes start. Everything heavy is imported before the fork."""
     if sys.platform.startswith("linux"):
         for module in _PRELOAD:
-            importlib.import_module(module)
+            with suppress(ImportError):  # whoever needs it says so, in its own process
+                importlib.import_module(module)
         return multiprocessing.get_context("fork")
     if "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
@@ -98,7 +101,8 @@ def _context() -> Any:
     return multiprocessing.get_context("spawn")
 
 
-_PRELOAD = ("lrlint.inspection.target", "lrlint.inspection.build", "lrlint.inspection.schedules")
+#: The first optimizer that is built makes torch import its compiler, which takes as long as torch itself.
+_PRELOAD = ("lrlint.inspection.target", "lrlint.inspection.build", "lrlint.inspection.schedules", "torch._dynamo")
 
 
 def _start(context: Any, job: Job, several: int) -> _Worker:
@@ -113,10 +117,14 @@ def _start(context: Any, job: Job, several: int) -> _Worker:
 
 
 def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Failure]]:
-    """Wait until at least one worker has sent its result, died, or run out of time."""
+    """Wait until at least one worker has sent its result, died, or run out of time.
+
+    The process is asked now and then whether it lives: a process that the user's code has forked keeps the pipe open.
+    """
     deadlines = [worker.deadline for worker in running.values() if worker.deadline is not None]
-    timeout = max(min(deadlines) - time.monotonic(), 0.0) if deadlines else None
-    ready = wait([worker.receiver for worker in running.values()], timeout)
+    timeout = min([_POLL, *(max(deadline - time.monotonic(), 0.0) for deadline in deadlines)])
+    gone = [position for position, worker in running.items() if not worker.process.is_alive()]
+    ready = wait([worker.receiver for worker in running.values()], 0.0 if gone else timeout)
     for position, worker in list(running.items()):
         if worker.receiver in ready:
             try:
@@ -125,6 +133,9 @@ def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Fa
                 message = None
             _end(worker, GRACE if message is not None else 5.0)
             yield position, _dead(worker) if message is None else _received(worker.job, message)
+        elif position in gone:
+            _end(worker)
+            yield position, _dead(worker)
         elif worker.deadline is not None and time.monotonic() >= worker.deadline:
             _end(worker)
             text = f"did not finish within {worker.job.target.timeout:g} s and was ended"
@@ -133,14 +144,21 @@ def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Fa
 
 def _end(worker: _Worker, patience: float = 0.0) -> None:
     """Wait for the process, then end it; the process is one that this module started."""
-    worker.process.join(patience)
+    _wait(worker.process, patience)
     if worker.process.is_alive():
         worker.process.terminate()
-        worker.process.join(2.0)
+        _wait(worker.process, 2.0)
     if worker.process.is_alive():
         worker.process.kill()
         worker.process.join()
     worker.receiver.close()
+
+
+def _wait(process: Any, seconds: float) -> None:
+    """`Process.join(seconds)` would wait for the processes that it has forked, too."""
+    until = time.monotonic() + seconds
+    while process.is_alive() and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def _dead(worker: _Worker) -> Failure:
@@ -152,7 +170,8 @@ def _dead(worker: _Worker) -> Failure:
             name = f"signal {-code}"
         hint = "out of memory?" if name == "SIGKILL" else "native code crashed; run it with `python -X faulthandler`"
         return Failure(worker.job.target.name, f"its process was killed by {name}", 3, hint)
-    if code == 3:  # the guard's last resort has said why on standard error
+    if code == 3 and worker.deadline is not None and time.monotonic() >= worker.deadline - GRACE:
+        # the guard's last resort has said why on standard error
         limit = worker.job.target.timeout or 0
         return Failure(worker.job.target.name, f"did not finish within {limit:g} s and could not be interrupted", 3)
     return Failure(worker.job.target.name, f"its code ended the process with exit code {code}", 3)
@@ -163,10 +182,25 @@ def _child(job: Job, sender: Connection) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent reports the interruption
     sys.stdout.flush()
     os.dup2(2, 1)  # whatever is printed here is not a result
-    sender.send(_attempt(job))
+    try:
+        message = _attempt(job)
+    except BaseException as error:  # a KeyboardInterrupt that nobody's keyboard sent
+        message = _stopped(job, error)
+    for process in multiprocessing.active_children():  # nobody waits for what the user's code started
+        process.terminate()
+    sender.send(message)
     sender.close()
-    sys.stderr.flush()
+    with suppress(AttributeError, OSError, ValueError):
+        sys.stderr.flush()
     os._exit(0)  # threads and exit handlers of the user's code must not keep the process
+
+
+def _stopped(job: Job, error: BaseException) -> dict[str, Any]:
+    from lrlint.inspection.source import Project
+    from lrlint.inspection.trace import trim
+
+    shown = trim(error, Project(job.folder))
+    return {"message": f"its code raised {type(error).__name__}", "hint": "", "exit_code": 3, "trace": shown}
 
 
 def _attempt(job: Job) -> dict[str, Any]:

@@ -41,6 +41,35 @@ def hangs():
 
 def nothing():
     return None
+
+def crashes_with_a_child():
+    child = os.fork()
+    if child == 0:
+        time.sleep(300)
+        os._exit(0)
+    open("child.pid", "w").write(str(child))
+    os.kill(os.getpid(), 11)
+
+def leaves_like_the_watchdog():
+    os._exit(3)
+
+def stops():
+    raise KeyboardInterrupt
+
+def unspeakable():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no words")
+    raise Mute
+
+def unfinished():
+    return nn.Linear(2, 2), SGD.__new__(SGD)
+
+def careless():
+    sys.setrecursionlimit(90)
+    sys.meta_path.clear()
+    sys.path.clear()
+    return build()
 """
 
 
@@ -322,9 +351,10 @@ def test_live_targets_in_worker_processes(tmp_path: Path) -> None:
     """One run of everything that can go wrong: each loses one target only."""
     (tmp_path / "factory.py").write_text(FACTORY)
     names = ("raises", "crashes", "leaves", "hangs", "nothing", "gone")
+    names += ("leaves_like_the_watchdog", "stops", "unspeakable", "unfinished")
     rows = [
         f'{name} = {{ target = "factory.py:{name}", graph = false, timeout = {2 if name == "hangs" else 60} }}'
-        for name in (*names, "build")
+        for name in (*names, "build", "careless")
     ]
     (tmp_path / "pyproject.toml").write_text("[tool.lrlint.targets]\n" + "\n".join(rows) + "\n")
     (tmp_path / "deep").mkdir()
@@ -332,18 +362,33 @@ def test_live_targets_in_worker_processes(tmp_path: Path) -> None:
     data = json.loads(done.stdout)
     errors = {error["target"]: error for error in data["errors"]}
     assert set(errors) == set(names)
-    assert data["targets"][0] == "build"
+    assert data["targets"][:2] == ["build", "careless"]
     assert {name: error["exit_code"] for name, error in errors.items()} == {
-        "raises": 3, "crashes": 3, "leaves": 3, "hangs": 3, "nothing": 3, "gone": 2,
+        **dict.fromkeys(names, 3), "gone": 2,
     }  # fmt: skip
     assert "ValueError" in errors["raises"]["message"]
     assert "SIGSEGV" in errors["crashes"]["message"]
     assert "exit code 7" in errors["leaves"]["message"]
     assert "within 2 s" in errors["hangs"]["message"]
+    assert "exit code 3" in errors["leaves_like_the_watchdog"]["message"]
+    assert "KeyboardInterrupt" in errors["stops"]["message"]
+    assert "raised Mute" in errors["unspeakable"]["message"]
+    assert "a SGD without param_groups" in errors["unfinished"]["message"]
     assert done.returncode == 3
     assert "printed by the factory" in done.stderr
     assert 'raise ValueError("no data")' in done.stderr
     assert "lrlint/workers.py" not in done.stderr, "tracebacks show the user's frames only"
+
+
+def test_a_process_that_the_target_forked_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "factory.py").write_text(FACTORY)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-m", "lrlint", "check", "factory.py:crashes_with_a_child", "--output", "out.json"]
+    quiet = subprocess.DEVNULL  # the forked process holds the streams, too
+    done = subprocess.run(command, cwd=tmp_path, env=env, stdout=quiet, stderr=quiet, timeout=120)
+    os.kill(int((tmp_path / "child.pid").read_text()), signal.SIGKILL)
+    (error,) = json.loads((tmp_path / "out.json").read_text())["errors"]
+    assert (done.returncode, "SIGSEGV" in error["message"]) == (3, True)
 
 
 def test_one_live_target_from_flags(tmp_path: Path) -> None:

@@ -194,6 +194,14 @@ def test_text_from_names_and_messages_cannot_break_out(tmp_path: Path) -> None:
     assert len([line for line in formats.render("concise", run).splitlines() if "HOUSE001" in line]) == 1
 
 
+def test_json_holds_no_lone_surrogate() -> None:
+    run = many(1, message="caf\udce9 \ud800", parameters=("\udcff.weight",), data={"\udc80": "\udc80"})
+    for name in ("json", "sarif", "gitlab"):
+        text = formats.render(name, run)
+        assert not re.search(r"\\ud[89a-f]", text.replace(r"\\", "")), name
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+
+
 def test_frames_of_wide_characters_and_tabs(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text('\tx = f("日本", lr=3)\n', encoding="utf-8")
     column = '\tx = f("日本", '.__len__() + 1

@@ -92,6 +92,7 @@ def _flush() -> None:
 def preserved() -> Iterator[None]:
     """Restore what user code may change in the process."""
     path, argv, environment = list(sys.path), list(sys.argv), dict(os.environ)
+    finders, depth = list(sys.meta_path), sys.getrecursionlimit()
     cwd = _cwd()
     rng = _random_states()
     settings = _torch_settings()
@@ -101,6 +102,8 @@ def preserved() -> Iterator[None]:
         finally:
             sys.path[:] = path
             sys.argv = argv
+            sys.meta_path += [finder for finder in finders if finder not in sys.meta_path]
+            sys.setrecursionlimit(max(depth, sys.getrecursionlimit()))
             if dict(os.environ) != environment:
                 os.environ.clear()
                 os.environ.update(environment)

@@ -62,7 +62,7 @@ def is_model(item: Any) -> bool:
 def is_optimizer(item: Any) -> bool:
     """A torch optimizer, or something that stands for one (it has parameter groups and steps)."""
     if isinstance(item, Optimizer):
-        return True
+        return attribute(item, "param_groups") is not None
     looks = isinstance(attribute(item, "param_groups"), list) and callable(attribute(item, "step"))
     return looks and not isinstance(item, (type, nn.Module))
 
@@ -268,5 +268,5 @@ def describe(value: Any) -> str:
             if value
             else f"an empty {type(value).__name__}"
         )
-    name = type(value).__name__
+    name = type(value).__name__ + (" without param_groups" if isinstance(value, Optimizer) else "")
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

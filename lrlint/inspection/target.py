@@ -191,7 +191,7 @@ class _Job:
             if self.argv or self.doing.endswith("step()"):
                 hint = "pass the arguments it needs after `--`"
             return TargetError(f"{self.text} called sys.exit({error.code!r}) while {self.doing}", hint, shown)
-        text = str(error).split("\n", 1)[0]
+        text = trace.told(error)
         hint = "it runs in your environment: install what it imports" if isinstance(error, ImportError) else ""
         return TargetError(
             f"{self.text} raised {type(error).__name__} while {self.doing}: {text}".rstrip(": "), hint, shown

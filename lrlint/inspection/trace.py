@@ -26,6 +26,14 @@ def last_user_frame(error: BaseException, project: Project) -> traceback.FrameSu
     return frames[-1] if frames else None
 
 
+def told(error: BaseException) -> str:
+    """The first line of what the error says; "" where it cannot be told."""
+    try:
+        return str(error).partition("\n")[0]
+    except Exception:
+        return ""
+
+
 def _one(error: BaseException, project: Project) -> str:
     frames = _user_frames(error.__traceback__, project)
     lines = ["Traceback (your code only):\n", *traceback.StackSummary.from_list(frames).format()] if frames else []
