@@ -60,11 +60,22 @@ def find(start: Path) -> tuple[Path | None, Path]:
         if (folder / "lrlint.toml").is_file():
             return folder / "lrlint.toml", folder
         if (folder / "pyproject.toml").is_file():
-            has_table = re.search(r"^\s*\[+\s*tool\s*\.\s*lrlint\b", _text(folder / "pyproject.toml"), re.MULTILINE)
-            return (folder / "pyproject.toml" if has_table else None), folder
+            return (folder / "pyproject.toml" if _has_table(folder / "pyproject.toml") else None), folder
         if (folder / ".git").exists():
             return None, folder
     return None, start
+
+
+def _has_table(file: Path) -> bool:
+    """Whether the file says anything under ``tool.lrlint``, however it is written; one that is no TOML may mean to."""
+    text = _text(file)
+    if "lrlint" not in text:
+        return False
+    try:
+        tool = _toml(text).get("tool")
+    except ValueError:
+        return re.search(r"^\s*\[+\s*tool\s*\.\s*lrlint\b", text, re.MULTILINE) is not None
+    return isinstance(tool, dict) and "lrlint" in tool
 
 
 def load(start: Path | None = None, file: Path | None = None) -> Settings:
@@ -100,6 +111,8 @@ def for_target(settings: Settings, target: Target) -> Settings:
     for key, value in target.overrides.items():
         extends = key.startswith("extend_")
         values[key] = (*getattr(settings, key), *value) if extends else value
+    place = {key.replace("_", "-"): str(target.span) for key in target.overrides if target.span}
+    values["origins"] = {**settings.origins, **place}
     values["extend_ignore"] = (*values.get("extend_ignore", settings.extend_ignore), *from_flags)
     return replace(settings, **values)
 
@@ -124,18 +137,17 @@ class _Reader:
         self.prefix: Key = () if file.name == "lrlint.toml" else ("tool", "lrlint")
         self.lines = lines_of(text)
         data = self._parse(text)
-        for part in self.prefix:
+        for depth, part in enumerate(self.prefix, 1):
             data = data.get(part, {})
+            if not isinstance(data, dict):
+                line = line_of(self.lines, self.prefix[:depth]) or 1
+                raise UsageError(f"{file.name}:{line}: [{'.'.join(map(str, self.prefix[:depth]))}] has to be a table")
         self.data = _dates_as_text(data)
 
     def _parse(self, text: str) -> Any:
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
         try:
-            return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            return _toml(text)
+        except ValueError as error:
             raise UsageError(f"{self.file.name} is not valid TOML: {error}") from None
 
     def settings(self) -> Settings:
@@ -232,6 +244,15 @@ class _Reader:
 
     def place(self, key: Key) -> str:
         return str(self.span(key))
+
+
+def _toml(text: str) -> Any:
+    """The data; raises ValueError that says where the text is no TOML."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)
 
 
 def _text(file: Path) -> str:

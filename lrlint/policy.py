@@ -24,6 +24,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
 }
 _PART = re.compile(r"\s*(==|!=|<=|>=|<|>)?\s*(.+?)\s*")
+_NUMERIC = re.compile(r"[+-]?\.?\d")
 _WORDS = {"true": True, "false": False, "none": None}
 
 Condition = tuple[str, Any]
@@ -39,6 +40,10 @@ def parse(text: Any) -> list[Condition]:
         if found is None:
             raise ValueError(f"{text!r} has an empty comparison")
         value = _value(found[2])
+        if found[2][0] in "<>=!~" or (isinstance(value, str) and _NUMERIC.match(value)):
+            raise ValueError(f"{part.strip()!r} is no comparison; write {', '.join(_OPERATORS)} and one value")
+        if value != value:
+            raise ValueError("nothing compares with nan")
         if found[1] in ("<", ">", "<=", ">=") and not isinstance(value, float):
             raise ValueError(f"{found[1]} needs a number, not {found[2]!r}")
         conditions.append((found[1] or "==", value))

@@ -158,11 +158,24 @@ def examine(setup: Setup, settings: Settings, target: Target | None = None, root
     ours = config.for_target(settings, target) if target else settings
     known = rules_known(ours.extra_rules)
     rules = enabled(known, ours)
-    outcome = engine.run_rules(setup, rules, _by_name(ours.options, known), _by_name(ours.severities, known))
+    options, severities = (_by_name(tables, known, ours.origins) for tables in (ours.options, ours.severities))
+    outcome = engine.run_rules(setup, rules, options, severities)
     found = [*outcome.findings, *_policy_findings(setup, ours)]
     floor = CONFIDENCES.index(ours.min_confidence)
     kept = tuple(f for f in found if CONFIDENCES.index(f.confidence) >= floor)
     return Checked(setup, tuple(rules), kept, outcome.skipped, outcome.ran, root or _root(settings))
+
+
+def verify(settings: Settings, targets: Iterable[Target]) -> None:
+    """Load the rules and settle what is selected for each target: an error in it must not cost a run.
+
+    Raises UsageError.
+    """
+    for ours in (config.for_target(settings, target) for target in targets):
+        known = rules_known(ours.extra_rules)
+        enabled(known, ours)
+        for tables in (ours.options, ours.severities):
+            _by_name(tables, known, ours.origins)
 
 
 def rules_known(folders: tuple[str, ...]) -> catalog.Catalog:
@@ -177,14 +190,29 @@ def _shipped_rules() -> catalog.Catalog:
 
 def enabled(known: catalog.Catalog, settings: Settings) -> list[Rule]:
     """The rules to run. Raises UsageError for a selector that names no rule."""
-    given = (settings.select, settings.ignored, settings.extend_select)
-    select, ignore, extend = ([s for s in selectors if not _names_no_file(s, settings)] for selectors in given)
+    select, ignore, extend = (
+        [s for key in keys for s in _selectors(key, known, settings)]
+        for keys in (("select",), ("ignore", "extend_ignore"), ("extend_select",))
+    )
     if settings.select and not select and not extend:
         return []
     return known.select(select, ignore, extend)
 
 
-def _by_name(tables: Mapping[str, Any], known: catalog.Catalog) -> dict[str, Any]:
+def _selectors(key: str, known: catalog.Catalog, settings: Settings) -> Iterable[str]:
+    """The selectors of a setting that are about rule files. Raises UsageError, with the place of the setting."""
+    for selector in getattr(settings, key):
+        if _names_no_file(selector, settings):
+            continue
+        try:
+            known.matching(selector)
+        except UsageError as error:
+            place = settings.origins.get(key.replace("_", "-"), "")
+            raise UsageError(f"{place}: {error.message}".removeprefix(": "), error.hint) from None
+        yield selector
+
+
+def _by_name(tables: Mapping[str, Any], known: catalog.Catalog, origins: Mapping[str, str]) -> dict[str, Any]:
     """Tables of rule options, by rule name. Raises UsageError for a name that no rule has."""
     found = {}
     for key, value in tables.items():
@@ -193,7 +221,8 @@ def _by_name(tables: Mapping[str, Any], known: catalog.Catalog) -> dict[str, Any
         try:
             found[known.get(key).name] = value
         except KeyError as error:
-            raise UsageError(f"[tool.lrlint.rules.{key}]: {error.args[0]}", "list them with `lrlint rule`") from None
+            place = f"{origins.get(f'rules.{key}', '')}: rules.{key}".removeprefix(": ")
+            raise UsageError(f"{place}: {error.args[0]}", "list them with `lrlint rule`") from None
     return found
 
 

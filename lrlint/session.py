@@ -12,7 +12,7 @@ from typing import Any
 from lrlint import config, files
 from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
-from lrlint.run import Checked, Failure, Run, conclude, examine
+from lrlint.run import Checked, Failure, Run, conclude, examine, verify
 from lrlint.settings import Settings, Target
 from lrlint.shape import suggestion
 
@@ -100,6 +100,7 @@ def check(asked: Request) -> Run:
     settings = asked.settings
     if asked.only_probe and not settings.select:
         settings = replace(settings, select=("probe",))
+    verify(settings, asked.targets)
     for found in inspect(asked):
         if isinstance(found, Failure):
             failures.append(found)

@@ -120,6 +120,11 @@ def _min_properties(data: Any, wanted: int, *_: Any) -> Iterator[Problem]:
         yield Problem(_[-1], "is empty")
 
 
+def _min_items(data: Any, wanted: int, *_: Any) -> Iterator[Problem]:
+    if isinstance(data, list) and len(data) < wanted:
+        yield Problem(_[-1], "is empty")
+
+
 def _minimum(data: Any, wanted: float, *_: Any) -> Iterator[Problem]:
     if _is(data, "number") and data < wanted:
         yield Problem(_[-1], f"is {data}, expected at least {wanted}")
@@ -170,6 +175,7 @@ _CHECKS: dict[str, Any] = {
     "format": _format,
     "minLength": _min_length,
     "minProperties": _min_properties,
+    "minItems": _min_items,
     "minimum": _minimum,
     "exclusiveMinimum": _above,
     "items": _items,

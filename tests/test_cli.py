@@ -264,6 +264,23 @@ def test_baseline_accepts_and_prunes(project: Path) -> None:
     assert "(0 new, 1 removed)" in lrlint("baseline", "setup.json", "--prune", cwd=project).stdout
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('select = ["HOUSE999"]\n', "pyproject.toml:3: no rule 'HOUSE999'"),
+        ('extend-ignore = ["fast-grup"]\n', "pyproject.toml:3: no rule 'fast-grup'; did you mean fast-group"),
+        ("[tool.lrlint.rules.fast-grup]\nlimit = 3\n", "pyproject.toml:3: rules.fast-grup: no rule"),
+        ('[tool.lrlint.targets]\nslow = { target = "slow.py:f", select = ["X9"] }\n', "pyproject.toml:4: no rule 'X9'"),
+    ],
+)
+def test_an_unknown_rule_is_told_with_its_line_before_anything_runs(project: Path, text: str, place: str) -> None:
+    (project / "pyproject.toml").write_text(f'[tool.lrlint]\nextra-rules = ["rules"]\n{text}')
+    done = lrlint("check", *([] if "targets" in text else ["slow.py:f"]), cwd=project)  # there is no slow.py
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"lrlint: {place}" in done.stderr
+    assert "torch" not in done.stderr
+
+
 def test_policies_and_suppressions_from_the_configuration(project: Path) -> None:
     (project / "pyproject.toml").write_text(
         """[tool.lrlint]

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -128,6 +129,21 @@ def test_the_nearest_file_counts_and_a_foreign_pyproject_marks_the_root(tmp_path
         ('[tool.lrlint]\nrequired-version = ">=99"\n', "pyproject.toml:2", "requires >=99"),
         ('[tool.lrlint]\nrequired-version = "new"\n', "pyproject.toml:2", "'new' is not of the form"),
         ("[tool.lrlint]\nselect = [\n", "pyproject.toml", "not valid TOML"),
+        ('[[tool.lrlint]]\nselect = ["A"]\n', "pyproject.toml:1", "[tool.lrlint] has to be a table"),
+        ('[tool]\nlrlint = "x"\n', "pyproject.toml:2", "[tool.lrlint] has to be a table"),
+        ('[[tool.lrlint.suppress]]\nrules = []\nreason = "r"\n', "pyproject.toml:2", "is empty"),
+        (
+            '[[tool.lrlint.policy]]\ncode = "A1"\nrequire = {lr = "=> 1"}\n',
+            "pyproject.toml:3",
+            "'=> 1' is no comparison",
+        ),
+        ('[[tool.lrlint.policy]]\ncode = "A1"\nrequire = {lr = "1 to 2"}\n', "pyproject.toml:3", "is no comparison"),
+        ('[[tool.lrlint.policy]]\ncode = "A1"\nrequire = {lr = "< nan"}\n', "pyproject.toml:3", "nan"),
+        (
+            '[[tool.lrlint.policy]]\ncode = "A1"\nroles = ["embeding"]\nrequire = {lr = 1}\n',
+            "pyproject.toml:3",
+            "did you mean 'embedding'",
+        ),
     ],
 )
 def test_errors_name_file_line_and_remedy(tmp_path: Path, text: str, place: str, words: str) -> None:
@@ -135,6 +151,21 @@ def test_errors_name_file_line_and_remedy(tmp_path: Path, text: str, place: str,
         read(tmp_path, text)
     assert caught.value.message.startswith(place)
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tool.lrlint.fail-on = 'error'\n",
+        "[tool]\nlrlint = { fail-on = 'error' }\n",
+        "[tool.'lrlint']\nfail-on = 'error'\n",
+    ],
+)
+def test_every_way_to_write_the_table_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert config.load(tmp_path).fail_on == "error"
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["lrlint"]\n')
+    assert config.load(tmp_path).file is None
 
 
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
@@ -184,6 +215,14 @@ def test_every_setting_is_in_the_schema() -> None:
     targets = set(shape.load("config")["$defs"]["target"]["properties"])
     assert {"target", "model", "optimizer", "scheduler", "args", "timeout", "graph", "source-hook"} <= targets
     assert Target("x").timeout is None
+
+
+def test_a_policy_may_name_every_role_there_is() -> None:
+    from lrlint.facts import Parameter
+
+    text = Parameter.__doc__.partition("``role`` is one of")[2].partition("``module_kind``")[0]
+    roles = re.sub(r"\([^)]*\)", "", text).replace(".", "").replace(",", " ").split()
+    assert sorted(shape.load("config")["$defs"]["policy"]["properties"]["roles"]["items"]["enum"]) == sorted(roles)
 
 
 def test_the_setup_schema_is_the_one_of_the_facts() -> None:
