@@ -70,6 +70,13 @@ def careless():
     sys.meta_path.clear()
     sys.path.clear()
     return build()
+
+spare = SGD(nn.Linear(3, 3).parameters(), lr=1)
+
+def strangers():
+    # parameters of other modules, in the optimizer that is returned and in one that is not
+    SGD([{"params": nn.Linear(3, 3).parameters()}], lr=1)
+    return nn.Linear(2, 2), SGD(nn.Linear(5, 5).parameters(), lr=1)
 """
 
 
@@ -422,6 +429,24 @@ def test_one_live_target_from_flags(tmp_path: Path) -> None:
     failed = lrlint("show", "factory.py:raises", cwd=tmp_path, torch=True)
     assert (failed.returncode, failed.stdout) == (3, "")
     assert "ValueError" in failed.stderr
+
+
+def test_parameters_that_no_module_holds_have_names_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "factory.py").write_text(FACTORY)
+    done = lrlint("show", "factory.py:strangers", "--timeout", "60", "--no-graph", cwd=tmp_path, torch=True)
+    assert done.returncode == 0, done.stderr
+    assert "4 parameter tensors, 36 elements" in done.stdout, "without those of an optimizer that was not returned"
+    assert "optimizer0.group0.{0,1}" in done.stdout
+    assert "3×3" not in done.stdout
+
+
+def test_what_was_typed_is_not_repeated_in_front_of_a_message(tmp_path: Path) -> None:
+    (tmp_path / "factory.py").write_text(FACTORY)
+    done = lrlint("check", "factory.py:bild", cwd=tmp_path, torch=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lrlint: factory.py has no 'bild'; did you mean build?")
+    crashed = lrlint("check", "factory.py:crashes", cwd=tmp_path, torch=True)
+    assert "lrlint: factory.py:crashes: its process was killed by SIGSEGV" in crashed.stderr
 
 
 def test_an_interruption(tmp_path: Path) -> None:

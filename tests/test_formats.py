@@ -21,7 +21,8 @@ from setups import HOUSE, SOURCE, decoder, write_rules
 
 from lrlint import formats, shape
 from lrlint.errors import UsageError
-from lrlint.facts import Span
+from lrlint.facts import ProbeFacts, Span
+from lrlint.facts.probe import ProbeTrace
 from lrlint.finding import Finding, Related
 from lrlint.formats.text import Style, columns
 from lrlint.run import Checked, Failure, Run, conclude, examine
@@ -72,6 +73,31 @@ def test_colour_only_when_asked(run: Run) -> None:
     painted = formats.render("full", run, Style(100, True))
     assert "\x1b" not in plain
     assert re.sub(r"\x1b\[[\d;]*m", "", painted) == plain
+
+
+def test_names_that_a_message_lists_are_not_listed_again(run: Run) -> None:
+    names = ("a.weight", "b.bias")
+    for message, listed in (("`a.weight`, `b.bias` are odd", False), ("`a.weight` and 1 more are odd", True)):
+        found = formats.render("full", many(1, message=message, parameters=names))
+        assert ("= parameters: a.weight, b.bias" in found) is listed
+
+
+def test_the_page_can_be_read_by_everyone_and_needs_nothing_else(run: Run) -> None:
+    facts = ProbeFacts("unstable", 2.5, "diverges", trace=ProbeTrace(loss=(1.0, 2.0, 4.0)))
+    parts = tuple(replace(part, setup=replace(part.setup, probe=facts)) for part in run.checked)
+    one = many(1, parameters=("a.weight",)).findings
+    page = formats.render("html", replace(run, checked=parts, findings=(*run.findings, *one)))
+    tree = etree.fromstring(page.replace("<!doctype html>", ""), etree.HTMLParser())
+    assert tree.get("lang") == "en"
+    assert tree.findtext(".//title") == "lrlint: 3 targets"
+    tables = tree.findall(".//table")
+    assert all(table.findall("./thead/tr/th[@scope='col']") for table in tables)
+    assert {"rule", "group"} <= {table.findtext("./thead/tr/th") for table in tables}
+    assert "the loss diverges at these rates" in page, "what the probe saw belongs to the audit"
+    assert "it needs data" in page, "a target that failed is told with what to do"
+    assert "<summary>1 parameter</summary>" in page
+    assert not re.search(r"""(src|href)=|url\(|@import|<script|https?://(?!www\.w3\.org)""", page.partition("<main")[0])
+    assert not tree.findall(".//script") + tree.findall(".//img") + tree.findall(".//link")
 
 
 def test_json_fits_the_shipped_schema(run: Run) -> None:

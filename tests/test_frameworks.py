@@ -173,6 +173,96 @@ def test_a_trainer_beside_or_on_the_module(project: Callable[..., Built]) -> Non
     assert attached.models[""]._trainer is not None
 
 
+HOOKS = """
+class WithoutOptimizers(Base):
+    pass
+
+class LateLayers(Base):
+    def configure_model(self):
+        self.late = nn.Linear(2, 2)
+    def configure_optimizers(self):
+        return SGD(self.parameters(), lr=1)
+
+class NeedsSetup(pl.LightningModule):
+    def setup(self, stage):
+        self.net = nn.Linear(4, 2)
+    def configure_optimizers(self):
+        return SGD(self.net.parameters(), lr=1)
+
+class AsksForTheDevice(Base):
+    def configure_optimizers(self):
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
+        return SGD(self.parameters(), lr=1 if on_cpu else 2)
+
+class CountsBatches(Base):
+    def configure_optimizers(self):
+        batches = len(self.trainer.datamodule.train_dataloader())
+        return [SGD(self.parameters(), lr=1)], []
+
+class Mistyped(Base):
+    def configure_optimizers(self):
+        return SGD(self.parameters(), lr=self.hparams.learning_rate)
+
+class Cycle(Base):
+    def configure_optimizers(self):
+        steps = self.trainer.estimated_stepping_batches
+        return [self.a], [{"scheduler": OneCycleLR(self.a, 1.0, total_steps=int(steps)), "interval": "step"}]
+
+def loader():
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(64, 3)), batch_size=8)
+
+class Data(pl.LightningDataModule):
+    def train_dataloader(self): return loader()
+
+def quiet(**options):
+    return pl.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu", **options)
+
+def everything():
+    return {"model": CountsBatches(), "trainer": quiet(max_epochs=2), "datamodule": Data()}
+
+def with_loader():
+    return {"model": Cycle(), "trainer": quiet(max_epochs=3, accumulate_grad_batches=2), "batches": loader()}
+
+def without_data():
+    return Cycle(), quiet(max_epochs=3)
+
+def trainer_alone():
+    return quiet(max_steps=3)
+"""
+
+
+def test_hooks_that_lightning_calls_before_the_optimizers_are_configured(project: Callable[..., Built]) -> None:
+    built = project(LIGHTNING, HOOKS, "LateLayers")
+    assert len(built.optimizers[""].param_groups[0]["params"]) == 6
+    assert project(LIGHTNING, HOOKS, "NeedsSetup").optimizers[""].param_groups[0]["lr"] == 1
+    assert project(LIGHTNING, HOOKS, "AsksForTheDevice").optimizers[""].param_groups[0]["lr"] == 1
+    module = type(built.models[""])()
+    adopt(module, None)
+    assert not hasattr(module, "late"), "a module that was passed stays as it is"
+
+
+def test_a_trainer_that_has_no_data_yet(project: Callable[..., Built]) -> None:
+    assert len(project(LIGHTNING, HOOKS, "everything").optimizers) == 1
+    built = project(LIGHTNING, HOOKS, "with_loader")
+    assert (built.schedulers[0].total_steps, built.training.total_steps, built.notes) == (12, 12, [])
+    unknown = project(LIGHTNING, HOOKS, "without_data")
+    assert (unknown.schedulers[0].total_steps, unknown.training.total_steps) == (1000, None)
+    assert "it has no training data" in unknown.notes[0].reason
+
+
+def test_what_a_module_lacks_is_said_with_what_to_do(project: Callable[..., Built]) -> None:
+    for factory, message, hint in (
+        ("WithoutOptimizers", "a LightningModule without configure_optimizers", "return"),
+        ("trainer_alone", "a Lightning Trainer without its module", "return"),
+        ("CountsBatches", "AttributeError at framework_setup.py", "its Trainer for 'datamodule' before any `fit`"),
+        ("Mistyped", "'learning_rate'", ""),
+    ):
+        with pytest.raises(TargetError, match=message) as caught:
+            project(LIGHTNING, HOOKS, factory)
+        assert hint in caught.value.hint
+    assert not caught.value.hint, "no Trainer would help"
+
+
 def test_lightning_modules_by_instance_factory_argument_and_adoption(project: Callable[..., Built]) -> None:
     source = """
         class Lit(Base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -26,7 +27,7 @@ from lrlint.inspection.declared import training
 from lrlint.inspection.target import adopt, load
 
 HEAD = """
-import os, sys, time
+import functools, os, sys, time
 import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
@@ -399,11 +400,12 @@ def test_a_loss_module_in_the_tuple_is_no_second_model(write: Callable[..., Path
         ("(net(), 3)", "an int at position 1"),
         ("(net(), None)", "a model but no optimizer"),
         ("{'a': 3}", "a dict with 'a'"),
-        ("{'model': 3, 'optimizer': 4}", "an int where 'model': a torch.nn.Module is expected"),
-        ("(net, Adam)", "function at position 0"),
+        ("{'model': 3, 'optimizer': 4}", "an int as 'model', where a torch.nn.Module is expected"),
+        ("(net, Adam)", "a function that was not called at position 0"),
         ("()", "neither a model nor an optimizer"),
-        ("(x for x in 'ab')", "a generator"),
-        ("Adam", "the class Adam"),
+        ("(x for x in 'ab')", "a generator (it says `yield` where `return` is needed)"),
+        ("Adam", "the class Adam, and not an object of it"),
+        ("(net(), functools.partial(Adam, lr=1))", "a partial that was not called at position 1"),
     ],
 )
 def test_nonsense_is_named_with_what_is_expected(write: Callable[..., Path], value: str, says: str) -> None:
@@ -446,12 +448,40 @@ def test_an_exception_is_told_with_the_users_frames_only(write: Callable[..., Pa
     assert isinstance(error, TargetError)
     assert error.exit_code == 3
     assert "RuntimeError" in error.message
-    assert "running job.py:build" in error.message
+    assert error.message.startswith("job.py:build raised RuntimeError at job.py:")
     assert 'File "job.py"' in error.trace
     assert "in helper" in error.trace
     assert "site-packages" not in error.trace
     assert "lrlint" not in error.trace
     assert os.getcwd() not in error.trace
+
+
+def test_an_error_is_told_in_short_beside_its_traceback(write: Callable[..., Path]) -> None:
+    write("""
+        class Mute(Exception):
+            def __str__(self): raise TypeError("no words")
+
+        def long():
+            raise ValueError("word " * 1000)
+
+        def mute():
+            raise Mute
+    """)
+    error = failure("job.py:long")
+    assert isinstance(error, TargetError)
+    assert error.message.endswith("word word…")
+    assert len(error.message) < 300
+    assert error.trace.count("word") == 1000 + 1  # and the source line
+    assert failure("job.py:mute").message.startswith("job.py:mute raised Mute at job.py:")
+
+
+def test_a_declared_value_may_contain_itself(write: Callable[..., Path]) -> None:
+    write(
+        "def build():\n    m, o = setup()\n    d = {'model': m, 'optimizer': o, 'lr': [1]}\n    d['all'] = d\n    return d"
+    )
+    options = load("job.py:build").training.options
+    assert options["lr"] == [1]
+    json.dumps(options)
 
 
 @pytest.mark.parametrize(
@@ -514,6 +544,8 @@ def test_a_hang_ends_at_the_time_limit(write: Callable[..., Path]) -> None:
     assert "did not finish running job.py:build within 0.3 s" in error.message
     assert "job.py:" in error.message
     assert "--timeout" in error.hint
+    assert "time.sleep(30)" in error.trace
+    assert "Expired" not in error.trace
 
 
 def test_a_hang_in_another_thread_ends_too(write: Callable[..., Path]) -> None:

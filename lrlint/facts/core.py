@@ -42,7 +42,8 @@ class Parameter:
     ``name`` is canonical: wrapper prefixes (``module.``, ``_orig_mod.``, ...) are stripped, and the model's own name
     leads when a target has several. ``names`` are all spellings in the module tree, first the one torch lists.
     ``origin`` tells where it was met first: ``model``; ``extra`` (criterion and other modules beside the model);
-    ``unregistered`` (reachable from the model, but not registered); ``optimizer`` (only the optimizer holds it).
+    ``unregistered`` (reachable from the model, but not registered); ``optimizer`` (only the optimizer holds it);
+    ``discarded`` (only one of the discarded optimizers does).
     ``kind`` is ``plain``, ``lazy``, ``meta``, ``fake``, ``quantized``, ``sparse``, ``dtensor`` or ``subclass``.
     ``role`` is one of norm, embedding, prelu, bias, position, token, relative_position, ssm, lora_A, lora_B, wn_g,
     scale, scalar, matrix (dense, convolution, recurrent weights), vector (other 1-D), other.

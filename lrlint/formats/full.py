@@ -97,7 +97,8 @@ def _subject(parameters: tuple[str, ...]) -> str:
 def _facts(found: Finding, style: Style) -> list[str]:
     lines = []
     patterns = names.compress(found.parameters)
-    if len(patterns) > 1 or (patterns and not found.locations):
+    told = all(f"`{pattern}`" in found.message for pattern in patterns)
+    if patterns and not (told or (len(patterns) == 1 and found.locations)):
         lines.append(_fact("parameters", _patterns(found.parameters), style))
     placed = set(found.locations)
     for related in found.related:

@@ -10,6 +10,7 @@ from lrlint.facts import Span
 from lrlint.finding import Finding
 from lrlint.formats.html_setup import prose, section, text
 from lrlint.formats.summary import summary
+from lrlint.formats.text import plural
 from lrlint.sources import SourceFile, Sources
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ _CSS = """
 .lrlint .groups :is(td,th):is(:nth-child(2),:nth-child(3),:nth-child(5),:nth-child(6)){text-align:right}
 .lrlint svg{width:100%;max-width:44rem}.lrlint svg text{font:11px system-ui;fill:currentColor}
 .lrlint .legend{list-style:none;padding:0;font-size:13px}
+.lrlint :is(p,li,summary,td,details){overflow-wrap:anywhere}
+@media(prefers-color-scheme:dark){.lrlint{--e:#ef7a7a;--w:#e0a44c;--i:#7ab3f0}}
+@media print{.lrlint{max-width:none}.lrlint .finding{break-inside:avoid}.lrlint pre{white-space:pre-wrap}}
 """
 _LONGEST = 8
 
@@ -42,10 +46,16 @@ def render(run: Run) -> str:
     """The audit page: findings, what was set aside, what was not checked, and every setup as lrlint sees it."""
     body = _body(run) + "".join(section(setup) for setup in run.setups)
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>lrlint</title>'
-        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{text(_title(run))}</title>"
+        '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
         f'<style>{_CSS}</style></head>\n<body><main class="lrlint">{body}</main></body></html>\n'
     )
+
+
+def _title(run: Run) -> str:
+    several = len(run.targets) != 1
+    return f"lrlint: {plural(len(run.targets), 'target') if several else run.targets[0] or 'setup'}"
 
 
 def fragment(run: Run) -> str:
@@ -56,7 +66,8 @@ def fragment(run: Run) -> str:
 def _body(run: Run) -> str:
     parts = [f"<h1>lrlint</h1><p>{text(summary(run))}</p>"]
     parts += [
-        f'<div class="finding error"><p class="head"><b>failed</b> {text(f.target)}</p><p>{text(f.message)}</p></div>'
+        f'<div class="finding error"><p class="head"><b>failed</b> {text(f.target)}</p><p>{text(f.message)}</p>'
+        f"{_help(f.hint)}</div>"
         for f in run.failures
     ]
     several = len(run.targets) > 1
@@ -67,8 +78,8 @@ def _body(run: Run) -> str:
         sources = run.sources(target)
         parts += [_finding(found, sources) for found in findings]
     aside = [found for found in run.findings if found.suppressed]
-    parts.append(_table("Set aside", (_aside(found) for found in aside)))
-    parts.append(_table("Not checked", ((f"{s.rule} {s.name}", s.reason) for s in run.skipped)))
+    parts.append(_table("Set aside", ("rule", "by", "reason", "finding"), (_aside(found) for found in aside)))
+    parts.append(_table("Not checked", ("rule", "reason"), ((f"{s.rule} {s.name}", s.reason) for s in run.skipped)))
     return "\n".join(part for part in parts if part)
 
 
@@ -82,9 +93,10 @@ def _aside(found: Finding) -> tuple[str, ...]:
     )
 
 
-def _table(title: str, rows: Iterable[tuple[str, ...]]) -> str:
+def _table(title: str, columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
+    head = "".join(f'<th scope="col">{column}</th>' for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<h2>{title}</h2><table>{body}</table>" if body else ""
+    return f"<h2>{title}</h2><table><thead><tr>{head}</tr></thead>{body}</table>" if body else ""
 
 
 def _finding(found: Finding, sources: Sources) -> str:
@@ -103,10 +115,13 @@ def _finding(found: Finding, sources: Sources) -> str:
     patterns = names.compress(found.parameters)
     if patterns:
         listed = "<br>".join(f"<code>{text(pattern)}</code>" for pattern in patterns)
-        lines.append(f"<details><summary>{len(found.parameters)} parameters</summary>{listed}</details>")
-    if found.help:
-        lines.append(f"<p><b>Help</b> {prose(found.help)}</p>")
+        lines.append(f"<details><summary>{plural(len(found.parameters), 'parameter')}</summary>{listed}</details>")
+    lines.append(_help(found.help))
     return f'<div class="finding {found.severity}">{"".join(lines)}</div>'
+
+
+def _help(said: str) -> str:
+    return f"<p><b>Help</b> {prose(said)}</p>" if said else ""
 
 
 def _code(source: SourceFile, span: Span) -> str:

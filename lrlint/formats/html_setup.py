@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from lrlint.facts import Optimizer, Schedule, Setup, Trace
-from lrlint.formats import plot, setup_table
+from lrlint.facts import Optimizer, Parameter, Schedule, Setup, Trace
+from lrlint.formats import plot, probe_picture, setup_table
 from lrlint.formats.text import clean
 from lrlint.vocabulary import rate
 
@@ -28,16 +28,15 @@ def prose(value: str) -> str:
 
 def section(setup: Setup) -> str:
     """Heading, one table per optimizer, what no optimizer holds, schedules, and what could not be established."""
-    held = setup.membership
-    loose = [p for p in setup.parameters if p.index not in held]
     parts = [
         f"<h2>{text(setup.target or 'Setup')}</h2>",
         f"<p>{text(setup_table.models(setup))} · {text(setup_table.size(setup))}</p>",
         *(_optimizer(setup, optimizer) for optimizer in setup.optimizers),
-        _loose("In no optimizer, trainable", [p for p in loose if p.requires_grad]),
-        _loose("In no optimizer, frozen", [p for p in loose if not p.requires_grad]),
+        *(_loose(title, parameters) for title, parameters in setup_table.unheld(setup)),
         *(_schedule(setup, schedule) for schedule in setup.schedules),
     ]
+    if setup.probe is not None:
+        parts.append(f"<h3>Probe</h3>{probe_picture.html(setup.probe)}")
     if setup.notes:
         notes = "".join(f"<li>{text(note.fact)}: {prose(note.reason)}</li>" for note in setup.notes)
         parts.append(f"<h3>Not established</h3><ul>{notes}</ul>")
@@ -50,14 +49,14 @@ def _optimizer(setup: Setup, optimizer: Optimizer) -> str:
     return f"<h3>{text(optimizer.label)}{where}</h3>{_table(rows)}"
 
 
-def _loose(title: str, parameters: Sequence[object]) -> str:
+def _loose(title: str, parameters: Sequence[Parameter]) -> str:
     if not parameters:
         return ""
-    return f"<h3>{title}</h3>{_table([setup_table.pattern_rows('', parameters)])}"  # type: ignore[arg-type]
+    return f"<h3>{title}</h3>{_table([setup_table.pattern_rows('', parameters)])}"
 
 
 def _table(groups: Iterable[Sequence[Sequence[str]]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in setup_table.HEADERS)
+    head = "".join(f'<th scope="col">{name}</th>' for name in setup_table.HEADERS)
     bodies = "".join(f"<tbody>{''.join(map(_row, rows))}</tbody>" for rows in groups)
     return f'<div class="wide"><table class="groups"><thead><tr>{head}</tr></thead>{bodies}</table></div>'
 

@@ -18,11 +18,7 @@ def render(setup: Setup, style: Style) -> str:
     """Head, one table per optimizer, then what no optimizer holds and what could not be established."""
     blocks = [_head(setup, style)]
     blocks += [_optimizer(setup, optimizer, style) for optimizer in setup.optimizers]
-    held = setup.membership
-    for title, loose in (
-        ("In no optimizer, trainable", [p for p in setup.parameters if p.index not in held and p.requires_grad]),
-        ("In no optimizer, frozen", [p for p in setup.parameters if p.index not in held and not p.requires_grad]),
-    ):
+    for title, loose in unheld(setup):
         if loose:
             blocks.append(f"{style.paint(title, 'bold')}\n{_table(pattern_rows('', loose), style)}")
     if setup.schedules:
@@ -34,6 +30,15 @@ def render(setup: Setup, style: Style) -> str:
             )
         )
     return "\n\n".join(blocks) + "\n"
+
+
+def unheld(setup: Setup) -> list[tuple[str, list[Parameter]]]:
+    """(title, parameters in no optimizer) of those that train and those that are frozen."""
+    loose = [p for p in _present(setup) if p.index not in setup.membership]
+    return [
+        ("In no optimizer, trainable", [p for p in loose if p.requires_grad]),
+        ("In no optimizer, frozen", [p for p in loose if not p.requires_grad]),
+    ]
 
 
 def schedules(setup: Setup, style: Style) -> str:
@@ -64,10 +69,16 @@ def models(setup: Setup) -> str:
 
 def size(setup: Setup) -> str:
     """How many tensors and elements, and how many of them train."""
-    total = sum(parameter.numel for parameter in setup.parameters)
-    trainable = sum(parameter.numel for parameter in setup.parameters if parameter.requires_grad)
-    tensors = plural(len(setup.parameters), "parameter tensor")
+    present = _present(setup)
+    total = sum(parameter.numel for parameter in present)
+    trainable = sum(parameter.numel for parameter in present if parameter.requires_grad)
+    tensors = plural(len(present), "parameter tensor")
     return f"{tensors}, {_count(total)} elements ({_count(trainable)} trainable)"
+
+
+def _present(setup: Setup) -> list[Parameter]:
+    """Without those that only an optimizer holds which was built and not returned."""
+    return [parameter for parameter in setup.parameters if parameter.origin != "discarded"]
 
 
 def _optimizer(setup: Setup, optimizer: Optimizer, style: Style) -> str:

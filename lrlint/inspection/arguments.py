@@ -76,7 +76,13 @@ def near(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(close)}?"
-    return f"; there is {', '.join(names[:12])}" if names else "; it takes none"
+    return f"; there is {listing(names)}" if names else "; it takes none"
+
+
+def listing(names: Sequence[str]) -> str:
+    """The first dozen, and how many more there are."""
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:

@@ -13,8 +13,11 @@ from lrlint.inspection.outcome import Nonsense, Outcome
 from lrlint.inspection.spans import Recording
 
 
-def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any]) -> Built:
-    """The setup of these parts. ``declared`` yields to what the parts declare. Raises Nonsense, UsageError."""
+def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], fresh: bool = False) -> Built:
+    """The setup of these parts. ``declared`` yields to what the parts declare. Raises Nonsense, UsageError.
+
+    ``fresh``: the parts were made for lrlint, so that a framework's hooks may finish them.
+    """
     built = Built(
         recording=recording,
         batches=found.batches,
@@ -29,7 +32,7 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any]) 
         said = _from_trainer(found, built)
         configs = [{"framework": "transformers", "interval": "step", "frequency": 1}] * len(found.schedulers)
     elif (module := _lightning(found)) is not None:
-        said, configs = _from_lightning(found, module, built, declared)
+        said, configs = _from_lightning(found, module, built, declared, fresh)
     elif not (found.models and found.optimizers):
         raise Nonsense(_missing(found))
     built.models = dict(found.models)
@@ -41,6 +44,8 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any]) 
 
 
 def _missing(found: Outcome) -> str:
+    if outcome.is_lightning_trainer(found.trainer):
+        return "a Lightning Trainer without its module"
     if found.models:
         return "a model but no optimizer"
     return "an optimizer but no model" if found.optimizers else "neither a model nor an optimizer"
@@ -53,12 +58,13 @@ def _lightning(found: Outcome) -> Any:
 
 
 def _from_lightning(
-    found: Outcome, module: Any, built: Built, declared: Mapping[str, Any]
+    found: Outcome, module: Any, built: Built, declared: Mapping[str, Any], fresh: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     trainer = found.trainer if outcome.is_lightning_trainer(found.trainer) else None
     with lightning_module.attached(module, trainer):
-        said = lightning_module.declared(getattr(module, "_trainer", None))
-        result, notes = lightning_module.configure(module, {**declared, **said, **found.declared}, built.recording)
+        said = lightning_module.declared(getattr(module, "_trainer", None), found.batches)
+        known = {**declared, **{key: value for key, value in said.items() if value is not None}, **found.declared}
+        result, notes = lightning_module.configure(module, known, built.recording, fresh)
     optimizers, schedulers = lightning_module.parse_result(result)
     found.optimizers = {"": optimizers[0]} if len(optimizers) == 1 else {str(k): o for k, o in enumerate(optimizers)}
     found.schedulers = [scheduler for scheduler, _ in schedulers]

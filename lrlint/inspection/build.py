@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
@@ -81,11 +82,16 @@ def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
 
 
 def _discarded(built: Built, registry: Registry) -> list[Optimizer]:
-    """Optimizers that the target built and did not return, unless a returned one steps them."""
+    """Optimizers over the same parameters that the target built and did not return, unless a returned one steps them."""
     kept = {id(optimizer) for optimizer in built.optimizers.values()}
     kept |= {id(value) for optimizer in built.optimizers.values() for value in vars(optimizer).values()}
     left = [optimizer for optimizer, _ in built.recording.created_optimizers if id(optimizer) not in kept]
-    return [optimizer_fact(o, index, "", registry.find, built.recording, None) for index, o in enumerate(left)]
+    related = [o for o in left if any(p in registry for group in o.param_groups for p in group["params"])]
+
+    def find(tensor: torch.Tensor, fallback: str) -> Parameter:
+        return registry.get(tensor) or registry.add(tensor, f"discarded.{fallback}", "discarded")
+
+    return [optimizer_fact(o, index, "", find, built.recording, None) for index, o in enumerate(related)]
 
 
 def _rejections(built: Built, registry: Registry) -> list[Rejection]:

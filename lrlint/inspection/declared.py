@@ -23,6 +23,8 @@ _ALIASES = {
     "gradient_clip_val": "clip_norm",
     "scaler": "grad_scaler",
 }
+#: Levels of nested containers that are kept of a declared value.
+_DEPTH = 6
 _COUNTS = ("total_steps", "steps_per_epoch", "batch_size", "accumulation", "world_size")
 _PRECISIONS = {
     "fp16-mixed": ("16-mixed", "16", "amp", "mixed", "mixed-fp16"),
@@ -108,14 +110,14 @@ def _scaler(value: Any) -> str | None:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _plain(value: Any) -> Any:
-    """JSON data; an object is named by its type."""
+def _plain(value: Any, depth: int = _DEPTH) -> Any:
+    """JSON data; an object, and what is nested too deeply (it may contain itself), is named by its type."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
+    if depth and isinstance(value, Mapping):
+        return {str(key): _plain(item, depth - 1) for key, item in value.items()}
+    if depth and isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, depth - 1) for item in value]
     return {"object": type(value).__qualname__}

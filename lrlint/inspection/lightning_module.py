@@ -4,88 +4,86 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from lrlint.facts import Note
+from lrlint.inspection.lightning_trainer import ASSUMED_STEPS, StandIn, has_data
 from lrlint.inspection.outcome import Nonsense, describe, is_optimizer, is_scheduler
 from lrlint.inspection.spans import Recording
+from lrlint.inspection.trace import advise
 
-#: What a stand-in for a Trainer says where nobody declared a number of steps.
-_ASSUMED_STEPS = 1000
+_ADVICE = 'before any `fit`; write a factory that returns {"model": module, "trainer": trainer, "datamodule": data}'
 _CONFIG_KEYS = frozenset({"scheduler", "name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict"})
 
 
-def configure(module: Any, known: Mapping[str, Any], recording: Recording) -> tuple[Any, list[Note]]:
-    """What the module's `configure_optimizers` returns. A stand-in Trainer is lent to it only where it asks for one."""
+def configure(
+    module: Any, known: Mapping[str, Any], recording: Recording, fresh: bool = False
+) -> tuple[Any, list[Note]]:
+    """What the module's `configure_optimizers` returns.
+
+    A stand-in Trainer is lent to it where it asks for one, or where its own has no data. ``fresh``: the module was made
+    for lrlint, and the hooks that Lightning calls before may change it: `configure_model`, and `setup` where
+    `configure_optimizers` fails without it. Raises Nonsense, and what the module's code raises.
+    """
+    if not _overrides(module, "configure_optimizers"):
+        raise Nonsense(f"{type(module).__name__}, a LightningModule without configure_optimizers")
+    before, own = recording.mark(), getattr(module, "_trainer", None)
+    if has_data(own) or getattr(module, "_fabric", None) is not None:
+        return module.configure_optimizers(), []
+    trainer = StandIn(module, known, own)
+    notes = _configure_model(module, trainer) if fresh and _overrides(module, "configure_model") else []
+    if own is None:
+        try:
+            return module.configure_optimizers(), notes
+        except (RuntimeError, AttributeError, TypeError):
+            recording.rewind(before)  # what was built until it asked is built anew
+    with _lent(module, trainer):
+        result = _with_setup(module, trainer, recording, fresh and _overrides(module, "setup"))
+    if trainer.assumed:
+        lack = "none is attached" if own is None else "it has no training data"
+        reason = f"configure_optimizers asked its Trainer for the number of steps, and {lack}"
+        notes.append(Note("total_steps", f"{reason}: {ASSUMED_STEPS} were assumed"))
+    return result, notes
+
+
+def _with_setup(module: Any, trainer: StandIn, recording: Recording, may_set_up: bool) -> Any:
+    """`configure_optimizers`, after `setup` where it fails without."""
     before = recording.mark()
     try:
-        return module.configure_optimizers(), []
-    except (RuntimeError, AttributeError, TypeError):
-        if getattr(module, "_trainer", None) is not None or getattr(module, "_fabric", None) is not None:
-            raise
-    recording.rewind(before)  # what was built until it asked is built anew
-    trainer = _StandIn(module, known)
+        try:
+            return module.configure_optimizers()
+        except Exception:
+            if not may_set_up:
+                raise
+        recording.rewind(before)
+        module.setup("fit")
+        return module.configure_optimizers()
+    except Exception as error:
+        if trainer.asked:
+            advise(error, f"it asked its Trainer for {trainer.asked!r} {_ADVICE}")
+        raise
+
+
+def _configure_model(module: Any, trainer: StandIn) -> list[Note]:
+    """Let the module make its layers. What cannot be made without processes or devices is noted."""
     with _lent(module, trainer):
-        result = module.configure_optimizers()
-    reason = "configure_optimizers asked its Trainer for the number of steps, and none is attached"
-    return result, [Note("total_steps", f"{reason}: {_ASSUMED_STEPS} were assumed")] if trainer.assumed else []
+        try:
+            module.configure_model()
+        except Exception as error:
+            return [Note("model", f"configure_model raised {type(error).__name__}: {error}")]
+    return []
 
 
-class _StandIn:
-    """As much of a Trainer as `configure_optimizers` reads. ``assumed``: it read a number that nobody declared."""
-
-    def __init__(self, module: Any, known: Mapping[str, Any]) -> None:
-        hparams = getattr(module, "hparams", {})
-        places = (known, hparams if isinstance(hparams, Mapping) else {}, vars(module))
-        self._steps = _first(places, "total_steps", "max_steps", "num_training_steps")
-        self._per_epoch = _first(places, "steps_per_epoch")
-        self._epochs = _first(places, "max_epochs", "num_epochs", "epochs")
-        self.assumed = False
-        self.accumulate_grad_batches = int(_first(places, "accumulation", "accumulate_grad_batches") or 1)
-        self.world_size = self.num_devices = int(known.get("world_size") or 1)
-        self.num_nodes = 1
-        self.global_step = self.current_epoch = self.global_rank = self.local_rank = 0
-        self.is_global_zero = True
-        self.datamodule = self.logger = self.train_dataloader = None
-        self.loggers: list[Any] = []
-        self.callbacks: list[Any] = []
-
-    @property
-    def estimated_stepping_batches(self) -> int:
-        if self._steps is None and self._per_epoch and self._epochs:
-            return int(self._per_epoch * self._epochs)
-        self.assumed = self.assumed or self._steps is None
-        return int(self._steps or _ASSUMED_STEPS)
-
-    @property
-    def max_steps(self) -> int:
-        return self.estimated_stepping_batches
-
-    @property
-    def max_epochs(self) -> int:
-        return int(self._epochs or max(1, self.estimated_stepping_batches // self._batches()))
-
-    @property
-    def num_training_batches(self) -> int:
-        return self._batches()
-
-    def _batches(self) -> int:
-        if self._per_epoch:
-            return int(self._per_epoch) * self.accumulate_grad_batches
-        self.assumed = True
-        return max(1, _ASSUMED_STEPS // 10)
-
-
-def _first(places: Sequence[Mapping[str, Any]], *names: str) -> float | None:
-    for place in places:
-        for name in names:
-            value = place.get(name)
-            if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
-                return value
-    return None
+def _overrides(module: Any, hook: str) -> bool:
+    """Whether the user's class, or the module itself, defines the hook."""
+    if hook in vars(module):
+        return True
+    owner = next((base for base in type(module).__mro__ if hook in vars(base)), object)
+    return not owner.__module__.startswith(("lightning.", "pytorch_lightning."))
 
 
 def attached(module: Any, trainer: Any) -> contextlib.AbstractContextManager[None]:
@@ -156,17 +154,19 @@ def parse_scheduler(scheduler: Any, beside: Mapping[str, Any]) -> tuple[Any, dic
     return written["scheduler"], config
 
 
-def declared(trainer: Any) -> dict[str, Any]:
-    """What a Lightning Trainer declares about the run."""
-    if trainer is None or isinstance(trainer, _StandIn):
+def declared(trainer: Any, batches: Any = None) -> dict[str, Any]:
+    """What a Lightning Trainer declares about the run; ``batches`` is the training set that came with it."""
+    if trainer is None or isinstance(trainer, StandIn):
         return {}
     strategy = type(getattr(trainer, "strategy", None)).__name__.lower()
     norm = getattr(trainer, "gradient_clip_algorithm", None)
     clip = getattr(trainer, "gradient_clip_val", None)
     precision = str(getattr(trainer, "precision", "") or "")
     epochs = getattr(trainer, "max_epochs", None)
+    per_epoch = _steps_per_epoch(trainer, batches)
     return {
-        "total_steps": _lightning_steps(trainer),
+        "total_steps": _lightning_steps(trainer, per_epoch),
+        "steps_per_epoch": per_epoch,
         "accumulation": getattr(trainer, "accumulate_grad_batches", None),
         "world_size": getattr(trainer, "world_size", None),
         "precision": precision if precision.split("-")[0] in ("16", "bf16", "32", "64") else None,
@@ -178,12 +178,30 @@ def declared(trainer: Any) -> dict[str, Any]:
     }
 
 
-def _lightning_steps(trainer: Any) -> int | None:
-    """The number of optimizer steps, where the Trainer knows it without loading data."""
+def _steps_per_epoch(trainer: Any, batches: Any) -> int | None:
+    """Optimizer steps in a pass over a loader that the Trainer has not seen yet."""
+    if not isinstance(batches, DataLoader):
+        return None
+    try:
+        count = len(batches)
+    except TypeError:  # an iterable dataset
+        return None
+    limit = getattr(trainer, "limit_train_batches", None)
+    count = min(count, limit) if isinstance(limit, int) else int(count * limit) if isinstance(limit, float) else count
+    return math.ceil(count / (getattr(trainer, "accumulate_grad_batches", None) or 1)) or None
+
+
+def _lightning_steps(trainer: Any, per_epoch: int | None) -> int | None:
+    """The number of optimizer steps, where it is known without loading data."""
     steps = getattr(trainer, "max_steps", -1)
     epochs = getattr(trainer, "max_epochs", None)
-    if getattr(trainer, "train_dataloader", None) is not None:
+    if has_data(trainer):
         with contextlib.suppress(Exception):
             estimate = trainer.estimated_stepping_batches
             return int(estimate) if 0 < estimate < math.inf else None
-    return int(steps) if isinstance(steps, int) and steps > 0 and (epochs is None or epochs == -1) else None
+    limits = [int(steps)] if isinstance(steps, int) and steps > 0 else []
+    if isinstance(epochs, int) and epochs > 0:
+        if per_epoch is None:
+            return None
+        limits.append(epochs * per_epoch)
+    return min(limits, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Mapping
@@ -128,7 +129,7 @@ def named(value: Any, fits: Callable[[Any], bool], what: str) -> dict[str, Any]:
         items = {str(position): item for position, item in enumerate(value)}
     wrong = next((item for item in items.values() if not fits(item)), None)
     if not items or wrong is not None:
-        raise Nonsense(f"{describe(value if wrong is None else wrong)} where {what} is expected")
+        raise Nonsense(f"{describe(value if wrong is None else wrong)} as {what} is expected")
     return {"": next(iter(items.values()))} if len(items) == 1 and not isinstance(value, Mapping) else items
 
 
@@ -168,14 +169,14 @@ def put(outcome: Outcome, name: str, value: Any) -> None:
     """Store one named part of a setup. Raises Nonsense."""
     part = _PART_OF[name]
     if part == "models":
-        outcome.models.update(named(value, is_model, f"{name!r}: a torch.nn.Module"))
+        outcome.models.update(named(value, is_model, f"{name!r}, where a torch.nn.Module"))
     elif part == "optimizers":
-        outcome.optimizers.update(named(value, is_optimizer, f"{name!r}: a torch.optim.Optimizer"))
+        outcome.optimizers.update(named(value, is_optimizer, f"{name!r}, where a torch.optim.Optimizer"))
     elif part == "schedulers":
-        found = named(value, is_scheduler, f"{name!r}: a learning rate scheduler") if _some(value) else {}
+        found = named(value, is_scheduler, f"{name!r}, where a learning rate scheduler") if _some(value) else {}
         outcome.schedulers.extend(found.values())
     elif part == "extra_modules":
-        found = named(value, is_model, "'extra_modules': modules") if _some(value) else {}
+        found = named(value, is_model, "'extra_modules', where a torch.nn.Module") if _some(value) else {}
         outcome.extra_modules.update({key or type(item).__name__: item for key, item in found.items()})
     elif part == "criterion":
         if is_model(value):
@@ -260,7 +261,11 @@ def describe(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, type):
-        return f"the class {value.__name__}"
+        return f"the class {value.__name__}, and not an object of it"
+    if inspect.isgenerator(value):
+        return "a generator (it says `yield` where `return` is needed)"
+    if inspect.isroutine(value) or isinstance(value, functools.partial):
+        return f"a {type(value).__name__} that was not called"
     if isinstance(value, (tuple, list)):
         inner = ", ".join(type(item).__name__ for item in value[:6])
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -46,8 +47,8 @@ class Registry:
         if (found := self._by_id.get(id(tensor))) is not None:
             return found
         if name in self._taken:  # two spellings with one canonical form: keep names unique
-            numbered = (f"{name}~{n}" for n in range(2, 1 << 30))
-            name = next(c for c in (*known.get("names", ())[:1], *numbered) if c not in self._taken)
+            choices = chain(known.get("names", ())[:1], (f"{name}~{n}" for n in count(2)))
+            name = next(choice for choice in choices if choice not in self._taken)
         self._taken.add(name)
         kind = tensor_kind(tensor)
         shape = None if kind == "lazy" else tuple(int(size) for size in tensor.shape)

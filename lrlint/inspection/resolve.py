@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from lrlint.errors import UsageError
-from lrlint.inspection.arguments import near
+from lrlint.inspection.arguments import listing, near
 from lrlint.inspection.marking import MarkingLoader
 from lrlint.inspection.source import Project
 
@@ -101,7 +101,7 @@ def find(spec: Spec, module: ModuleType) -> Any:
     """The attribute of the module. Raises UsageError with the factories there are."""
     known = candidates(module)
     if not spec.attribute:
-        listed = ", ".join(known[:12]) or "none"
+        listed = listing(known) or "none"
         raise UsageError(f"{spec.text} names no factory", f"write {spec.text}:NAME; there is {listed}")
     found: Any = module
     for part in spec.attribute.split("."):

@@ -90,9 +90,11 @@ def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) ->
         if outcome.is_transformers_trainer(model):
             found.trainer = model
         else:
-            found.models = outcome.named(model, outcome.is_model, "model: a torch.nn.Module")
+            found.models = outcome.named(model, outcome.is_model, "model, where a torch.nn.Module")
         if optimizer is not None:
-            found.optimizers = outcome.named(optimizer, outcome.is_optimizer, "optimizer: a torch.optim.Optimizer")
+            found.optimizers = outcome.named(
+                optimizer, outcome.is_optimizer, "optimizer, where a torch.optim.Optimizer"
+            )
         outcome.take_declared(found)
         if scheduler is not None:
             outcome.put(found, "scheduler", scheduler)
@@ -160,7 +162,7 @@ class _Job:
 
     def _build(self, build: Callable[[_Job], Outcome]) -> Built:
         try:
-            return assemble(build(self), self.recording, self.declared)
+            return assemble(build(self), self.recording, self.declared, fresh=True)
         except (LrlintError, Nonsense, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -191,11 +193,14 @@ class _Job:
             if self.argv or self.doing.endswith("step()"):
                 hint = "pass the arguments it needs after `--`"
             return TargetError(f"{self.text} called sys.exit({error.code!r}) while {self.doing}", hint, shown)
-        text = trace.told(error)
-        hint = "it runs in your environment: install what it imports" if isinstance(error, ImportError) else ""
-        return TargetError(
-            f"{self.text} raised {type(error).__name__} while {self.doing}: {text}".rstrip(": "), hint, shown
-        )
+        hint = trace.advice(error)
+        if isinstance(error, ImportError):
+            hint = "it runs in your environment: install what it imports"
+        frame = trace.last_user_frame(error, self.project)
+        doing = "" if self.doing == f"running {self.text}" else f" while {self.doing}"
+        where = f" at {frame.filename}:{frame.lineno}" if frame else ""
+        said = f"{self.text} raised {type(error).__name__}{doing}{where}: {trace.first_line(error)}"
+        return TargetError(said.rstrip(": "), hint, shown)
 
     def find(self, spec: resolve.Spec) -> Any:
         """Import the module and take the object from it."""
@@ -254,7 +259,7 @@ def _in_parts(job: _Job) -> Outcome:
         return job.call(function, given, label, *inputs)
 
     model = call(0)
-    found = Outcome(models=outcome.named(model, outcome.is_model, f"{job.specs[0].attribute}: a torch.nn.Module"))
+    found = Outcome(models=outcome.named(model, outcome.is_model, f"{job.specs[0].attribute}, where a torch.nn.Module"))
     direct = isinstance(functions[1], type) and outcome.is_model(model) and issubclass(functions[1], _optimizer_class())
     outcome.put(found, "optimizer", call(1, model.parameters() if direct else model))
     if len(functions) > 2:

@@ -8,6 +8,19 @@ from types import TracebackType
 
 from lrlint.inspection.source import Project
 
+#: Characters of an error's text beside its traceback.
+_SHORT = 200
+
+
+def advise(error: BaseException, hint: str) -> None:
+    """Leave word with an error of the user's code what to do about it."""
+    error.lrlint_hint = hint  # type: ignore[attr-defined]
+
+
+def advice(error: BaseException) -> str:
+    """What was left with `advise`, or ""."""
+    return str(getattr(error, "lrlint_hint", ""))
+
 
 def trim(error: BaseException, project: Project) -> str:
     """The traceback without frames of libraries, Python or lrlint; paths are relative to the project."""
@@ -26,17 +39,20 @@ def last_user_frame(error: BaseException, project: Project) -> traceback.FrameSu
     return frames[-1] if frames else None
 
 
-def told(error: BaseException) -> str:
-    """The first line of what the error says; "" where it cannot be told."""
+def first_line(error: BaseException) -> str:
+    """What the error says in short: the traceback has it in full."""
     try:
-        return str(error).partition("\n")[0]
-    except Exception:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:  # an exception of the user's that cannot be printed
         return ""
+    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
 
 
 def _one(error: BaseException, project: Project) -> str:
     frames = _user_frames(error.__traceback__, project)
     lines = ["Traceback (your code only):\n", *traceback.StackSummary.from_list(frames).format()] if frames else []
+    if type(error).__module__.partition(".")[0] == "lrlint":  # ours, to stop the user's code: the message says why
+        return "".join(lines)
     told = "".join(traceback.format_exception_only(type(error), error))  # of a SyntaxError with its file
     return "".join(lines) + told.replace(os.path.join(project.root, ""), "")
 

@@ -34,7 +34,7 @@ def param_not_in_optimizer(setup, *, ignore: tuple = ()):
             yield Finding(
                 lost,
                 f"{count(len(lost), 'trainable parameter')} ({sum(p.numel for p in lost):,} elements) in no optimizer: "
-                f"{describe(p.name for p in lost)}{_cause(bundle)}",
+                f"{describe(p.name for p in lost)}{_cause(bundle, cover)}",
                 data={"parameters": len(lost), "elements": sum(p.numel for p in lost), "cause": bundle.cause},
                 help="build the last group from all parameters that the others do not hold, or freeze these",
             )
@@ -49,9 +49,10 @@ def param_not_in_optimizer(setup, *, ignore: tuple = ()):
         )
 
 
-def _cause(bundle):
+def _cause(bundle, cover):
+    modules = dict.fromkeys(path for p in bundle.parameters if (path := cover.subtree(p)) is not None)
     return {
-        "module": f"; all of `{bundle.place}`",
+        "module": f"; all of {describe(modules)}",
         "class": f"; every {bundle.place}",
         "vectors": "; everything with one dimension",
         "direct": "; parameters that a module holds itself, whose names end in neither weight nor bias",
