@@ -75,15 +75,16 @@ def _marks(found: Finding) -> list[Mark]:
     for position, span in enumerate(found.locations[:4]):
         marks[span] = Mark(span, _subject(found.parameters) if position == 0 else "", position == 0)
     for related in found.related:
-        for span in related.locations[:2]:
+        for position, span in enumerate(related.locations[:2]):
             if span not in marks:
-                marks[span] = Mark(span, _related_label(related), False)
+                marks[span] = Mark(span, related.label if position else _related_label(related), False)
     return list(marks.values())
 
 
 def _related_label(related: Related) -> str:
     subject = _subject(related.parameters)
-    return f"{related.label}: {subject}" if subject else related.label
+    everywhere = " in all" if len(related.locations) > 1 else ""
+    return f"{related.label}: {subject}{everywhere}" if subject else related.label
 
 
 def _subject(parameters: tuple[str, ...]) -> str:
