@@ -46,7 +46,11 @@ class Coverage:
 
     def subtree(self, parameter: Parameter) -> str | None:
         """The largest module around a missing parameter that is missing as a whole, or None; never the model itself."""
-        return next((path for path in ancestors(parameter.module) if path in self.gone), None)
+        return _top(parameter.module, self.gone)
+
+
+def _top(module: str, gone: frozenset[str]) -> str | None:
+    return next((path for path in ancestors(module) if path in gone), None)
 
 
 def ancestors(path: str) -> Iterator[str]:
@@ -77,6 +81,10 @@ def coverage(setup: Setup) -> Coverage:
         disjoint = False
     loss = {p.index for p in open_ if p.index not in replaced and _is_loss(p, gone)}
     unused = _unused(setup, open_)
+    rest = [p for p in open_ if p.index not in replaced | loss | unused]
+    # A block that is left out as a whole is named as a whole, with what this pass did not happen to use.
+    tops = {_top(p.module, gone) for p in rest} - {None}
+    unused -= {p.index for p in open_ if _top(p.module, gone) in tops}
     rest = [p for p in open_ if p.index not in replaced | loss | unused]
     return Coverage(
         trainable,

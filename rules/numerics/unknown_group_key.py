@@ -23,7 +23,11 @@ _ALIASES = {
     "learning_rate": "lr",
     "learningrate": "lr",
     "lrate": "lr",
+    "lr_rate": "lr",
+    "lrs": "lr",
     "wd": "weight_decay",
+    "wdecay": "weight_decay",
+    "weight_decay_rate": "weight_decay",
     "decay": "weight_decay",
     "weightdecay": "weight_decay",
     "l2": "weight_decay",
@@ -31,6 +35,7 @@ _ALIASES = {
     "beta1": "betas",
     "beta2": "betas",
     "epsilon": "eps",
+    "adam_epsilon": "eps",
     "mom": "momentum",
 }
 _KNOWN = {"params", "param_names", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "swa_lr"}

@@ -70,3 +70,19 @@ def test_the_trainers_groups_are_its_own(tmp_path: Path) -> None:
     assert [{id(p) for p in group["params"]} for group in built.param_groups] == [
         {id(p) for p in group["params"]} for group in ours
     ]
+
+
+def test_a_block_that_is_left_out_is_named_as_a_whole() -> None:
+    """Longformer's global projections have no part in a pass without global tokens, and are lost with their block."""
+    from transformers import LEDConfig, LEDForConditionalGeneration
+
+    layers = {"encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    widths = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "vocab_size": 64, "attention_window": 4}
+    places = {"max_encoder_position_embeddings": 32, "max_decoder_position_embeddings": 32}
+    model = LEDForConditionalGeneration(LEDConfig(**layers, **widths, **places, bos_token_id=1, eos_token_id=2))
+    lost = {name for name, _ in model.named_parameters() if name.startswith("led.encoder.layers.1.")}
+    optimizer = AdamW([p for name, p in model.named_parameters() if name not in lost], lr=1e-4)
+    run = lrlint.check(model, optimizer)
+    assert run.setup.graph is not None, run.setup.note("graph")
+    missing = [found for found in run.findings if found.rule == "LR101"]
+    assert [set(found.parameters) for found in missing] == [lost]
