@@ -118,6 +118,38 @@ def test_nothing_of_the_size_of_a_parameter_is_allocated() -> None:
     assert all(use.reaches_output for use in facts.parameters.values())
 
 
+@pytest.mark.parametrize("name", ["roberta", "bart", "pegasus", "longformer", "t5", "rwkv", "packed_lstm"])
+def test_values_of_constants_are_known_without_running_for_real(name: str) -> None:
+    """Masks of ones, tables of token types, lengths: a model of any size is observed on the meta device."""
+    facts = observed(*ZOO[name]())
+    assert facts is not None
+    assert (facts.method, facts.complete) == ("meta", True)
+
+
+def test_a_constant_that_was_written_into_is_none_any_more() -> None:
+    class Written(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            total = torch.zeros(1, device=x.device)
+            total[:] = super().forward(x).sum()
+            return total if bool((total != 0).all()) else total.detach()
+
+    facts = observed(Written(4, 2), (torch.randn(3, 4),))
+    assert facts is not None
+    assert facts.method == "cpu"  # the value was asked for
+    assert all(use.reaches_output for use in facts.parameters.values())
+
+
+def test_what_selects_rows_by_values_needs_none_to_find_the_dead() -> None:
+    with torch.device("meta"):
+        model, _ = ZOO["routed_experts"]()
+        model.spare = nn.Linear(6, 6)
+    facts = observed(model, (torch.randn(4, 6),))
+    assert facts is not None
+    assert facts.method == "meta"
+    dead = {name for name, use in facts.parameters.items() if use.reaches_output is False and not use.guessed}
+    assert dead == {"spare.weight", "spare.bias"}
+
+
 def test_the_graph_is_one_of_torch_with_modules_and_lines() -> None:
     model, inputs = ZOO["detached_branch"]()
     graph = lrlint.graph(model, inputs)

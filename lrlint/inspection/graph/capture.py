@@ -40,7 +40,8 @@ class Capture:
     """One observed pass.
 
     ``graph`` has one node per aten operator in execution order; it is an observation, not executable code. ``method`` is
-    ``meta`` or ``cpu``. ``complete``: it ran to its end without a guessed value. ``reached``: parameter → labels of the
+    ``meta`` or ``cpu``. ``complete``: it ran to its end and no value that decides what runs was guessed (``answered``: one
+    was). ``reached``: parameter → labels of the
     outputs whose gradient arrives at it; of the loss alone, where the model computes one. Frozen parameters are treated
     as if they were trained. ``guessed`` are parameters used in some of several runs only (layer drop). ``draws``: the pass
     drew random numbers on the CPU.
@@ -59,6 +60,7 @@ class Capture:
     gradient: dict[str, bool] = field(default_factory=dict)
     guessed: frozenset[str] = frozenset()
     draws: bool = False
+    answered: bool = False
 
 
 def capture(model: nn.Module, prefix: str, name_of: Mapping[int, str], inputs: Inputs, lines: bool = False) -> Capture:
@@ -81,6 +83,8 @@ def capture(model: nn.Module, prefix: str, name_of: Mapping[int, str], inputs: I
     if found is None:
         assert failure is not None
         raise failure
+    if not found.answered:  # all rows were taken to be selected: what is not used then is not used at all
+        return replace(found, complete=True)
     return replace(found, guessed=frozenset(found.trainable))
 
 
@@ -93,18 +97,25 @@ def _has_values(model: nn.Module) -> bool:
 def _with_chance(
     model: nn.Module, paths: dict[int, str], name_of: Mapping[int, str], inputs: Inputs, found: Capture
 ) -> Capture:
-    """What random numbers decide (layers dropped at random) is not the same in every pass, and so is guessed.
+    """What random numbers or the inputs' values decide (dropped layers, routed experts) is guessed: it differs by pass.
 
-    Asked only where numbers were drawn and a parameter got no gradient: what gets one in some pass is not dead.
+    Asked only where numbers were drawn, or values were needed to run at all, and a parameter got no gradient: what gets
+    one in some pass is not dead. With values, of several like layers those that this pass left out are guessed as well.
     """
-    first = found.reached or {}
-    if not found.draws or len(first) == len(found.trainable):
+    first, by_values = found.reached or {}, found.method == "cpu"
+    if found.reached is None or len(first) == len(found.trainable) or not (found.draws or by_values):
         return found
     differing: set[str] = set()
     for seed in _SEEDS:
-        again = _observe(model, paths, name_of, inputs, False, real=found.method == "cpu", seed=seed)
+        try:
+            again = _observe(model, paths, name_of, inputs, False, real=by_values, seed=seed)
+        except Exception:
+            continue  # shuffled values need not be valid
         differing |= set(found.parameters) ^ set(again.parameters)
         differing |= set(first) ^ set(again.reached or {})
+    if by_values:
+        used = {names.star(name) for name in first}
+        differing |= {name for name in found.trainable if name not in first and names.star(name) in used}
     return replace(found, guessed=frozenset(differing))
 
 
@@ -138,7 +149,7 @@ def _observe(
             return "buffer", buffer_names.get(id(original), "buffer").lstrip(".")
 
         recorder = Recorder(name, lines)
-        args, kwargs = inputs.prepared(real)
+        args, kwargs = inputs.prepared(real, shuffled=real and seed > 0)
         for label, tensor in _named_tensors("", {**{str(k): v for k, v in enumerate(args)}, **kwargs}):
             recorder.placeholder(f"input_{label}", tensor)
 
@@ -215,12 +226,13 @@ def _read(
         parameters=recorder.named["parameter"],
         buffers=recorder.named["buffer"],
         trainable={twins[key]: originals[key].requires_grad for key in twins},
-        reached=reached if outputs else None,
+        reached=reached if roots else None,
         outputs=nodes,
         modules={
             paths[id(m)]: ModuleRecord(module_kind(type(m)), type(m).__name__, m.training) for m in model.modules()
         },
         gradient=gradient or {},
+        answered=recorder.answered or (gradient is None and opaque),
     )
 
 

@@ -22,24 +22,35 @@ class Inputs:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     source: str = "given"
 
-    def prepared(self, real: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments for a pass on meta tensors: floating point values lose their memory, the others stay real."""
-        args = tuple(_prepare(item, real) for item in self.args)
-        return args, {key: _prepare(item, real) for key, item in self.kwargs.items()}
+    def prepared(self, real: bool, shuffled: bool = False) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments for a pass on meta tensors: floating point values lose their memory, the others stay real.
+
+        With ``shuffled`` the floating point values of each tensor change places, by torch's random generator, and their
+        sign where they have both: other values that are as likely.
+        """
+        args = tuple(_prepare(item, real, shuffled) for item in self.args)
+        return args, {key: _prepare(item, real, shuffled) for key, item in self.kwargs.items()}
 
 
-def _prepare(value: Any, real: bool) -> Any:
+def _prepare(value: Any, real: bool, shuffled: bool) -> Any:
     if isinstance(value, torch.Tensor):
-        if real or not (value.is_floating_point() or value.is_complex()):
-            if value.device.type == "meta":
-                return torch.zeros(value.shape, dtype=value.dtype)
-            return value.detach().cpu().clone()
-        return torch.empty(value.shape, dtype=value.dtype, device="meta")
+        inexact = value.is_floating_point() or value.is_complex()
+        if inexact and not real:
+            return torch.empty(value.shape, dtype=value.dtype, device="meta")
+        if value.device.type == "meta":
+            return torch.zeros(value.shape, dtype=value.dtype)
+        copy = value.detach().cpu().clone()
+        return _shuffled(copy) if inexact and shuffled else copy
     if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
-        return type(value)(_prepare(item, real) for item in value)
+        return type(value)(_prepare(item, real, shuffled) for item in value)
     if type(value) is dict:
-        return {key: _prepare(item, real) for key, item in value.items()}
+        return {key: _prepare(item, real, shuffled) for key, item in value.items()}
     return value
+
+
+def _shuffled(value: torch.Tensor) -> torch.Tensor:
+    mixed = value.flatten()[torch.randperm(value.numel())].view(value.shape)
+    return -mixed if not mixed.is_complex() and bool((mixed < 0).any()) else mixed
 
 
 def given(example: Any) -> Inputs:
@@ -138,10 +149,26 @@ def _of_transformers(model: nn.Module) -> Iterator[Inputs]:
     for labels in _labels(inner, config, known, base):
         yield Inputs((), {**base, **labels}, "the model's configuration, with labels")
     yield Inputs((), base, "the model's configuration")
+    yield from _without_labels(config, base)
+
+
+def _without_labels(config: Any, base: dict[str, torch.Tensor]) -> Iterator[Inputs]:
+    """Other sizes, frames of a video, one row per choice; last, of several modalities the text alone."""
+    said = "the model's configuration"
     if "pixel_values" in base:
         for side in (32, 64, 224, 384, 518):
             changed = {**base, "pixel_values": torch.zeros(_BATCH, base["pixel_values"].shape[1], side, side)}
-            yield Inputs((), changed, "the model's configuration")
+            yield Inputs((), changed, said)
+    for name in ("pixel_values", "pixel_values_videos"):
+        frames, image = _number(config, "num_frames", default=0), base.get(name)
+        if frames and image is not None and image.ndim == 4:
+            yield Inputs((), {**base, name: image[:, None].repeat(1, frames, 1, 1, 1)}, said)
+    if "input_ids" in base:
+        yield Inputs((), {key: value[:, None].repeat_interleave(2, 1) for key, value in base.items()}, said)
+        others = {key for key in base if key.startswith(("pixel_values", "input_features", "input_values"))}
+        if others:
+            rest = {key: value for key, value in base.items() if key not in others}
+            yield Inputs((), rest, "inferred from the configuration, without images and sound")
 
 
 def _for_names(config: Any, known: Mapping[str, Any], main: str) -> dict[str, torch.Tensor]:
@@ -161,14 +188,15 @@ def _for_names(config: Any, known: Mapping[str, Any], main: str) -> dict[str, to
         else:
             wanted["input_values"] = torch.zeros(_BATCH, 4000)
     if main == "input_features":
-        bins = _number(config, "num_mel_bins", "feature_size", "input_feat_per_channel", default=80)
+        sound = _inner(config, "encoder_config", "audio_config")
+        bins = _number(sound, "num_mel_bins", "feature_size", "input_feat_per_channel", default=80)
         frames = 2 * _number(config, "max_source_positions", default=50)
         fits = hasattr(config, "max_source_positions") and "whisper" in str(getattr(config, "model_type", ""))
         wanted["input_features"] = torch.zeros(_BATCH, bins, frames) if fits else torch.zeros(_BATCH, 64, bins)
     if "decoder_input_ids" in known and getattr(config, "is_encoder_decoder", False):
         wanted["decoder_input_ids"] = _ids(_number(_inner(config, "decoder"), "vocab_size", default=32))
     if "past_values" in known:
-        wanted |= _series(config)
+        wanted |= _series(config, known)
     if "bbox" in known:
         wanted["bbox"] = torch.zeros(_BATCH, _LENGTH, 4, dtype=torch.long)
     if main not in wanted and main in known:
@@ -182,7 +210,14 @@ def _ids(size: int) -> torch.Tensor:
     return torch.randint(2, max(size, 4), (_BATCH, _LENGTH), generator=torch.Generator().manual_seed(0))
 
 
-def _series(config: Any) -> dict[str, torch.Tensor]:
+def _series(config: Any, known: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    channels = _number(config, "num_input_channels", default=0)
+    if channels and "past_time_features" not in known:
+        length, horizon = (_number(config, f"{part}_length", default=16) for part in ("context", "prediction"))
+        return {
+            "past_values": torch.zeros(_BATCH, length, channels),
+            "future_values": torch.zeros(_BATCH, horizon, channels),
+        }
     lags = getattr(config, "lags_sequence", None) or [0]
     length = _number(config, "context_length", default=16) + max(lags)
     horizon = _number(config, "prediction_length", default=4)
@@ -265,7 +300,9 @@ def _firsts(model: nn.Module) -> list[nn.Module]:
         nn.modules.conv._ConvNd,
         nn.modules.batchnorm._NormBase,
     )
-    return [module for module in model.modules() if isinstance(module, kinds)][:3]
+    found = [module for module in model.modules() if isinstance(module, kinds)]
+    tables = [module for module in found[3:] if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+    return found[:3] + tables[:1]
 
 
 def _accepted(layer: nn.Module) -> Iterator[torch.Tensor]:

@@ -1,25 +1,28 @@
 """Write down every operator of an eager run as a node of a torch.fx.Graph.
 
 The graph is an observation, not executable code. Floating point values lie on the meta device and have no memory; small
-integer and boolean tensors stay real, so that positions, masks and lengths keep their values. Where the code asks for a
-value that does not exist, a plausible one is given and the run is marked as guessed.
+integer and boolean tensors stay real, so that positions, masks and lengths keep their values; so do, in their shadows,
+small floating point constants. Where the code asks for a value that does not exist, a plausible one is given and the run
+is marked as guessed.
 """
 
 from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lrlint.inspection.graph.shadows import META as _META
+from lrlint.inspection.graph.shadows import SMALL as _SMALL
+from lrlint.inspection.graph.shadows import Shadows, tensors_in
+
 aten = torch.ops.aten
 
-#: Elements of an integer or boolean tensor that is kept real.
-_SMALL = 1 << 16
 #: Elements of stand-in values for an operator that has no meta kernel.
 _LARGE = 1 << 22
 _CREATION = frozenset(
@@ -27,9 +30,9 @@ _CREATION = frozenset(
         aten.arange.default, aten.arange.start, aten.arange.start_step, aten.zeros.default, aten.ones.default,
         aten.full.default, aten.zeros_like.default, aten.ones_like.default, aten.full_like.default,
         aten.new_zeros.default, aten.new_ones.default, aten.new_full.default, aten.scalar_tensor.default,
+        aten.empty.memory_format, aten.new_empty.default, aten.empty_like.default,
     )
 )  # fmt: skip
-_META = torch.device("meta")
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -42,17 +45,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.named: dict[str, dict[str, fx.Node]] = {"parameter": {}, "buffer": {}}
         self.module = ""
         self.guessed = False
+        self.answered = False  # a guess that decides what the code does, more than how many rows are selected
         self._name = name
         self._lines = lines
         self._keep: list[Any] = []
         self._writers: dict[int, tuple[fx.Node, int]] = {}
+        self._shadows = Shadows()
         self._count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.prim.device.default:
             return func(*args, **kwargs)
-        result = self._run(func, args, kwargs)
+        result = self._shadows.of_call(func, args, kwargs, self._run)
         self._record(func, args, kwargs, result)
         return result
 
@@ -65,7 +70,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return _create(func, args, kwargs)
         if func is aten._to_copy.default and kwargs.get("device") == _META and _is_kept_real(args[0]):
             return func(*args, **{**kwargs, "device": torch.device("cpu")})
-        tensors = list(_tensors((args, kwargs)))
+        if func is aten._to_copy.default and args[0].device == _META and kwargs.get("device") is not None:
+            return func(*args, **{**kwargs, "device": _META})  # there is nothing to copy out of it
+        tensors = list(tensors_in((args, kwargs)))
         if not any(t.device.type == "meta" for t in tensors) or (
             func._schema.is_mutable and tensors[0].device.type == "cpu"
         ):
@@ -75,7 +82,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _plainly(self, func: Any, args: Any, kwargs: Any, tensors: list[torch.Tensor]) -> Any:
         if all(t.device.type != "meta" for t in tensors):
             return func(*args, **kwargs)
-        self.guessed = True  # an observed value is written into a real tensor: what it holds is not known any more
+        self.guessed = self.answered = True  # written into a real tensor: what that holds is not known any more
         return args[0]
 
     def _on_meta(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -83,7 +90,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         try:
             return func(*moved[0], **moved[1])
         except (NotImplementedError, RuntimeError):
-            if sum(t.numel() for t in _tensors((args, kwargs))) > _LARGE:
+            if sum(t.numel() for t in tensors_in((args, kwargs))) > _LARGE:
                 raise
             return self._on_zeros(func, args, kwargs)
 
@@ -91,7 +98,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """An operator without a meta kernel, on zeros in place of what has no values."""
         real = _map(args, _zeros), _map(kwargs, _zeros)
         result = func(*real[0], **real[1])
-        self.guessed = self.guessed or any(not t.is_floating_point() for t in _tensors(result))
+        if any(not t.is_floating_point() for t in tensors_in(result)):
+            self.guessed = self.answered = True
         return _map(result, lambda t: _to_meta(t) if t.is_floating_point() else t)
 
     # -- recording ---------------------------------------------------------------------------------------------------
@@ -151,7 +159,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._remember(item, part)
             written = []
         else:
-            written = list(_tensors(args[:1])) if mutable else []
+            written = list(tensors_in(args[:1])) if mutable else []
         for tensor in written:
             self.nodes[id(tensor)] = node
             if tensor.layout is torch.strided:
@@ -172,16 +180,6 @@ def _line() -> tuple[str, int] | None:
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None
-
-
-def _tensors(value: Any) -> Iterable[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
 
 
 def _map(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
@@ -224,8 +222,11 @@ def _scalar(self: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     tensor = args[0]
     if tensor.device.type != "meta":
         return func(*args, **kwargs)
-    self.guessed = True
-    return False if tensor.dtype is torch.bool else 1.0 if tensor.is_floating_point() else 1
+    self.guessed = self.answered = True
+    if tensor.dtype is torch.bool:  # a check that all is well comes out well
+        made_by = getattr(self.node_of(tensor).target, "_schema", None)
+        return made_by is not None and made_by.name == "aten::all"
+    return 1.0 if tensor.is_floating_point() else 1
 
 
 def _nonzero(self: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
@@ -252,7 +253,7 @@ def _index(self: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     if func._schema.is_mutable:
         if args[0].device.type == "meta":
             return args[0]
-        return self._plainly(func, changed, kwargs, list(_tensors(changed)))
+        return self._plainly(func, changed, kwargs, list(tensors_in(changed)))
     return self._on_meta(func, changed, kwargs)
 
 
@@ -274,8 +275,17 @@ def _grouped_mm(self: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     return torch.empty(shape, dtype=first.dtype, device="meta")
 
 
+def _packed(self: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    """Sequences packed by their lengths; of the values only the number of rows is needed."""
+    values, lengths = args[0], args[1]
+    if values.device.type != "meta" or lengths.device.type == "meta":
+        return self._on_meta(func, args, kwargs) if _is_mixed(args) else func(*args, **kwargs)
+    rows, sizes = func(torch.zeros(*values.shape[:2], 1), *args[1:], **kwargs)
+    return torch.empty(rows.shape[0], *values.shape[2:], dtype=values.dtype, device="meta"), sizes
+
+
 def _is_mixed(values: Any) -> bool:
-    return any(tensor.device.type == "meta" for tensor in _tensors(values))
+    return any(tensor.device.type == "meta" for tensor in tensors_in(values))
 
 
 _SPECIAL: dict[Any, Callable[..., Any]] = {
@@ -286,6 +296,7 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten.index_put_.default: _index,
     aten._index_put_impl_.default: _index,
     aten.masked_select.default: _masked_select,
+    aten._pack_padded_sequence.default: _packed,
 }
 if hasattr(aten, "_grouped_mm"):
     _SPECIAL[aten._grouped_mm.default] = _grouped_mm

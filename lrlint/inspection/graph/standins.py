@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lrlint.inspection.graph.shadows import SMALL
+
 #: Containers among a module's attributes whose contents are put back.
 _CONTAINERS = (list, dict, OrderedDict, set)
 _OWN = frozenset(("_parameters", "_buffers", "_modules", "_flat_weights"))
@@ -19,7 +21,8 @@ _OWN = frozenset(("_parameters", "_buffers", "_modules", "_flat_weights"))
 def stand_ins(modules: Sequence[nn.Module], real: bool = False) -> Iterator[dict[int, torch.Tensor]]:
     """Replace every parameter and buffer by a twin; yields id(twin) → original.
 
-    Twins lie on the meta device (no memory), or with ``real`` are copies on the CPU. Tensors that share memory have twins
+    Twins lie on the meta device (no memory), or with ``real`` are copies on the CPU; small integers (positions, counters)
+    are copies in any case, since code looks at their values. Tensors that share memory have twins
     that share it. Every floating point parameter requires a gradient, so that reachability does not depend on what is
     frozen. Attributes and hooks that the forward pass leaves on modules are put back as well.
     """
@@ -96,7 +99,7 @@ class _Twins:
         return known
 
     def _parameter(self, tensor: torch.Tensor) -> torch.Tensor:
-        twin = self._copy(tensor) if self._real else self._meta(tensor)
+        twin = self._copy(tensor) if self._real or _has_small_values(tensor) else self._meta(tensor)
         if not isinstance(tensor, nn.Parameter):
             return twin
         return nn.Parameter(twin, requires_grad=twin.dtype.is_floating_point or twin.dtype.is_complex)
@@ -119,6 +122,12 @@ class _Twins:
             twin = self._storages[storage._cdata] = made.untyped_storage()
         empty = torch.empty(0, dtype=tensor.dtype, device="meta")
         return empty.set_(twin, tensor.storage_offset(), tensor.shape, tensor.stride())  # type: ignore[call-overload, no-any-return]
+
+
+def _has_small_values(tensor: torch.Tensor) -> bool:
+    plain = type(tensor) is torch.Tensor and tensor.layout is torch.strided and not tensor.is_quantized
+    exact = not (tensor.is_floating_point() or tensor.is_complex())
+    return plain and exact and tensor.device.type == "cpu" and tensor.numel() <= SMALL
 
 
 @contextmanager
