@@ -198,6 +198,22 @@ def test_gitlab_repeats_the_rule_in_the_description(run: Run) -> None:
         assert issue["location"]["lines"]["begin"] >= 1
 
 
+def test_a_code_host_gets_paths_of_the_repository(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    project = tmp_path / "services" / "räng er"
+    project.mkdir(parents=True)
+    run = demo(project)
+    shared = replace(run.active[0], locations=(Span("../shared/optim.py", 3),))
+    run = replace(run, findings=(*run.findings, shared))
+    results = json.loads(formats.render("sarif", run))["runs"][0]["results"]
+    uris = {r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results}
+    assert uris == {"services/r%C3%A4ng%20er/train.py", "services/shared/optim.py"}
+    paths = {issue["location"]["path"] for issue in json.loads(formats.render("gitlab", run))}
+    assert paths == {"services/räng er/train.py", "services/shared/optim.py"}
+    assert "file=services/räng er/train.py,line=" in formats.render("github", run)
+    assert "\ntrain.py:" in formats.render("concise", run), "what people read is relative to the project"
+
+
 def test_text_from_names_and_messages_cannot_break_out(tmp_path: Path) -> None:
     hostile = "\x1b[31mred <script>alert(1)</script> | `x` ::error::x ]]> \ud800 \u202e & \x00"
     related = (Related(hostile, (hostile,)),)

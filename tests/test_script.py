@@ -87,6 +87,8 @@ def test_a_script_stops_before_its_first_step(tmp_path: Path, monkeypatch: pytes
     assert first is not None
     line = PLAIN.split("\n")[first.line - 1]
     assert line.strip().startswith('[{"params": net.body')
+    assert setup.span is not None
+    assert PLAIN.split("\n")[setup.span.line - 1].strip() == "optimizer.step()", "what has no place of its own"
 
 
 def test_several_models_and_optimizers_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +99,13 @@ def test_several_models_and_optimizers_are_told_apart(tmp_path: Path, monkeypatc
     assert sorted(group.lr or 0 for optimizer in setup.optimizers for group in optimizer.groups) == [1e-4, 4e-4]
     assert len(setup.discarded) == 1  # the one that was deleted
     assert not [p.name for p in setup.parameters if p.origin == "model" and p.index not in setup.membership]
+
+
+def test_the_keys_of_a_table_of_optimizers_are_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = PAIR.replace('self.optimizers["c"].step()', "[o.step() for o in self.optimizers.values()]")
+    built = load(None, script=script(tmp_path, text))
+    assert sorted(built.optimizers) == ["c", "g"]
 
 
 def test_a_library_that_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -532,3 +532,26 @@ def test_a_definition_is_the_name_in_its_statement(project: Callable[..., Built]
             return m, SGD(m.parameters(), lr=1)
     """)
     assert text(built.span) == "def build"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "expected"),
+    [
+        ("space = {}\nexec(TEXT, space)\nbuild = space['build']", "build", "build"),
+        (
+            "import json\nspace = {}\nexec(TEXT, space)\nclass A:\n    pass\nA.build = space['build']",
+            "A.build",
+            "class A",
+        ),
+        ("import functools\nexec(TEXT)\nother = functools.partial(build)", "other", "other"),
+        ("from made import build as ours", "ours", "build as ours"),
+    ],
+)
+def test_what_has_no_definition_on_disk_is_where_it_gets_its_name(
+    project: Callable[..., Built], source: str, name: str, expected: str
+) -> None:
+    code = "def build():\n    m = net()\n    return m, SGD(m.parameters(), lr=1)\n"
+    made = f"import setup_under_test as s\nspace = dict(net=s.net, SGD=s.SGD)\nexec({code!r}, space)\nbuild = space['build']"
+    source = source.replace("space = {}", "space = {'net': net, 'SGD': SGD}")
+    built = project(f"TEXT = {code!r}\n{source}\n", name, made=made)
+    assert text(built.span) == expected

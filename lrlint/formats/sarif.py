@@ -18,7 +18,7 @@ from lrlint.declare import Rule
 from lrlint.facts import Span
 from lrlint.files import dump
 from lrlint.finding import Finding
-from lrlint.formats.places import place, unique
+from lrlint.formats.places import in_repository, place, unique
 
 if TYPE_CHECKING:
     from lrlint.run import Run
@@ -93,7 +93,7 @@ def _first_paragraphs(text: str) -> str:
 
 def _result(found: Finding, mark: str, order: Mapping[str, int], run: Run) -> dict[str, Any]:
     help_ = f"\n{found.help}" if found.help else ""
-    related = _related(found)
+    related = _related(found, run)
     return {
         "ruleId": found.rule,
         "ruleIndex": order[found.rule],
@@ -110,11 +110,15 @@ def _result(found: Finding, mark: str, order: Mapping[str, int], run: Run) -> di
     }
 
 
-def _related(found: Finding) -> list[dict[str, Any]]:
+def _related(found: Finding, run: Run) -> list[dict[str, Any]]:
     spans = [(span, "also here") for span in found.locations[1:]]
     spans += [(span, related.label) for related in found.related for span in related.locations]
     return [
-        {"id": number, "physicalLocation": _physical(span), "message": {"text": label or "related"}}
+        {
+            "id": number,
+            "physicalLocation": _physical(in_repository(span, found, run)),
+            "message": {"text": label or "related"},
+        }
         for number, (span, label) in enumerate(spans[:_RELATED], 1)
     ]
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from lrlint.facts import Span
 from lrlint.inspection.attributes import attribute
 
 EXPECTED = (
@@ -42,7 +43,10 @@ class Nonsense(Exception):
 
 @dataclass
 class Outcome:
-    """The parts of a setup, sorted but not yet unwrapped. Scheduler entries may be dicts of Lightning's form."""
+    """The parts of a setup, sorted but not yet unwrapped. Scheduler entries may be dicts of Lightning's form.
+
+    ``span`` is the place that stands for the whole, where that is no definition.
+    """
 
     models: dict[str, Any] = field(default_factory=dict)
     optimizers: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +58,7 @@ class Outcome:
     example_inputs: Any = None
     train: Any = None
     declared: dict[str, Any] = field(default_factory=dict)
+    span: Span | None = None
 
 
 def is_model(item: Any) -> bool:

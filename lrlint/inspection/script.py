@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lrlint.errors import TargetError
+from lrlint.facts import Span
 from lrlint.inspection import outcome
 from lrlint.inspection.outcome import Outcome
 from lrlint.inspection.spans import Recording
@@ -30,22 +32,23 @@ _LOSSES = ("criterion", "loss_fn", "loss_function", "loss_func")
 class _Reached(BaseException):
     """The first step is about to be taken. Not an Exception: the script must not swallow it."""
 
-    def __init__(self, optimizer: Optimizer, seen: Seen) -> None:
+    def __init__(self, optimizer: Optimizer, seen: Seen, span: Span | None) -> None:
         super().__init__()
-        self.optimizer, self.seen = optimizer, seen
+        self.optimizer, self.seen, self.span = optimizer, seen, span
 
 
 def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
     """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model."""
 
     def reached(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        raise _Reached(optimizer, list(_visible(sys._getframe(1))))
+        frame = sys._getframe(1)
+        raise _Reached(optimizer, list(_visible(frame)), recording.call(frame, optimizer))
 
     handle = register_optimizer_step_pre_hook(reached)
     try:
         run()
     except _Reached as here:
-        return _setup(here.optimizer, here.seen, recording)
+        return replace(_setup(here.optimizer, here.seen, recording), span=here.span)
     finally:
         handle.remove()
     raise TargetError(
@@ -102,6 +105,10 @@ def _is_batch(value: Any) -> bool:
 
 
 def _name_of(seen: Seen, item: Any) -> str:
+    """Its key in a dict of its kind, else the innermost name (which may be that of a loop over the dict)."""
+    tables = [value for _, value in seen if type(value) is dict and all(map(outcome.is_optimizer, value.values()))]
+    for key in [key for table in tables for key, value in table.items() if value is item and isinstance(key, str)]:
+        return key
     return next((name for name, value in seen if value is item and name != "self"), "")
 
 

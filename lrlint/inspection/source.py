@@ -19,6 +19,7 @@ from lrlint.facts import Span
 _MARKERS = ("pyproject.toml", ".git", "lrlint.toml")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STDLIB = os.path.realpath(sysconfig.get_paths()["stdlib"])
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _LRLINT = os.path.dirname(os.path.abspath(lrlint.__file__))
 _RECORDER = os.path.join(_LRLINT, "inspection", "spans.py")  # its wrappers stand between frames of the user's code
 _SHIPPED = tuple(os.path.join(_LRLINT, folder, "") for folder in ("fixtures", "rules"))  # users' doors, in a wheel
@@ -140,6 +141,21 @@ class Project:
                 return self._name_span(filename, lines[node.lineno - 1], node)
         return None
 
+    def binding(self, filename: str, name: str) -> Span | None:
+        """Where a module of the user's gives something a name (``a.b``: the name ``a``); its last line that does."""
+        if not filename or self.is_library(filename):
+            return None
+        lines = linecache.getlines(filename)
+        found = [node for node in ast.walk(_parse(lines)) if _binds(node, name.partition(".")[0])]
+        path = self.relative(filename)
+        spans = [
+            self._name_span(filename, lines[node.lineno - 1], node)
+            if isinstance(node, _DEFINITIONS)
+            else literal_span(path, lines, node)
+            for node in found
+        ]
+        return max(spans, key=lambda span: span.line, default=None)
+
     def keywords(self, call: Span) -> dict[str, Span]:
         """Where each keyword argument of a call stands, by name; empty where the source does not tell."""
         lines = linecache.getlines(str(self.root / call.path))
@@ -204,8 +220,16 @@ def _parse(lines: Sequence[str]) -> ast.Module:
 
 def _definitions(lines: Sequence[str], name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
     for node in ast.walk(_parse(lines)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
+        if isinstance(node, _DEFINITIONS) and node.name == name:
             yield node
+
+
+def _binds(node: ast.AST, name: str) -> bool:
+    if isinstance(node, ast.alias):
+        return (node.asname or node.name.partition(".")[0]) == name
+    if isinstance(node, _DEFINITIONS):
+        return node.name == name
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name
 
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:

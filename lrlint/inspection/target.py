@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from lrlint.errors import LrlintError, TargetError, UsageError
-from lrlint.facts import Training
+from lrlint.facts import Span, Training
 from lrlint.inspection import arguments, outcome, resolve, trace
 from lrlint.inspection import script as scripts
 from lrlint.inspection.assemble import assemble
@@ -131,7 +131,9 @@ class _Job:
         self.timeout, self.hook, self.declared, self.argv = timeout, hook, declared, argv
         self.recording = Recording.none(project.root)
         self.doing = "importing"
-        self.entry: Any = None
+        self.found: list[tuple[Any, str, str]] = []  # each object that was named, with its module's file and its name
+        self.main = 0  # the one that stands for the target
+        self.span: Span | None = None
         self.modules: dict[Path | None, Any] = {}
         self.stack = ExitStack()
 
@@ -155,14 +157,16 @@ class _Job:
         return replace(
             built,
             target=self.text,
-            span=built.span or self.project.definition(self.entry),
+            span=built.span or self.span or self._definition(),
             paths=paths,
             recording=self.recording,
         )
 
     def _build(self, build: Callable[[_Job], Outcome]) -> Built:
         try:
-            return assemble(build(self), self.recording, self.declared, fresh=True)
+            found = build(self)
+            self.span = found.span
+            return assemble(found, self.recording, self.declared, fresh=True)
         except (LrlintError, Nonsense, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -210,8 +214,14 @@ class _Job:
             self.modules[Path(file)] = module
         watch_others(self.recording, self.stack)
         found = resolve.find(spec, module)
-        self.entry = self.entry if self.entry is not None else found
+        self.found.append((found, str(file or ""), spec.attribute))
         return found
+
+    def _definition(self) -> Span | None:
+        """Where the target's own object is defined, or named: a partial, a lambda, code that is not on disk."""
+        for item, file, name in self.found[self.main : self.main + 1]:
+            return self.project.definition(item) or self.project.binding(file, name)
+        return None
 
     def call(self, function: Callable[..., Any], given: Mapping[str, Any], label: str, *positional: Any) -> Any:
         """Call a factory with converted arguments; an object that is no factory is taken as it is."""
@@ -245,7 +255,7 @@ def _as_script(job: _Job) -> Outcome:
 def _in_parts(job: _Job) -> Outcome:
     """--model F --optimizer G [--scheduler H]: each gets the arguments that it takes."""
     functions = [job.find(spec) for spec in job.specs]
-    job.entry = functions[1]
+    job.main = 1
     positional = [0, 1, 1]
     for name in job.args:
         if not any(callable(f) and arguments.accepts(f, name, k) for f, k in zip(functions, positional, strict=False)):
