@@ -15,6 +15,7 @@ from lrlint.facts import (
     Group,
     Member,
     Module,
+    NamePattern,
     NormLayer,
     Optimizer,
     Parameter,
@@ -185,7 +186,7 @@ class _Subject:
             self._span(getattr(subject, "span", None))
             if subject.optimizer is not None:
                 self._groups.update(dict.fromkeys((subject.optimizer, g.group) for g in subject.groups))
-        elif isinstance(subject, (SourceCall, Setup)):
+        elif isinstance(subject, (SourceCall, NamePattern, Setup)):
             self._span(subject.span)
         else:
             for item in subject:

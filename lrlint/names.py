@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from functools import lru_cache
 
 # Containers that wrap a model put themselves in front of a name; a pattern is written against the model's own names.
@@ -108,3 +109,100 @@ def matches(pattern: str, name: str) -> bool:
 
 def any_match(patterns: Iterable[str], name: str) -> bool:
     return any(matches(pattern, name) for pattern in patterns)
+
+
+def selector(kind: str, text: str) -> Callable[[str], bool]:
+    """The comparison that code makes between a name and a literal; see `lrlint.facts.source.NamePattern`.
+
+    A regular expression that is none selects nothing.
+    """
+    simple: dict[str, Callable[[str], bool]] = {
+        "contains": lambda name: text in name,
+        "prefix": lambda name: name.startswith(text),
+        "suffix": lambda name: name.endswith(text),
+        "equal": lambda name: name == text,
+        "glob": lambda name: fnmatchcase(name, text),
+    }
+    if kind in simple:
+        return simple[kind]
+    if kind.startswith("segment "):
+        place = int(kind.partition(" ")[2])
+        return lambda name: name.split(".")[place : place + 1] == [text]
+    try:
+        find = getattr(re.compile(text), kind)
+    except re.error:
+        return lambda name: False
+    return lambda name: find(name) is not None
+
+
+def misses(kind: str, text: str, seen: Sequence[str]) -> tuple[str, int, str]:
+    """Why a literal matches none of the names: (what hides them, how many it would match without that, near spelling).
+
+    What hides them is a wrapper's prefix, or a beginning that all names share; (``""``, 0) where neither explains it.
+    The near spelling is one that differs in case, in separators, or by one letter of a long word; "" without one.
+    """
+    select = selector(kind, text)
+    for lead, bare in _unwrapped(seen):
+        found = sum(map(select, bare))
+        if found:
+            return lead, found, ""
+    return "", 0, "" if kind in _PATTERNS else _nearest(text, seen)
+
+
+_PATTERNS = ("match", "search", "fullmatch", "glob")
+
+
+def _unwrapped(seen: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each beginning that hides the names, with the names that it leaves: those of wrappers first, then shared ones."""
+    own = [canonical(name) for name in seen]
+    changed = [
+        (name, bare) for name, bare in zip(seen, own, strict=True) if name != bare and "parametrizations" not in name
+    ]
+    if changed:
+        name, bare = changed[0]
+        wrapped = _WRAPPER.search(name)
+        lead = name[: -len(bare)] if name.endswith(bare) else wrapped[0] if wrapped else ""
+        if lead:
+            yield lead, own
+    first = seen[0].split(".")
+    for count in range(1, len(first) - 1):
+        lead = ".".join(first[:count]) + "."
+        if not all(name.startswith(lead) for name in seen):
+            return
+        yield lead, [name[len(lead) :] for name in seen]
+
+
+_LONG_WORD = 6
+
+
+def _nearest(text: str, seen: Sequence[str]) -> str:
+    wanted = _squashed(text)
+    if len(wanted) < _LONG_WORD:
+        return ""
+    for name in seen:
+        if wanted in _squashed(name):
+            return next(
+                (part for part in name.split(".") if wanted.startswith(_squashed(part)) or wanted in _squashed(part)),
+                name,
+            )
+    words = [word for word in _LETTERS.findall(text.lower()) if len(word) >= _LONG_WORD]
+    known = {word for name in seen for word in _LETTERS.findall(name.lower())}
+    slips = [(word, other) for word in words if word not in known for other in sorted(known) if _one_slip(word, other)]
+    return text.lower().replace(*slips[0]) if len(slips) == 1 else ""
+
+
+_LETTERS = re.compile("[a-z]+")
+
+
+def _squashed(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _one_slip(one: str, other: str) -> bool:
+    """Whether two words differ by one letter more, one letter else, or two neighbours swapped."""
+    if abs(len(one) - len(other)) > 1 or min(len(one), len(other)) < _LONG_WORD - 1:
+        return False
+    start = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    a, b = one[start:], other[start:]
+    swapped = len(a) == len(b) and a[:2] == b[:2][::-1] and a[2:] == b[2:]
+    return a != b and (a[1:] == b or a == b[1:] or a[1:] == b[1:] or swapped)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
     from lrlint.facts.probe import ProbeFacts
     from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
-    from lrlint.facts.source import SourceCall, SourceFacts
+    from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
     from lrlint.facts.span import Span
 
 _HOMES = {
@@ -39,7 +39,7 @@ _HOMES = {
     "graph": "GraphFacts NormUse ParameterUse",
     "probe": "ProbeFacts",
     "schedule": "GroupSchedule Schedule Trace",
-    "source": "SourceCall SourceFacts",
+    "source": "NamePattern SourceCall SourceFacts",
     "span": "Span",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -53,6 +53,7 @@ __all__ = [
     "Members",
     "Model",
     "Module",
+    "NamePattern",
     "NormLayer",
     "NormUse",
     "Note",

@@ -8,6 +8,7 @@ import linecache
 import os
 import sysconfig
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
@@ -211,11 +212,17 @@ def _characters(line: str, offset: int) -> int:
     return offset if line.isascii() else len(line.encode("utf-8", "surrogatepass")[:offset].decode("utf-8", "replace"))
 
 
-def _parse(lines: Sequence[str]) -> ast.Module:
+@lru_cache(maxsize=16)
+def syntax_tree(text: str) -> ast.Module | None:
+    """The tree of a source, shared by all who read it (nobody may change it); None where it is no Python."""
     try:
-        return ast.parse("".join(lines))
+        return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
-        return ast.Module([], [])
+        return None
+
+
+def _parse(lines: Sequence[str]) -> ast.Module:
+    return syntax_tree("".join(lines)) or ast.Module([], [])
 
 
 def _definitions(lines: Sequence[str], name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from lrlint.facts import Span
@@ -71,6 +72,7 @@ class Recording:
         self.failed: list[Failed] = []
         self.created_optimizers: list[tuple[Any, Span | None]] = []
         self.created_schedulers: list[tuple[Any, Span | None]] = []
+        self.walks: list[tuple[Span, list[str]]] = []
         self._created: dict[int, tuple[Any, Span | None]] = {}
         self._groups: dict[int, GroupRecord] = {}  # by id of the group dict
         self._order: dict[int, list[GroupRecord]] = {}  # by id of the optimizer
@@ -173,6 +175,16 @@ class Recording:
                 known.before.clear()
                 known.before.update(_options(group))
 
+    def note_walk(self, frame: FrameType | None, pairs: Any) -> Any:
+        """Names and parameters, as the project's own code asks for them: the names it takes are kept."""
+        while frame is not None and frame.f_code.co_name == "named_parameters":  # a wrapper that asks what it wraps
+            frame = frame.f_back
+        if frame is None or self.project is None or not self.project.owns(frame.f_code.co_filename):
+            return pairs
+        names: list[str] = []
+        self.walks.append((self.project.frame_span(frame), names))
+        return _noting(pairs, names)
+
     def call(self, frame: FrameType, skip: Any) -> Span | None:
         """The project's call that led to this frame of a library."""
         return None if self.project is None else self.project.call_span(frame, skip)
@@ -208,6 +220,12 @@ def _options(group: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _noting(pairs: Any, names: list[str]) -> Iterator[Any]:
+    for pair in pairs:
+        names.append(pair[0])
+        yield pair
+
+
 @contextmanager
 def recording(root: Path, hook: bool = True) -> Iterator[Recording]:
     """Record what the code in this block builds. ``hook=False`` leaves the modules it imports unmarked.
@@ -227,6 +245,7 @@ def recording(root: Path, hook: bool = True) -> Iterator[Recording]:
 def watch(record: Recording, stack: ExitStack) -> None:
     """Wrap torch's constructors until the stack closes."""
     _patch(stack, Optimizer, "__init__", lambda original: _constructor(record, original))
+    _patch(stack, nn.Module, "named_parameters", lambda original: _named_parameters(record, original))
     _patch(stack, Optimizer, "add_param_group", lambda original: _add_param_group(record, original))
     for item in list(vars(lr_scheduler).values()):
         if isinstance(item, type) and issubclass(item, _SCHEDULERS) and "__init__" in vars(item):
@@ -271,6 +290,13 @@ def _constructor(record: Recording, original: Callable[..., None]) -> Callable[.
         record.note_complete(self)
 
     return construct
+
+
+def _named_parameters(record: Recording, original: Callable[..., Any]) -> Callable[..., Any]:
+    def named_parameters(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return record.note_walk(sys._getframe(1), original(self, *args, **kwargs))
+
+    return named_parameters
 
 
 def _optimizer_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

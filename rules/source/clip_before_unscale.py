@@ -5,12 +5,14 @@ clipped at 1.5e-5 in truth: every step becomes tiny.
 
 What to do: call `scaler.unscale_(optimizer)` before clipping; `scaler.step` then does not unscale again.
 
-Read from the source of the training loop. Silent where the function unscales anywhere, for clipping by a library
-(`accelerator.clip_grad_norm_`, `fabric.clip_gradients`, an FSDP model's own), and where the declared precision needs no
-scaler.
+Read from the source of the training loop. Silent where something unscales between the backward pass and the clip, or
+may do so (an unknown function that is given the scaler, hooks); where clip and scaler stand under conditions that
+exclude each other; for clipping by a library (`accelerator.clip_grad_norm_`, `fabric.clip_gradients`, an FSDP model's
+own); and where the declared precision needs no scaler.
 
-Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-clipping; reproduced with torch 2.13: the
-update shrinks 65504-fold
+Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-clipping,
+https://github.com/pytorch/examples/issues/1196, https://github.com/milesial/Pytorch-UNet/issues/468; reproduced with
+torch 2.13: the update shrinks 65504-fold
 """
 
 from lrlint import Finding, rule
@@ -20,17 +22,26 @@ from lrlint import Finding, rule
 def clip_before_unscale(setup):
     if setup.training.precision in ("bf16", "bf16-mixed", "fp32", "fp64"):
         return
+    found = {}
     for calls in setup.source.functions():
-        kinds = [call.kind for call in calls]
-        if "unscale" in kinds or "scaled_backward" not in kinds or "scaler_step" not in kinds:
-            continue
-        first, last = kinds.index("scaled_backward"), len(kinds) - 1 - kinds[::-1].index("scaler_step")
-        for call in calls[first:last]:
-            if call.kind == "clip" and not call.managed:
-                step = calls[last]
-                yield Finding(
-                    call,
-                    f"gradients are clipped before `{step.receiver}` has unscaled them: at 2^-16 of the threshold",
-                    related=step,
-                    help=f"call `{step.receiver}.unscale_(optimizer)` first",
-                )
+        for place, clip in enumerate(calls):
+            if clip.kind != "clip" or clip.managed or clip.span in found:
+                continue
+            before = [
+                k for k, call in enumerate(calls[:place]) if call.kind == "scaled_backward" and not call.excludes(clip)
+            ]
+            steps = [c for c in calls[place:] if c.kind == "scaler_step" and not c.excludes(clip)]
+            if not before or not steps or _scaled_no_more(calls[before[-1] : place]):
+                continue
+            found[clip.span] = Finding(
+                clip,
+                f"gradients are clipped before `{steps[0].receiver}` has unscaled them: at 2^-16 of the threshold",
+                related=steps[0],
+                help=f"call `{steps[0].receiver}.unscale_(optimizer)` first",
+            )
+    yield from found.values()
+
+
+def _scaled_no_more(calls):
+    """Something unscaled the gradients since, or the step was taken already."""
+    return any(call.kind in ("unscale", "scaler_step") for call in calls)

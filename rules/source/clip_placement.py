@@ -1,44 +1,74 @@
 """Gradients are clipped at the wrong moment: for every micro-batch of an accumulation window, or after the step.
 
 Clipping the sum of gradients again and again while it grows favours the last micro-batches. After `optimizer.step()`
-it changes nothing that is used.
+it changes nothing that is used. Clipped group by group, each group is held to the threshold by itself, which changes
+the size of the groups' steps relative to each other (*info*: some do so on purpose).
 
-What to do: clip once, right before the optimizer's step and under the same condition.
+What to do: clip once, over all parameters, right before the optimizer's step and under the same condition.
 
-Read from the source of the training loop. Silent where a library takes the steps, where the clip has a condition of its
-own, and where a backward pass stands between the step and the clip.
+Read from the source of the training loop. Silent where a library takes the steps, where the clip has a condition that
+the step has not, where the backward pass is under the window's condition too (then it is no accumulation), and where a
+backward pass stands between the step and the clip.
 
-Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation
+Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation,
+https://github.com/huggingface/accelerate/issues/641, https://github.com/huggingface/transformers/issues/1563,
+https://github.com/huggingface/transformers/pull/614
 """
+
+import re
 
 from lrlint import Finding, rule
 
 _STEPS = ("optimizer_step", "scaler_step")
+_GROUP = re.compile(r"""^\w*(group|pg|g)\w*\[['"]params['"]\]$""")
 
 
 @rule("LR704", severity="warning", confidence="medium", needs=("source",))
 def clip_placement(setup):
+    several = any(sum(bool(group.trainable) for group in optimizer.groups) > 1 for optimizer in setup.optimizers)
+    found = {}
     for calls in setup.source.functions():
-        for place, call in enumerate(calls):
-            if call.kind != "clip" or call.managed or not call.loops:
+        for place, clip in enumerate(calls):
+            if clip.kind != "clip" or clip.managed or clip.span in found:
                 continue
-            beside = [(k, step) for k, step in enumerate(calls) if step.kind in _STEPS and step.loops == call.loops]
-            if not beside:
-                continue
-            windows = [guard for _, step in beside for guard in step.guards if "%" in guard]
-            if not call.guards and windows and all(any("%" in g for g in step.guards) for _, step in beside):
-                text = f"gradients are clipped for every batch, the optimizer steps only where `{windows[0]}`"
-            elif place > beside[-1][0] and _nothing_between(calls, beside[0][0], place):
+            beside = [(k, step) for k, step in enumerate(calls) if step.kind in _STEPS and step.loops == clip.loops]
+            severity = ""
+            if window := _window(calls, clip, beside):
+                text = f"gradients are clipped for every batch, the optimizer steps only where `{window}`"
+            elif clip.loops and beside and _too_late(calls, place, clip, beside):
                 text = "gradients are clipped after the optimizer's step: the clipped values are never used"
+            elif several and _GROUP.match(clip.receiver):
+                text, severity = "every parameter group is clipped by itself, at the same threshold", "info"
             else:
                 continue
-            yield Finding(call, text, related=beside[0][1], help="clip once, right before the optimizer's step")
+            found[clip.span] = Finding(
+                clip,
+                text,
+                related=beside[0][1] if beside else (),
+                help="clip once, right before the optimizer's step",
+                severity=severity,
+            )
+    yield from found.values()
 
 
-def _nothing_between(calls, step, clip):
-    """The loop's backward pass comes before the step, and none between step and clip."""
-    kinds = [call.kind for call in calls]
-    before = any("backward" in kind for kind in kinds[:step])
-    return (
-        before and not any("backward" in kind for kind in kinds[step:clip]) and calls[step].guards == calls[clip].guards
-    )
+def _window(calls, clip, beside):
+    """The condition of every step that the clip, under no condition of its own, does not have."""
+    steps = [step for _, step in beside if not step.excludes(clip)]
+    if not clip.loops or not steps or any(set(clip.guards) - set(step.guards) for step in steps):
+        return ""
+    windows = [[g for g in step.guards if "%" in g and g not in clip.guards] for step in steps]
+    backward = [call for call in calls if "backward" in call.kind and call.loops == clip.loops]
+    if not all(windows) or not any(windows[0][0] not in call.guards for call in backward):
+        return ""
+    return windows[0][0]
+
+
+def _too_late(calls, place, clip, beside):
+    """The loop's backward pass comes before the only step, and none between the step and the clip."""
+    if place < beside[-1][0]:
+        return False
+    step, call = beside[0]
+    kinds = [other.kind for other in calls if other.loops[: len(clip.loops)] == clip.loops or not other.loops]
+    before = any("backward" in other.kind and other.loops[: len(clip.loops)] == clip.loops for other in calls[:step])
+    after = any("backward" in other.kind for other in calls[step:place])
+    return before and not after and call.guards == clip.guards and "clip" in kinds

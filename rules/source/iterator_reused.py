@@ -5,10 +5,13 @@ then to `clip_grad_norm_`, nothing is clipped; given to two groups, the second i
 
 What to do: `list(...)` it where it is bound.
 
-Read from the source around the target. Reported for a name that is bound once in its function and used in a loop, an
-optimizer, a `params` entry, clipping, or a call such as `list`; silent where conditions decide about its uses.
+Read from the source around the target. Reported for a name that is bound once in its function (or an attribute bound
+once in its class) and used in a loop, an optimizer, a `params` entry, clipping, or a call such as `list`: twice, or once
+in a loop that does not bind it anew. Silent where conditions decide about its uses, and where a class of the same file
+defines its own `parameters()` that may return a list.
 
-Sources: https://docs.python.org/3/glossary.html#term-iterator; reproduced with torch 2.13: `clip_grad_norm_` of an
+Sources: https://docs.python.org/3/glossary.html#term-iterator, https://github.com/PixArt-alpha/PixArt-alpha/pull/160,
+https://github.com/pytorch/torchtitan/pull/1258; reproduced with torch 2.13: `clip_grad_norm_` of an
 exhausted generator returns 0 and clips nothing
 """
 
@@ -20,9 +23,11 @@ def iterator_reused(setup):
     for calls in setup.source.functions():
         for call in calls:
             if call.kind == "iterator":
+                again = call.first == call.span
+                before = "the loop's first round" if again else f"line {call.first.line}"
                 yield Finding(
                     call,
-                    f"`{call.receiver}` is an iterator that line {call.first.line} has used up: there is nothing left",
+                    f"`{call.receiver}` is an iterator that {before} has used up: there is nothing left",
                     data={"first": call.first.line},
                     help=f"make it a list where `{call.receiver}` is bound",
                 )

@@ -6,12 +6,15 @@ although a `GradScaler` skipped the optimizer's step, it gets a little ahead (*i
 
 What to do: step the scheduler right after the optimizer, under the same condition.
 
-Read from the source of the training loop (a declared `train` function, else the file of the target). Silent where a
-library takes the steps (accelerate, Fabric, DeepSpeed, Lightning, transformers' Trainer), for `step(epoch)` with an
-argument, and where the optimizer's step is in another function.
+Read from the source of the training loop (a declared `train` function, else the file of the target), together with the
+project's functions that it calls. Silent where a library takes the steps (accelerate, Fabric, DeepSpeed, Lightning,
+transformers' Trainer), for `step(epoch)` with an argument, for schedulers whose class the file defines itself or whose
+name says that they steer something else than the rate, where the scheduler has a condition of its own, and where the
+optimizer's step cannot be seen.
 
 Sources: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate (order since 1.1.0),
-https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation
+https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation,
+https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pytorch-lightning/issues/18828
 """
 
 from lrlint import Finding, rule
@@ -22,42 +25,51 @@ _STEPS = ("optimizer_step", "scaler_step")
 
 @rule("LR703", severity="warning", confidence="medium", needs=("source",))
 def scheduler_step_placement(setup):
+    found = {}
     for calls in setup.source.functions():
-        steps = [(place, call) for place, call in enumerate(calls) if call.kind in _STEPS and call.loops]
+        steps = [(place, call) for place, call in enumerate(calls) if call.kind in _STEPS]
         for place, call in enumerate(calls):
-            if call.kind != "scheduler_step" or call.arguments or call.managed or not call.loops or not steps:
+            if call.kind != "scheduler_step" or call.arguments or call.managed or not call.loops or call.span in found:
                 continue
             inside = [(k, step) for k, step in steps if step.loops[: len(call.loops)] == call.loops]
-            beside = [step for _, step in inside if step.loops == call.loops]
-            window = [guard for step in beside for guard in step.guards if "%" in guard and guard not in call.guards]
-            if window and all(_windows(step) for step in beside) and not _windows(call):
-                text = f"`{call.receiver}` steps for every batch, its optimizer only where `{window[0]}`"
+            beside = [step for _, step in inside if step.loops == call.loops and not step.excludes(call)]
+            severity = ""
+            if window := _window(calls, call, beside):
+                text = f"`{call.receiver}` steps for every batch, its optimizer only where `{window}`"
+                if setup.training.accumulation:
+                    text += f": {number(setup.training.accumulation)} times too fast"
                 where = "move `step()` under the condition of the optimizer's"
-                severity = ""
-            elif inside and place < inside[0][0] and _backward_between(calls, place, inside[0][0]):
+            elif inside and not call.guards and place < steps[0][0] and _backward(calls[place : inside[0][0]]):
                 text = f"`{call.receiver}` steps before its optimizer: the first rate of the schedule is never used"
-                where, severity = "step the scheduler after the optimizer", ""
-            elif beside and beside[0].kind == "scaler_step" and _may_skip(setup, call):
-                text = f"`{call.receiver}` steps even where `{beside[0].receiver}` skips the optimizer's step"
+                where = "step the scheduler after the optimizer"
+            elif beside and beside[-1].kind == "scaler_step" and _may_skip(setup, call, beside):
+                text = f"`{call.receiver}` steps even where `{beside[-1].receiver}` skips the optimizer's step"
                 where, severity = "step it only where the scale did not fall (`scaler.get_scale() >= before`)", "info"
             else:
                 continue
             step = (beside or [step for _, step in inside])[0]
-            accumulation = setup.training.accumulation
-            if window and accumulation:
-                text += f": {number(accumulation)} times too fast"
-            yield Finding(call, text, related=step, data={"guards": list(call.guards)}, help=where, severity=severity)
+            found[call.span] = Finding(
+                call, text, related=step, data={"guards": list(call.guards)}, help=where, severity=severity
+            )
+    yield from found.values()
 
 
-def _windows(call):
-    return any("%" in guard for guard in call.guards)
+def _window(calls, call, beside):
+    """The accumulation window that every step of the loop waits for, and the scheduler, unconditional, does not."""
+    if not beside or any(set(call.guards) - set(step.guards) for step in beside):
+        return ""
+    windows = [[guard for guard in step.guards if "%" in guard and guard not in call.guards] for step in beside]
+    if not all(windows):
+        return ""
+    backward = [other for other in calls if "backward" in other.kind and other.loops == call.loops]
+    return windows[0][0] if any(windows[0][0] not in other.guards for other in backward) else ""
 
 
-def _backward_between(calls, first, last):
+def _backward(calls):
     """The order in the loop is that of the text, unless the loop starts with the steps of the batch before."""
-    return any("backward" in call.kind for call in calls[first:last])
+    return any("backward" in call.kind for call in calls)
 
 
-def _may_skip(setup, call):
+def _may_skip(setup, call, beside):
     scaled = setup.training.precision not in ("bf16", "bf16-mixed", "fp32", "fp64")
-    return scaled and not any("scale" in guard or "skip" in guard for guard in call.guards)
+    return scaled and all(guard in beside[-1].guards for guard in call.guards)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-import functools
 import linecache
 import types
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from lrlint.inspection.source import syntax_tree
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 _FUNCTIONS = (ast.Lambda, ast.FunctionDef)
@@ -75,12 +76,6 @@ def _targets(node: ast.AST) -> set[str]:
     return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
 
 
-@functools.lru_cache(maxsize=32)
 def _tree(filename: str) -> ast.Module | None:
     lines = linecache.getlines(filename)
-    if not lines:
-        return None
-    try:
-        return ast.parse("".join(lines))
-    except (SyntaxError, ValueError):
-        return None
+    return syntax_tree("".join(lines)) if lines else None

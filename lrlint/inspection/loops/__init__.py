@@ -1,0 +1,78 @@
+"""Read the training loop: which steps it takes, in which order, under which conditions. Nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lrlint.facts import Note, Span
+from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
+from lrlint.inspection.loops.averages import averages
+from lrlint.inspection.loops.calls import Reader
+from lrlint.inspection.loops.code import Code, File, Place
+from lrlint.inspection.loops.iterators import reused, reused_attributes
+from lrlint.inspection.loops.kinds import built as built_optimizers
+from lrlint.inspection.loops.patterns import name_patterns, walks_of
+from lrlint.inspection.source import Project, literal_span
+
+if TYPE_CHECKING:
+    from lrlint.inspection.built import Built
+
+#: A file that holds none of these neither trains nor takes parameters.
+_MENTIONS = (".step(", "backward(", "filter(", "map(", "parameters(")
+
+
+def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
+    """The calls in the declared ``train`` function, else in the files where the target and its optimizers stand."""
+    root = built.recording.root
+    if root is None:
+        return None, [Note("source", "the source of the training loop is not on disk")]
+    project = Project(root)
+    code = Code(project)
+    patterns = tuple(_patterns(built, code))
+    if built.owner is not None:
+        if not patterns:
+            return None, [Note("source", "the training loop is the framework's")]
+        return SourceFacts(code.paths, (), patterns), []
+    start = None if built.train is None else project.definition(built.train)
+    spans = [start] if start is not None else [built.span, *_created(built)]
+    files = [code.file(path) for path in dict.fromkeys(span.path for span in spans if span is not None)]
+    found = [file for file in files if file is not None]
+    reader = Reader(code)
+    calls = [call for file in found for call in _calls(reader, file, start)]
+    if not found:
+        return None, [Note("source", "the source of the training loop is not on disk")]
+    return SourceFacts(code.paths, tuple(calls), patterns), []
+
+
+def _created(built: Built) -> Iterator[Span | None]:
+    for _, span in built.recording.created_optimizers:
+        yield span
+
+
+def _patterns(built: Built, code: Code) -> Iterator[NamePattern]:
+    places: dict[str, list[Place]] = {}
+    for span, names in walks_of(built.recording.walks).items():
+        file = code.file(span.path)
+        if file is not None:
+            if file.path not in places:
+                places[file.path] = list(code.places(file))
+            yield from name_patterns(file, places[file.path], span, names)
+
+
+def _calls(reader: Reader, file: File, start: Span | None) -> Iterator[SourceCall]:
+    """Of the function whose name stands at ``start``, else of all; optimizers and averages of the whole file."""
+    text = "".join(file.lines)
+    if not any(mention in text for mention in _MENTIONS):
+        return
+    everything = list(reader.code.places(file))
+    places = [place for place in everything if start is None or getattr(place.node, "lineno", 0) == start.line]
+    for place in places:
+        yield from reader.calls(place)
+        yield from reused(place)
+    for place in everything:
+        for call, name, covers in built_optimizers(place):
+            yield SourceCall("optimizer", name, literal_span(file.path, file.lines, call), place.label, covers=covers)
+    if start is None:
+        yield from reused_attributes(file)
+    yield from averages(file, [place.node for place in places])
