@@ -47,9 +47,9 @@ class Parameter:
     ``kind`` is ``plain``, ``lazy``, ``meta``, ``fake``, ``quantized``, ``sparse``, ``dtensor`` or ``subclass``.
     ``role`` is one of norm, embedding, prelu, bias, position, token, relative_position, ssm, lora_A, lora_B, wn_g,
     scale, scalar, matrix (dense, convolution, recurrent weights), vector (other 1-D), other.
-    ``free`` is a tensor that is no `nn.Parameter`: no module ever held it.
     ``module_kind`` is the owner's: linear, conv, rnn, attention, embedding, norm:<layer|batch|rms|group|instance>,
     prelu or other.
+    ``free`` is a tensor that is no `nn.Parameter`: no module ever held it.
     """
 
     index: int
