@@ -85,7 +85,7 @@ TARGET = together(
         "--script",
         metavar="FILE",
         section="Target",
-        help="Training script, run to its first optimizer.step(); its arguments follow `--`.",
+        help="Training script (or its module, as for python -m), run to its first optimizer.step(); its arguments follow `--`.",
     ),
     option(
         "--arg",

@@ -390,10 +390,17 @@ model.weight = torch.nn.Parameter(distribute_tensor(model.weight.data, mesh, [Sh
 import lrlint
 run = lrlint.check(model, torch.optim.AdamW(model.parameters()), graph=False)
 print([p.kind for p in run.setup.parameters], [f.rule for f in run.findings if f.rule == "LR003"])
+from torch.distributed.fsdp import fully_shard
+model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+for module in (*model, model):
+    fully_shard(module, mesh=mesh)
+run = lrlint.check(model, torch.optim.AdamW(model.parameters()))
+print([f.rule for f in run.findings], run.setup.note("graph"))
 torch.distributed.destroy_process_group()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
-    assert done.stdout.strip() == "['dtensor', 'plain'] []", done.stderr
+    assert done.stdout.strip().splitlines()[0] == "['dtensor', 'plain'] []", done.stderr
+    assert "[] its parameters are sharded" in done.stdout
 
 
 # -- optimizers ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torch.multiprocessing
 
 from lrlint.errors import TargetError, UsageError
 from lrlint.inspection.build import build
@@ -147,9 +149,66 @@ def test_a_script_that_gives_no_setup(tmp_path: Path, text: str, said: str) -> N
     assert getattr(sys.modules["__main__"], "__file__", None) != str(tmp_path / "train.py")
 
 
-def test_a_module_is_no_script() -> None:
-    with pytest.raises(UsageError, match="no file"):
-        load(None, script="os.path")
+def test_a_script_that_catches_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = f"{NET}\nnet = Net()\noptimizer = torch.optim.SGD(net.parameters(), 0.5)\n"
+    for end in ("import sys\n    sys.exit(3)", "while True: pass"):
+        loop = f"try:\n    optimizer.step()\nexcept BaseException:\n    {end}\n"
+        built = load(None, script=script(tmp_path, text + loop), timeout=5)
+        assert built.optimizers[""].param_groups[0]["lr"] == 0.5
+
+
+SPAWNED = f"""
+import sys
+import torch.multiprocessing as mp
+{NET}
+def work(rank, rate):
+    net = Net()
+    torch.optim.SGD(net.parameters(), rate + rank).step()
+    open("trained", "w").close()
+
+if __name__ == "__main__":
+    mp.spawn(work, args=(0.5,), nprocs=int(sys.argv[1]))
+"""
+
+
+def test_processes_that_a_script_starts_do_not_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = load(None, script=script(tmp_path, SPAWNED), script_args=["1"])
+    assert alone.optimizers[""].param_groups[0]["lr"] == 0.5
+    with pytest.raises(TargetError, match="trains in 2 processes of its own") as raised:
+        load(None, script=script(tmp_path, SPAWNED), script_args=["2"])
+    assert "torchrun" in raised.value.hint
+    assert not (tmp_path / "trained").exists()
+    assert torch.multiprocessing.start_processes.__module__ == "torch.multiprocessing.spawn"
+
+
+def test_a_module_as_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "shop_of_scripts"
+    package.mkdir()
+    for name in ("__init__.py", "__main__.py", "net.py"):
+        (package / name).write_text("from .train import run\nrun()\n" if name == "__main__.py" else "")
+    (package / "net.py").write_text(NET)
+    (package / "train.py").write_text(
+        "import torch\nfrom .net import Net\n\ndef run():\n    net = Net()\n"
+        "    torch.optim.SGD(net.parameters(), 0.5).step()\n\nif __name__ == '__main__':\n    run()\n"
+    )
+    for name in ("shop_of_scripts.train", "shop_of_scripts"):
+        assert load(None, script=name).optimizers[""].param_groups[0]["lr"] == 0.5
+    with pytest.raises(TargetError, match="no known parent package") as raised:
+        load(None, script=str(package / "train.py"))
+    assert "python -m" in raised.value.hint
+    for name in ("not.there", "shop_of_scripts.nothing", "sys", "shop_of_scripts.train.more"):
+        with pytest.raises(UsageError, match="there is no script"):
+            load(None, script=name)
+
+
+def test_a_distributed_script_without_its_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TargetError, match="RANK expected") as raised:
+        load(None, script=script(tmp_path, "import torch\ntorch.distributed.init_process_group('gloo')\n"))
+    assert "torchrun" in raised.value.hint
 
 
 def test_the_command_line_passes_the_script_its_arguments(tmp_path: Path) -> None:

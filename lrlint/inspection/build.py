@@ -61,7 +61,7 @@ def _build(built: Built, graph: bool) -> Setup:
     )
     setup = _with_source(_with_checkpoint(_with_schedules(setup, built), built), built)
     if not graph:
-        return replace(setup, notes=(*setup.notes, Note("graph", "left out (--no-graph)")))
+        return replace(setup, notes=(*setup.notes, Note("graph", "the forward pass was left out (--no-graph)")))
     return _with_graph(setup, built, registry)
 
 

@@ -81,14 +81,41 @@ def load_module(spec: Spec, project: Project, hook: bool) -> ModuleType:
                 _imported[name] = sys.modules[name]
 
 
-def run_main(file: Path, project: Project, hook: bool) -> None:
-    """Execute the file as ``__main__``, as ``python file.py`` does; what it raises passes through."""
+def main_file(spec: Spec) -> tuple[Path, str]:
+    """(the file to execute, its package) of a script given by its path or, as for ``python -m``, by its module.
+
+    Raises UsageError where there is none.
+    """
+    if spec.file is not None:
+        return spec.file, ""
+    name = spec.module
+    try:
+        found = importlib.util.find_spec(name)
+        if found is not None and found.submodule_search_locations is not None:
+            name += ".__main__"
+            found = importlib.util.find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name + ".").startswith(error.name + "."):
+            raise
+        found = None
+    if found is None or not str(found.origin).endswith(".py"):
+        hint = "a script is a file, --script train.py, or a module as for `python -m`, --script package.train"
+        raise UsageError(f"there is no script {spec.text}", hint)
+    return Path(str(found.origin)), name.rpartition(".")[0]
+
+
+def run_main(file: Path, package: str, project: Project, hook: bool) -> None:
+    """Execute the file as ``__main__``, as ``python file.py`` does; what it raises passes through.
+
+    In a ``package`` it may import relatively, as with ``python -m``.
+    """
     name = "__main__"
     loader = MarkingLoader(name, str(file), project, cached=False) if hook else _Uncached(name, str(file))
     spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     assert spec is not None  # a loader was given
     module = importlib.util.module_from_spec(spec)
     module.__spec__ = None  # as a script's
+    module.__package__ = package or None
     replaced = sys.modules[name]
     sys.modules[name] = module
     try:

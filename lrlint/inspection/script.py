@@ -6,13 +6,15 @@ those whose construction was recorded, the models are found in the frames that l
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 import torch
+import torch.multiprocessing
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -39,22 +41,54 @@ class _Reached(BaseException):
 
 def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
     """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model."""
+    first: list[_Reached] = []
 
     def reached(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        frame = sys._getframe(1)
-        raise _Reached(optimizer, list(_visible(frame)), recording.call(frame, optimizer))
+        if not first:
+            frame = sys._getframe(1)
+            first.append(_Reached(optimizer, list(_visible(frame)), recording.call(frame, optimizer)))
+        raise first[0]
 
     handle = register_optimizer_step_pre_hook(reached)
     try:
-        run()
-    except _Reached as here:
-        return replace(_setup(here.optimizer, here.seen, recording), span=here.span)
+        with _in_one_process():
+            run()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # also what a script makes of our exception that catches everything
+        if not first:
+            raise
     finally:
         handle.remove()
+    if first:
+        return replace(_setup(first[0].optimizer, first[0].seen, recording), span=first[0].span)
     raise TargetError(
-        "the script ended without an optimizer.step()",
+        "the script ended without an optimizer.step() in its own process",
         "pass it what it needs to train (--script train.py -- ARGS), or write a factory: train.py:build",
     )
+
+
+@contextlib.contextmanager
+def _in_one_process() -> Iterator[None]:
+    """`torch.multiprocessing.spawn` of one process runs in this one; of several, it is refused: they would train."""
+
+    def start(fn: Callable[..., Any], args: Sequence[Any] = (), nprocs: int = 1, *_: Any, **__: Any) -> None:
+        if nprocs != 1:
+            raise TargetError(
+                f"the script trains in {nprocs} processes of its own (torch.multiprocessing), which lrlint cannot stop",
+                "let it start one process, start it with torchrun, or write a factory: train.py:build",
+            )
+        fn(0, *args)
+
+    homes = (torch.multiprocessing, sys.modules["torch.multiprocessing.spawn"])
+    before = [home.start_processes for home in homes]
+    try:
+        for home in homes:
+            home.start_processes = start  # type: ignore[attr-defined]
+        yield
+    finally:
+        for home, function in zip(homes, before, strict=True):
+            home.start_processes = function  # type: ignore[attr-defined]
 
 
 def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:

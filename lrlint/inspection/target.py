@@ -197,14 +197,11 @@ class _Job:
             if self.argv or self.doing.endswith("step()"):
                 hint = "pass the arguments it needs after `--`"
             return TargetError(f"{self.text} called sys.exit({error.code!r}) while {self.doing}", hint, shown)
-        hint = trace.advice(error)
-        if isinstance(error, ImportError):
-            hint = "it runs in your environment: install what it imports"
         frame = trace.last_user_frame(error, self.project)
         doing = "" if self.doing == f"running {self.text}" else f" while {self.doing}"
         where = f" at {frame.filename}:{frame.lineno}" if frame else ""
         said = f"{self.text} raised {type(error).__name__}{doing}{where}: {trace.first_line(error)}"
-        return TargetError(said.rstrip(": "), hint, shown)
+        return TargetError(said.rstrip(": "), _hint(error), shown)
 
     def find(self, spec: resolve.Spec) -> Any:
         """Import the module and take the object from it."""
@@ -234,6 +231,20 @@ class _Job:
         return result
 
 
+def _hint(error: BaseException) -> str:
+    """What to do about an error of the target's code, where that is known."""
+    text = trace.first_line(error)
+    if isinstance(error, ImportError):
+        if "no known parent package" in text:
+            return "run it as `python -m` does, from the folder above its package: --script package.train"
+        return "it runs in your environment: install what it imports"
+    if "environment variable RANK expected" in text:
+        return (
+            "start it with torchrun, or alone: RANK=0 WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 lrlint ..."
+        )
+    return trace.advice(error)
+
+
 def _whole(job: _Job) -> Outcome:
     spec = job.specs[0]
     found = job.find(spec)
@@ -245,11 +256,10 @@ def _whole(job: _Job) -> Outcome:
 
 
 def _as_script(job: _Job) -> Outcome:
-    file = job.specs[0].file
-    if file is None:
-        raise UsageError(f"{job.text} is no file", "a script is given by its path: --script train.py")
     job.doing = "on the way to its first optimizer.step()"
-    return scripts.until_first_step(lambda: resolve.run_main(file, job.project, job.hook), job.recording)
+    file, package = resolve.main_file(job.specs[0])
+    sys.argv[0] = str(file)
+    return scripts.until_first_step(lambda: resolve.run_main(file, package, job.project, job.hook), job.recording)
 
 
 def _in_parts(job: _Job) -> Outcome:

@@ -14,6 +14,7 @@ from lrlint.errors import TargetError
 from lrlint.facts import GraphFacts, Note
 from lrlint.inspection.graph.capture import Capture, capture
 from lrlint.inspection.graph.inputs import candidates
+from lrlint.inspection.parameters import tensor_kind
 
 #: Seconds after which no further inputs are tried.
 _PATIENCE = 4.0
@@ -79,6 +80,8 @@ def _capture(
     own = getattr(type(model), "forward", None)  # scripted modules have none on their class
     if own is nn.Module.forward and "forward" not in vars(model):
         raise NotObserved(f"{type(model).__name__} has no forward()")
+    if any(tensor_kind(p) == "dtensor" for p in model.parameters()):
+        raise NotObserved("its parameters are sharded: the pass computes with others, which are gathered for it")
     started, first = time.monotonic(), ""
     for inputs in candidates(model, example, batches):
         try:
