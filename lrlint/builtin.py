@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lrlint import names
+
 
 @dataclass(frozen=True)
 class Builtin:
@@ -56,4 +58,4 @@ ALL = (UNUSED, EXPIRED, CRASHED)
 def matching(selector: str) -> list[Builtin]:
     """Those a selector names: code, code prefix, name or family."""
     wanted = selector.lower()
-    return [b for b in ALL if wanted in (b.name, b.family) or b.code.lower().startswith(wanted)]
+    return [b for b in ALL if wanted in (b.name, b.family) or names.is_prefix(selector.upper(), b.code)]

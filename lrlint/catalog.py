@@ -8,11 +8,17 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lrlint import names
 from lrlint.declare import Rule
 from lrlint.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "lrlint.rules"
 
@@ -34,13 +40,15 @@ class Catalog:
         raise KeyError(f"no rule {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
 
     def matching(self, selector: str) -> list[Rule]:
-        """Rules a selector names: code, code prefix (``LR3``), name, family or ``ALL``. Raises UsageError for none."""
+        """Rules a selector names: code, code prefix (``LR3``, ``ACME``), name, family or ``ALL``.
+
+        Raises UsageError for none.
+        """
         code, name = selector.upper(), selector.lower()
         if code == "ALL":
             return list(self.rules)
         exact = [r for r in self.rules if code == r.code or name == r.name]
-        band = code.startswith("LR")
-        found = exact or [r for r in self.rules if name == r.family or (band and r.code.startswith(code))]
+        found = exact or [r for r in self.rules if name == r.family or names.is_prefix(code, r.code)]
         if not found:
             try:
                 self.get(selector)
@@ -94,7 +102,8 @@ def load(folders: Iterable[str | Path] = (), *, entry_points: bool = True) -> Ca
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UsageError(f"no folder of rules at {folder}", "check `extra-rules`")
+        hint = "name the folder it lies in" if folder.is_file() else "check `extra-rules`"
+        raise UsageError(f"no folder of rules at {folder}", hint)
     return sorted(p for p in folder.rglob("*.py") if not p.name.startswith("_"))
 
 
@@ -109,7 +118,7 @@ def load_file(path: Path) -> list[Rule]:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"rule file {path} does not load: {type(error).__name__}: {error}") from error
     return [value.rule for value in vars(module).values() if isinstance(getattr(value, "rule", None), Rule)]
@@ -121,10 +130,24 @@ def _from_entry_points() -> list[Rule]:
     from importlib.metadata import entry_points
 
     rules = []
-    for entry in entry_points(group=ENTRY_POINTS):
-        module = entry.load()
-        rules += [r for file in _files(Path(module.__file__).parent) for r in load_file(file)]
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):
+        for file in _published(entry):
+            rules += load_file(file)
     return rules
+
+
+def _published(entry: EntryPoint) -> list[Path]:
+    """The files of an entry point: those of a package with everything below it, or the one of a module.
+
+    Raises UsageError that names the entry point, so that the package at fault is found.
+    """
+    try:
+        module = import_module(entry.module)
+        places = list(getattr(module, "__path__", ()))
+        return [file for place in places for file in _files(Path(place))] or [Path(module.__file__ or "")]
+    except (Exception, SystemExit) as error:
+        text = f"the rules of {entry.name} = {entry.value!r} do not load: {type(error).__name__}: {error}"
+        raise UsageError(text, "repair or uninstall the package that declares this entry point") from error
 
 
 def _any_entry_point() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from lrlint.facts import (
     Span,
     Unregistered,
 )
-from lrlint.finding import Finding, Related
+from lrlint.finding import CONFIDENCES, SEVERITIES, Finding, Related
 
 CRASHED = ("LR003", "rule-crashed")
 
@@ -66,12 +67,12 @@ def run_rules(
             continue
         ran += 1
         given = (options or {}).get(declared.name, {})
-        _check_options(declared, given)
+        check_options(declared, given)
         severity = (severities or {}).get(declared.name, "")
         try:
-            for found in declared.run(setup, given):
-                findings.append(complete(found, declared, setup, severity))
-        except Exception as error:
+            for found in declared.run(setup, given) or ():
+                findings.append(complete(_sound(found), declared, setup, severity))
+        except (Exception, SystemExit) as error:
             findings.append(_crash(declared, setup, error))
     findings.sort(key=lambda f: ([-part for part in f.rank], f.rule, f.groups, f.parameters, f.message))
     return Outcome(tuple(findings), tuple(skipped), ran)
@@ -105,14 +106,41 @@ def _missing(setup: Setup, declared: Rule) -> str:
     return ""
 
 
-def _check_options(declared: Rule, given: Mapping[str, Any]) -> None:
-    known = {option.name for option in declared.options}
-    for name in given:
-        if name.replace("_", "-") not in known:
+#: What the type of an option's default allows; a default of another type allows anything.
+_ALLOWED: tuple[tuple[type, Any, str], ...] = (
+    (bool, bool, "true or false"),
+    (int, (int, float), "a number"),
+    (float, (int, float), "a number"),
+    (str, str, "a string"),
+    (tuple, (list, tuple), "a list"),
+    (list, (list, tuple), "a list"),
+)
+
+
+def check_options(declared: Rule, given: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that the rule does not have, or a value of another type than its default."""
+    known = {option.name: option for option in declared.options}
+    for name, value in given.items():
+        option = known.get(name.replace("_", "-"))
+        if option is None:
             raise UsageError(
                 f"rule {declared.name} has no option {name!r}",
                 f"its options: {', '.join(sorted(known))}" if known else "it has none",
             )
+        allowed, told = next(
+            ((types, told) for kind, types, told in _ALLOWED if type(option.default) is kind), (object, "")
+        )
+        if not isinstance(value, allowed) or (isinstance(value, bool) and told == "a number"):
+            raise UsageError(f"option {name!r} of rule {declared.name} is {value!r}, expected {told}")
+
+
+def _sound(found: Any) -> Finding:
+    """The finding; raises TypeError or ValueError where a rule yields something else, or one that cannot be ranked."""
+    if not isinstance(found, Finding):
+        raise TypeError(f"it yields {type(found).__name__} and not Finding")
+    if found.severity not in ("", *SEVERITIES) or found.confidence not in ("", *CONFIDENCES):
+        raise ValueError(f"a finding has severity {found.severity!r} and confidence {found.confidence!r}")
+    return found if isinstance(found.message, str) else replace(found, message=str(found.message))
 
 
 def complete(found: Finding, declared: Rule | Builtin, setup: Setup, severity: str = "") -> Finding:
@@ -188,6 +216,10 @@ class _Subject:
                 self._groups.update(dict.fromkeys((subject.optimizer, g.group) for g in subject.groups))
         elif isinstance(subject, (SourceCall, NamePattern, Setup)):
             self._span(subject.span)
+        elif isinstance(subject, str) or not isinstance(subject, Iterable):
+            raise TypeError(
+                f"{type(subject).__name__} is no subject of a finding: it has to be a fact, or a list of facts"
+            )
         else:
             for item in subject:
                 self._add(item)
@@ -223,12 +255,14 @@ class _Subject:
             self._spans[span] = None
 
 
-def _crash(declared: Rule, setup: Setup, error: Exception) -> Finding:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+def _crash(declared: Rule, setup: Setup, error: BaseException) -> Finding:
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((frame for frame in reversed(frames) if frame.filename == declared.path), None)
+    place = "" if frame is None else f" at {os.path.basename(frame.filename)}:{frame.lineno}"
     return Finding(
         setup,
-        f"rule {declared.code} ({declared.name}) crashed: {type(error).__name__}: {error} "
-        f"at {frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}; its findings are missing",
+        f"rule {declared.code} ({declared.name}) crashed: {type(error).__name__}: {error}{place}; "
+        "its findings are missing",
         severity="warning",
         confidence="high",
         rule=CRASHED[0],

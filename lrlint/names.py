@@ -111,6 +111,16 @@ def any_match(patterns: Iterable[str], name: str) -> bool:
     return any(matches(pattern, name) for pattern in patterns)
 
 
+def is_prefix(selector: str, code: str) -> bool:
+    """Whether a selector stands for a band of codes: the letters of a code with none or some of its digits.
+
+    >>> is_prefix("LR3", "LR301"), is_prefix("ACME", "ACME001"), is_prefix("AC", "ACME001")
+    (True, True, False)
+    """
+    letters = code.rstrip("0123456789")
+    return selector.startswith(letters) and code.startswith(selector)
+
+
 def selector(kind: str, text: str) -> Callable[[str], bool]:
     """The comparison that code makes between a name and a literal; see `lrlint.facts.source.NamePattern`.
 

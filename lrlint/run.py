@@ -202,11 +202,13 @@ def enabled(known: catalog.Catalog, settings: Settings) -> list[Rule]:
 def _selectors(key: str, known: catalog.Catalog, settings: Settings) -> Iterable[str]:
     """The selectors of a setting that are about rule files. Raises UsageError, with the place of the setting."""
     for selector in getattr(settings, key):
-        if _names_no_file(selector, settings):
+        if builtin.matching(selector) and selector.upper() != "LR":  # about the engine, which no rule file declares
             continue
         try:
             known.matching(selector)
         except UsageError as error:
+            if any(suppress.selects(selector, p.code, p.name, "policy") for p in settings.policies):
+                continue
             place = settings.origins.get(key.replace("_", "-"), "")
             raise UsageError(f"{place}: {error.message}".removeprefix(": "), error.hint) from None
         yield selector
@@ -218,11 +220,16 @@ def _by_name(tables: Mapping[str, Any], known: catalog.Catalog, origins: Mapping
     for key, value in tables.items():
         if builtin.matching(key):
             continue
+        place = f"{origins.get(f'rules.{key}', '')}: rules.{key}".removeprefix(": ")
         try:
-            found[known.get(key).name] = value
+            declared = known.get(key)
+            if isinstance(value, Mapping):
+                engine.check_options(declared, value)
         except KeyError as error:
-            place = f"{origins.get(f'rules.{key}', '')}: rules.{key}".removeprefix(": ")
             raise UsageError(f"{place}: {error.args[0]}", "list them with `lrlint rule`") from None
+        except UsageError as error:
+            raise UsageError(f"{place}: {error.message}", error.hint) from None
+        found[declared.name] = value
     return found
 
 
@@ -252,12 +259,6 @@ def _policy_findings(setup: Setup, settings: Settings) -> Iterable[Finding]:
             yield engine.complete(
                 found, Builtin(found.rule, found.name, found.severity, found.message, found.confidence), setup
             )
-
-
-def _names_no_file(selector: str, settings: Settings) -> bool:
-    """Whether a selector is about findings of the engine or of a policy, which no rule file declares."""
-    policies = {text.upper() for p in settings.policies for text in (p.code, p.name) if text}
-    return selector.upper() in policies or (bool(builtin.matching(selector)) and selector.upper() != "LR")
 
 
 def _is_ignored(found: Finding, selectors: Iterable[str]) -> bool:

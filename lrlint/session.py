@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,12 +101,13 @@ def check(asked: Request) -> Run:
     settings = asked.settings
     if asked.only_probe and not settings.select:
         settings = replace(settings, select=("probe",))
-    verify(settings, asked.targets)
-    for found in inspect(asked):
-        if isinstance(found, Failure):
-            failures.append(found)
-        else:
-            parts.append(examine(found.setup, settings, found.target, found.root))
+    with redirect_stdout(sys.stderr):  # a rule may print; standard output carries results only
+        verify(settings, asked.targets)
+        for found in inspect(asked):
+            if isinstance(found, Failure):
+                failures.append(found)
+            else:
+                parts.append(examine(found.setup, settings, found.target, found.root))
     return conclude(parts, settings, failures, asked.complete)
 
 

@@ -190,12 +190,10 @@ def selects(selector: str, code: str, name: str, family: str) -> bool:
     """Whether a selector (code, prefix, name, family or ALL) means the rule."""
     wanted = selector.lower()
     return (
-        wanted in (code.lower(), name, "all") or (bool(family) and wanted == family) or _is_prefix(wanted, code.lower())
+        wanted in (code.lower(), name, "all")
+        or (bool(family) and wanted == family)
+        or names.is_prefix(wanted.upper(), code)
     )
-
-
-def _is_prefix(wanted: str, code: str) -> bool:
-    return bool(re.fullmatch(r"[a-z]+\d*", wanted)) and any(c.isdigit() for c in wanted) and code.startswith(wanted)
 
 
 def _comment_problem(comment: Comment, used: bool, checked: Checked) -> str:

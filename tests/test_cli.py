@@ -277,6 +277,15 @@ def test_baseline_accepts_and_prunes(project: Path) -> None:
         ('select = ["HOUSE999"]\n', "pyproject.toml:3: no rule 'HOUSE999'"),
         ('extend-ignore = ["fast-grup"]\n', "pyproject.toml:3: no rule 'fast-grup'; did you mean fast-group"),
         ("[tool.lrlint.rules.fast-grup]\nlimit = 3\n", "pyproject.toml:3: rules.fast-grup: no rule"),
+        ('select = ["L"]\n', "pyproject.toml:3: no rule 'L'"),
+        (
+            '[tool.lrlint.rules.fast-group]\nlimit = "fast"\n',
+            "pyproject.toml:3: rules.fast-group: option 'limit' of rule fast-group is 'fast', expected a number",
+        ),
+        (
+            "[tool.lrlint.rules.fast-group]\nlimt = 1\n",
+            "pyproject.toml:3: rules.fast-group: rule fast-group has no option",
+        ),
         ('[tool.lrlint.targets]\nslow = { target = "slow.py:f", select = ["X9"] }\n', "pyproject.toml:4: no rule 'X9'"),
     ],
 )
@@ -484,6 +493,51 @@ def test_a_crash_of_lrlint_is_no_finding(project: Path) -> None:
     broken = lrlint("check", "setup.json", cwd=project)
     assert broken.returncode == 2
     assert "crash.py does not load: SyntaxError" in broken.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("yield 'text'", "TypeError: it yields str and not Finding;"),
+        ("yield Finding('h.0.weight', 'm')", "TypeError: str is no subject of a finding"),
+        ("yield Finding(setup, 'm', severity='fatal')", "ValueError: a finding has severity 'fatal'"),
+        ("print('noise')\n    raise SystemExit(5)", "SystemExit: 5 at wrong.py:6;"),
+        ("print('noise')\n    return setup.nothing", "at wrong.py:6;"),
+    ],
+)
+def test_a_rule_that_goes_wrong_is_told_with_its_own_line(project: Path, body: str, said: str) -> None:
+    (project / "rules" / "house" / "wrong.py").write_text(
+        '"""Wrong."""\nfrom lrlint import Finding, rule\n@rule("HOUSE009", severity="error", confidence="high")\n'
+        f"def wrong(setup):\n    {body}\n"
+    )
+    done = lrlint("check", "setup.json", "--select", "HOUSE009", "--format", "json", cwd=project)
+    (found,) = json.loads(done.stdout)["findings"]
+    assert (found["rule"], done.returncode) == ("LR003", 1)
+    assert said in found["message"]
+    assert "engine.py" not in found["message"]
+
+
+def test_a_rule_file_or_entry_point_that_does_not_load(project: Path) -> None:
+    wrong = project / "rules" / "house" / "wrong.py"
+    wrong.write_text("import sys\nsys.exit(5)\n")
+    done = lrlint("check", "setup.json", cwd=project)
+    assert (done.returncode, "wrong.py does not load: SystemExit: 5" in done.stderr) == (2, True)
+    wrong.unlink()
+    (project / "acme_rules.py").write_text(
+        '"""Ours."""\nfrom lrlint import Finding, rule\n@rule("ACME001", severity="error", confidence="high")\n'
+        "def ours(setup):\n    yield Finding(setup, 'found')\n"
+    )
+    info = project / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[lrlint.rules]\nacme = acme_rules\n")
+    path = os.pathsep.join((str(project), str(Path(__file__).parent.parent)))
+    done = lrlint("check", "setup.json", "--select", "ACME", "--format", "json", cwd=project, PYTHONPATH=path)
+    assert [found["rule"] for found in json.loads(done.stdout)["findings"]] == ["ACME001"], "a prefix of one's own"
+    (info / "entry_points.txt").write_text("[lrlint.rules]\nacme = acme_gone\n")
+    done = lrlint("check", "setup.json", cwd=project, PYTHONPATH=path)
+    assert done.returncode == 2
+    assert "the rules of acme = 'acme_gone' do not load: ModuleNotFoundError" in done.stderr
 
 
 def test_a_defect_in_lrlint_has_its_own_code(project: Path) -> None:
