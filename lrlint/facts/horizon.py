@@ -37,16 +37,19 @@ def own_end(schedule: Schedule) -> float | None:
 def ending(schedule: Schedule) -> Ending | None:
     """Where the schedule ends within its traces: by its own length, or because the rate is gone.
 
-    A rate is gone at 0.1 % of its peak if it stays there or comes back; one that keeps falling has not ended. None
-    where the schedule does not end, or has no end to speak of: constant, a warm-up alone, steps, cycles.
+    A rate is gone at 0.1 % of its peak if it stays there or comes back; a decay that keeps falling has ended where it
+    is gone for more than half of the run. None where the schedule does not end, or has no end to speak of: constant,
+    a warm-up alone, steps, cycles.
     """
     trace, end, shape = lead(schedule), own_end(schedule), schedule.details.get("shape", [])
     if trace is None or set(shape) <= {"constant", "warmup", "plateau"}:
         return None
-    if end is None and shape in (["lambda"], ["other"]):
+    if end is None and shape in (["lambda"], ["other"], ["decay"]):
         points = zip(trace.steps, trace.values, strict=True)
-        gone = (step for step, value in points if step > trace.peak_step and value <= GONE * trace.peak)
+        gone = [step for step, value in points if step > trace.peak_step and value <= GONE * trace.peak]
+        early = gone[:1] if shape == ["decay"] and gone and 2 * gone[0] < trace.steps[-1] else []
         end = next((step for step in gone if trace.last >= 0.99 * trace.at(step)), None)
+        end = min((step for step in (*early, end) if step is not None), default=None)
     if end is None or end >= trace.steps[-1] or trace.at(end) >= 0.99 * trace.peak:
         return None
     low = trace.at(end)

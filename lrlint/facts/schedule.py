@@ -158,6 +158,10 @@ class Schedule:
         """Whether this is the first of the schedulers on its optimizer: their common traces are judged once."""
         return bool(self.groups) and self.index == min(self.details.get("together", (self.index,)))
 
+    def late(self, group: int) -> bool:
+        """Whether the group was added to the optimizer after the scheduler was built."""
+        return any(group >= len(node["base_lrs"]) for node in self.nodes() if "base_lrs" in node)
+
     def of(self, *groups: int) -> Schedule:
         """The schedule with only some of its groups, as the subject of a finding about those."""
         return replace(self, groups=tuple(group for group in self.groups if group.group in groups))
@@ -235,19 +239,23 @@ def peak_rate(schedules: Iterable[Schedule], optimizer: int, group: int) -> floa
     """The largest rate the group will have, or None where no schedule was simulated for it.
 
     Over a look ahead of default length the scheduler may not have reached its peak yet, or have left the range it will
-    be used in: the rate it scales (``base_lrs``) counts there, unless the group falls from the start.
+    be used in: the rate it scales (``base_lrs``) counts there, unless the group falls from the start. Where the scheduler
+    was not built for the group, or raises, the rate that the group was given counts: that fault has a rule of its own.
     """
     for schedule in schedules:
         if schedule.optimizer != optimizer:
             continue
         for found in schedule.groups:
             if found.group == group and found.lr is not None:
-                return _peak(schedule, found.lr, group)
+                return _peak(schedule, found, found.lr)
     return None
 
 
-def _peak(schedule: Schedule, lr: Trace, group: int) -> float:
+def _peak(schedule: Schedule, found: GroupSchedule, lr: Trace) -> float:
     bases = schedule.details.get("base_lrs") or ()
-    if schedule.whole or group >= len(bases) or lr.peak_step == lr.steps[0] or lr.peak_step < lr.steps[-1]:
+    given = found.before.get("lr")
+    if isinstance(given, float) and ("error" in schedule.details or schedule.late(found.group)):
+        return given if schedule.late(found.group) else max(given, lr.peak)
+    if schedule.whole or found.group >= len(bases) or lr.peak_step == lr.steps[0] or lr.peak_step < lr.steps[-1]:
         return lr.peak
-    return float(bases[group])
+    return float(bases[found.group])

@@ -13,7 +13,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import rate
+from lrlint.vocabulary import count, rate
 
 
 @rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))
@@ -22,17 +22,22 @@ def lambda_returns_absolute_lr(setup):
         if not schedule.leads or schedule.optimizer is None or schedule.details["shape"] != ["lambda"]:
             continue
         groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.details.get("base_lrs", ())
+        found = []
         for scheduled in schedule.groups:
             base = bases[scheduled.group] if scheduled.group < len(bases) else 0.0
             if not 0 < base < 0.1 or scheduled.lr is None:
                 continue
             factor = scheduled.lr.peak / base
             if factor < 0.1 and abs(factor / base - 1) < 0.05:
-                label = groups[scheduled.group].label
-                yield Finding(
-                    [schedule.of(scheduled.group), groups[scheduled.group]],
-                    f"{label}: {rate(base)} → {rate(scheduled.lr.peak)} at its peak: the function returns the rate "
-                    f"itself ({rate(factor)}), and {schedule.class_name} multiplies the rate by it",
-                    data={"group": scheduled.group, "lr": base, "factor": factor},
-                    help="return a factor whose peak is 1",
-                )
+                found.append((base, factor, scheduled.group))
+        if found:
+            base, factor, index = max(found)
+            affected = [group for *_, group in found]
+            more = f"; so for {count(len(found) - 1, 'other group')}" if len(found) > 1 else ""
+            yield Finding(
+                [schedule.of(*affected), *(groups[group] for group in affected)],
+                f"{groups[index].label}: {rate(base)} → {rate(base * factor)} at its peak: the function returns the "
+                f"rate itself ({rate(factor)}), and {schedule.class_name} multiplies the rate by it{more}",
+                data={"group": index, "lr": base, "factor": factor, "groups": affected},
+                help="return a factor whose peak is 1",
+            )

@@ -17,7 +17,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAn
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import rate
+from lrlint.vocabulary import count, rate
 
 
 @rule("LR402", severity="warning", confidence="high", needs=("optimizer",))
@@ -33,34 +33,49 @@ def lr_floor_above_group_lr(setup):
 
 
 def _annealed(schedule, groups):
-    """Groups whose rate the scheduler lifts to its floor, holds there, or brings close to it."""
+    """Groups whose rate the scheduler lifts to its floor, or else holds there, or else brings close to it."""
     name = schedule.details.get("floor_name", "")
     bases = {g.group: base for g in schedule.groups if g.lr and (base := _base(schedule, g)) > 0}
     floors = {index: floor for index in bases if (floor := _floor(schedule, index))}
     low = any(floors.get(index, 0.0) < 0.1 * base for index, base in bases.items())
+    found = {}
     for scheduled in schedule.groups:
         base, floor = bases.get(scheduled.group), floors.get(scheduled.group)
         if not base or not floor:
             continue
-        label, severity = groups[scheduled.group].label, ""
         peak = scheduled.lr.peak
         if floor > base * (1 + 1e-6) and peak > base * (1 + 1e-6):
-            text = f"{label}: {rate(base)} → {rate(peak)}, rises {peak / base:.3g}×: "
-            text += f"{name} {rate(floor)} is above its rate"
+            found.setdefault("rises", []).append((peak / base, base, floor, peak, scheduled.group))
         elif abs(floor - base) <= 1e-6 * base and low:
-            text = f"{label} stays at {rate(base)} while others fall: {name} {rate(floor)} is its own rate"
+            found.setdefault("stays", []).append((1.0, base, floor, peak, scheduled.group))
         elif base > floor > 0.5 * base and low:
-            text = f"{label} ends at {floor / base:.0%} of its rate: {name} {rate(floor)} is made for the faster groups"
-            severity = "info"
-        else:
-            continue
+            found.setdefault("ends", []).append((floor / base, base, floor, peak, scheduled.group))
+    for kind in [kind for kind in TEXTS if kind in found][:1]:  # one floor, one fault
+        cases = found[kind]
+        worst = max(cases)
+        affected = [case[-1] for case in cases]
+        more = f", and {count(len(cases) - 1, 'other group')} likewise" if len(cases) > 1 else ""
+        told = [dict(zip(("lr", "floor", "peak", "group"), case[1:], strict=True)) for case in cases]
         yield Finding(
-            [schedule.of(scheduled.group), groups[scheduled.group]],
-            text,
-            data={"group": scheduled.group, "lr": base, "floor": floor, "peak": peak},
+            [schedule.of(*affected), *(groups[index] for index in affected)],
+            TEXTS[kind](groups[worst[-1]].label, name, *worst[:4]) + more,
+            data={"group": worst[-1], "lr": worst[1], "floor": worst[2], "peak": worst[3], "groups": told},
             help=f"choose {name} below the smallest rate of any group, or anneal to a share of each group's rate",
-            severity=severity,
+            severity="info" if kind == "ends" else "",
         )
+
+
+TEXTS = {
+    "rises": lambda label, name, times, base, floor, peak: (
+        f"{label}: {rate(base)} → {rate(peak)}, rises {times:.3g}×: {name} {rate(floor)} is above its rate"
+    ),
+    "stays": lambda label, name, _, base, floor, peak: (
+        f"{label} stays at {rate(base)} while others fall: {name} {rate(floor)} is its own rate"
+    ),
+    "ends": lambda label, name, share, base, floor, peak: (
+        f"{label} ends at {share:.0%} of its rate: {name} {rate(floor)} is made for the faster groups"
+    ),
+}
 
 
 def _base(schedule, scheduled):

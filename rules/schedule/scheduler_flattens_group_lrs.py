@@ -30,7 +30,9 @@ def scheduler_flattens_group_lrs(setup):
         if optimizer.family == "lr-free" or len(set(given.values())) < 2:
             continue
         traces = {group.group: group.lr for group in schedule.groups if group.group in given}
-        step = max(traces.values(), key=lambda trace: trace.peak).peak_step
+        step, where = max(traces.values(), key=lambda trace: trace.peak).peak_step, "at its peak"
+        if schedule.details["shape"] == ["averaging"]:  # told its last rate
+            step, where = schedule.horizon, "in the end"
         rates = [trace.at(step) for trace in traces.values()]
         if max(rates) - min(rates) > 1e-6 * max(rates):
             continue
@@ -38,7 +40,7 @@ def scheduler_flattens_group_lrs(setup):
         more = f" and {len(given) - 4} more" if len(given) > 4 else ""
         yield Finding(
             [schedule, *(optimizer.groups[index] for index in given)],
-            f"{schedule.class_name} gives all {len(given)} groups one rate, {rate(rates[0])} at its peak: {had}{more}",
+            f"{schedule.class_name} gives all {len(given)} groups one rate, {rate(rates[0])} {where}: {had}{more}",
             data={"given": {str(index): lr for index, lr in given.items()}, "peak": rates[0]},
             help="pass one value per group, in group order, or use a scheduler that multiplies the group's own rate",
         )

@@ -1,19 +1,20 @@
 """The schedule is longer or shorter than the run: it ends early, or has hardly begun when training ends.
 
 The usual causes are an epoch count given where steps are counted, gradient accumulation, and wrappers that step the
-scheduler once per process. The simulation follows the scheduler over the declared optimizer steps and reports:
-a scheduler that raises before the run is over (error); one whose own length (`T_max`, `total_iters`,
+scheduler once per process. The simulation follows the scheduler over the declared optimizer steps and reports: a
+scheduler that raises before the run is over (error); one whose own length (`T_max`, `total_iters`,
 `num_training_steps`, ...) ends before 80 % of it, or whose rate falls below 0.1 % of the peak there and stays or rises
-again; and one at least twice as long that has not halved the rate when training ends. The factor is named where it is
-the declared number of processes, accumulation steps or steps per epoch, or a power of two.
+again (before half of the run, for decays that have no length); and one at least twice as long that has not halved the
+rate when training ends. The factor is named where it is the declared number of processes, accumulation steps or steps
+per epoch, or a power of two.
 
 What to do: compute the number of optimizer steps once (`ceil(len(loader) / accumulation) * epochs`) and pass it to the
 scheduler; with accelerate either multiply it by the number of processes or do not prepare the scheduler.
 
-Needs the declared `total_steps`. Constant, cyclic and data-driven schedulers, step decays and warm-ups are not judged
-by their length; `partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the run is
-taken for one stepped per epoch; where `steps_per_epoch` is not declared this is told as *info*. Severity is warning
-(error only where training would crash), as measured on published recipes.
+Needs the declared `total_steps`. Constant, cyclic and data-driven schedulers, decays without a length and warm-ups are
+not judged by their length; `partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the
+run is taken for one stepped per epoch; where `steps_per_epoch` is not declared this is told as *info*. Severity is
+warning (error only where training would crash), as measured on published recipes.
 
 Sources: https://github.com/huggingface/transformers/pull/24088, https://github.com/huggingface/accelerate/issues/2318,
 https://github.com/jzhang38/EasyContext/issues/21, https://github.com/huggingface/diffusers/issues/3954,
@@ -62,7 +63,8 @@ def _judge(schedule, training):
     found = ending(schedule)
     if found is None or found.step >= EARLY * schedule.horizon:
         return _late(schedule, end, training), "", ""
-    if schedule.details.get("clock_from") == "assumed" and 20 * found.step <= schedule.horizon:
+    in_epochs = end is None and schedule.details["shape"] == ["decay"]  # as those without a length mostly are used
+    if schedule.details.get("clock_from") == "assumed" and (in_epochs or 20 * found.step <= schedule.horizon):
         return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
     return _early(schedule, found, training), "", ""
 

@@ -16,7 +16,7 @@ https://github.com/akamaster/pytorch_resnet_cifar10/pull/14 (stamping), https://
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import rate
+from lrlint.vocabulary import count, rate
 
 #: Classes whose rate follows a curve from the first step on, starting at the base rate.
 CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
@@ -34,11 +34,14 @@ def stale_initial_lr(setup):
         if said:
             yield Finding(schedule, said, data={"last_epoch": schedule.details["constructed_at"]}, help=HELP)
             continue
-        for scheduled in schedule.groups:
-            text = _stale(schedule, scheduled, optimizer.groups[scheduled.group].label)
-            if text:
-                subject = [schedule.of(scheduled.group), optimizer.groups[scheduled.group]]
-                yield Finding(subject, text, data={"group": scheduled.group}, help=HELP, key="lr")
+        texts = {g.group: _stale(schedule, g, optimizer.groups[g.group].label) for g in schedule.groups}
+        stale = [index for index, text in texts.items() if text]
+        if stale:
+            subject = [schedule.of(*stale), *(optimizer.groups[index] for index in stale)]
+            more = f"; so for {count(len(stale) - 1, 'other group')}" if len(stale) > 1 else ""
+            yield Finding(
+                subject, texts[stale[0]] + more, data={"group": stale[0], "groups": stale}, help=HELP, key="lr"
+            )
 
 
 HELP = "delete initial_lr from the groups before building a scheduler for a fresh run, and leave last_epoch at -1"

@@ -92,6 +92,26 @@ def test_a_floor_above_a_rate_raises_it(setup: Setup, call: str) -> None:
     )
 
 
+def test_a_floor_above_many_rates_is_one_finding(setup: Setup) -> None:
+    body = """
+ladder = [{'params': [p], 'lr': 1e-6 * 2 ** k} for k, p in enumerate(model.parameters())]
+optimizer = AdamW(ladder)
+scheduler = CosineAnnealingLR(optimizer, 100, eta_min=1e-5)
+"""
+    (rises,) = setup.check(body, "LR402", total_steps=100)
+    assert (
+        rises
+        == "warning: group 0: 1e-06 → 1e-05, rises 10×: eta_min 1e-05 is above its rate, and 3 other groups likewise"
+    )
+
+
+def test_a_decay_per_step_that_may_be_per_epoch_is_told_as_info(setup: Setup) -> None:
+    body = "optimizer = AdamW(groups)\nscheduler = ExponentialLR(optimizer, 0.95)"
+    (found,) = setup.check(body, "LR403", total_steps=1000)
+    assert found.startswith("info: ExponentialLR ends at step 13")
+    assert found.endswith("unless it is stepped once per epoch")
+
+
 def test_a_cosine_comes_back(setup: Setup) -> None:
     body = "optimizer = AdamW(groups)\nscheduler = CosineAnnealingLR(optimizer, 5)"
     (found,) = setup.check(body, "LR403", total_steps=10)
@@ -147,6 +167,15 @@ optimizer.add_param_group({{'params': model[2].parameters(), 'lr': 1e-3}})
 def test_a_group_added_after_the_scheduler(setup: Setup, call: str, said: str) -> None:
     (found,) = setup.check(LATE.format(call), "LR404", total_steps=100)
     assert said in found
+
+
+@pytest.mark.parametrize(
+    "call", ["LinearLR(optimizer, start_factor=0.01)", "OneCycleLR(optimizer, [1e-5, 1e-3], total_steps=100)"]
+)
+def test_a_late_group_is_judged_by_the_rate_it_was_given(setup: Setup, call: str) -> None:
+    found = setup.check(LATE.format(call), "LR2", total_steps=100)
+    assert [text.split(" ")[0] for text in found if "100× apart" not in text] == []
+    assert all(text.startswith("info") for text in found)
 
 
 def test_a_plateau_scheduler_with_one_floor_adapts(setup: Setup) -> None:

@@ -249,6 +249,9 @@ def floor_of(scheduler: Any) -> tuple[str, Any] | None:
     """The absolute rate a scheduler anneals to: (argument, one number or one per group)."""
     if shape_of(scheduler) == "plateau":
         return None
+    share = next((bound_names(f).get("min_lr_rate") for f in lambdas_of(scheduler) if is_transformers(scheduler)), None)
+    if isinstance(share, float):  # transformers turns an absolute min_lr into a share of the optimizer's default rate
+        return "min_lr", [share * float(base) for base in scheduler.base_lrs]
     for name in FLOORS:
         value = getattr(scheduler, name, None)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
