@@ -25,6 +25,9 @@ DEFECT = 70
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; every exit code is decided here (see README, "Exit codes")."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: the exit code still counts
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     code = _run(list(sys.argv[1:] if arguments is None else arguments))
     try:
         sys.stdout.flush()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lrlint.errors import UsageError
+
 if TYPE_CHECKING:
     from lrlint.formats.text import Style
     from lrlint.run import Run
@@ -41,9 +43,17 @@ def style_for(colour: bool | None) -> Style:
 
 
 def echo(text: str) -> None:
-    """Write a result, in an encoding that may lack some of its characters."""
+    """Write a result, in an encoding that may lack some of its characters. Raises UsageError where it cannot be."""
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left in the buffer must not be tried again.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        raise UsageError(f"standard output cannot be written: {error.strerror}") from None
 
 
 def write(path: Path, text: str) -> None:
@@ -79,5 +89,8 @@ def step_summary(run: Run) -> None:
     if path:
         from lrlint.formats import render
 
-        with open(path, "a", encoding="utf-8") as stream:
-            stream.write(render("markdown", run))
+        try:
+            with open(path, "a", encoding="utf-8") as stream:
+                stream.write(render("markdown", run))
+        except OSError as error:  # an extra of the runner's: the annotations are out, and the exit code stands
+            complain(f"the step summary {path} cannot be written: {error.strerror}")

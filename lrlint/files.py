@@ -14,13 +14,16 @@ from lrlint.errors import UsageError
 def write(path: Path, text: str) -> None:
     """Replace a file in one step: another process sees the old content or the new one. Raises UsageError.
 
-    The mode of an existing file, and a symbolic link to it, are kept.
+    The mode of an existing file, and a symbolic link to it, are kept. A device or a pipe is written to.
     """
     import tempfile  # slow to import, and most runs write nothing
 
-    path = Path(os.path.realpath(path))
+    given, path = path, Path(os.path.realpath(path))
     temporary = ""
     try:
+        if given.exists() and not (given.is_file() or given.is_dir()):
+            given.write_text(text, encoding="utf-8", errors="surrogateescape")
+            return
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as stream:
             stream.write(text)

@@ -481,6 +481,31 @@ def test_a_reader_that_leaves_early(project: Path) -> None:
     assert (len(done.stdout), done.stderr) == (10, "")
 
 
+def test_streams_and_files_that_take_nothing(project: Path) -> None:
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "GITHUB_STEP_SUMMARY": str(project / "no" / "s"),
+    }
+    check = f"{sys.executable} -m lrlint check setup.json {' '.join(SELECT)}"
+
+    def run(command: str) -> tuple[int, str]:
+        done = subprocess.run(["bash", "-c", command], cwd=project, env=env, capture_output=True, text=True, timeout=60)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    assert run(f"{check} >&-")[0] == 1
+    assert run(f"{check} >&- 2>&-")[0] == 1
+    assert run(f"{check} --format github")[0] == 1
+    assert "the step summary" in run(f"{check} --format github")[1]
+    code, text = run(f"{check} > /dev/full")
+    assert (code, "standard output cannot be written: No space left" in text) == (2, True)
+    os.mkfifo(project / "pipe")
+    code, text = run(f"cat pipe & {check} --format concise --output json:pipe; code=$?; wait; exit $code")
+    assert (code, '"schema": "lrlint/1"' in text) == (1, True)
+    assert (project / "pipe").is_fifo(), "a device is written to, never replaced"
+
+
 def test_a_crash_of_lrlint_is_no_finding(project: Path) -> None:
     (project / "rules" / "house" / "crash.py").write_text(
         '"""Crashes."""\nfrom lrlint import rule\n\n@rule("HOUSE009", severity="error", confidence="high")\n'
