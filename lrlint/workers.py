@@ -69,7 +69,7 @@ def inspect_all(jobs: Sequence[Job], processes: int) -> list[Inspected | Failure
     """
     if processes == 0:
         return [_received(job, _attempt(job)) for job in jobs]
-    context = _context()
+    context = _context(len(jobs))
     waiting = list(enumerate(jobs))
     running: dict[int, _Worker] = {}
     results: dict[int, Inspected | Failure] = {}
@@ -87,10 +87,10 @@ def inspect_all(jobs: Sequence[Job], processes: int) -> list[Inspected | Failure
     return [results[position] for position in range(len(jobs))]
 
 
-def _context() -> Any:
-    """How processes start. Everything heavy is imported before the fork."""
+def _context(jobs: int) -> Any:
+    """How processes start. Everything heavy that several of them need is imported before the fork."""
     if sys.platform.startswith("linux"):
-        for module in _PRELOAD:
+        for module in _PRELOAD if jobs > 1 else _PRELOAD[:-1]:
             with suppress(ImportError):  # whoever needs it says so, in its own process
                 importlib.import_module(module)
         return multiprocessing.get_context("fork")
@@ -101,7 +101,8 @@ def _context() -> Any:
     return multiprocessing.get_context("spawn")
 
 
-#: The first optimizer that is built makes torch import its compiler, which takes as long as torch itself.
+#: The first optimizer that is built makes torch import its compiler, which takes as long as torch itself (and is left to
+#: the process of a single target: this one would have to take it down as well).
 _PRELOAD = ("lrlint.inspection.target", "lrlint.inspection.build", "lrlint.inspection.schedules", "torch._dynamo")
 
 
