@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,10 +203,22 @@ def test_parts_need_each_other(write: Callable[..., Path]) -> None:
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Inner:
+    width: int = 4
+
+
+@dataclass
+class Outer:
+    lr: float = 0.1
+    inner: Inner = field(default_factory=Inner)
+
+
 @pytest.mark.parametrize(
     ("text", "wanted", "value"),
     [
         ("3", int, 3),
+        ("1e5", int, 100_000),
         ("1e-3", float, 1e-3),
         ("true", bool, True),
         ("off", bool, False),
@@ -224,9 +237,13 @@ def test_parts_need_each_other(write: Callable[..., Path]) -> None:
         ('{"a": 1}', dict[str, int], {"a": 1}),
         ("0.5", Any, 0.5),
         ("text", Any, "text"),
+        ('{"lr": 1, "inner": {"width": "8"}}', Outer, Outer(1.0, Inner(8))),
+        ("{}", Outer | None, Outer()),
+        ("none", Outer | None, None),
+        ({"inner": {"width": 8}}, Outer, Outer(inner=Inner(8))),
     ],
 )
-def test_values_take_the_annotated_type(text: str, wanted: Any, value: Any) -> None:
+def test_values_take_the_annotated_type(text: Any, wanted: Any, value: Any) -> None:
     read = arguments.convert(text, wanted, "x")
     assert read == value
     assert type(read) is type(value)
@@ -243,6 +260,10 @@ def test_values_take_the_annotated_type(text: str, wanted: Any, value: Any) -> N
         ("1", tuple[int, int], "'1' is not tuple[int, int]"),
         ("float7", torch.dtype, "'float7' is not a dtype"),
         ("3", dict[str, int], "'3' is not dict[str, int]"),
+        ("nan", int, "'nan' is not an int"),
+        ("3", Outer, 'is not a table of Outer\'s fields, as JSON: {"lr", "inner"}'),
+        ('{"rate": 1}', Outer, "Outer has no argument 'rate'"),
+        ('{"inner": {"width": "wide"}}', Outer, "argument width: 'wide' is not an int"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named(text: str, wanted: Any, says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import enum
 import inspect
@@ -118,8 +119,14 @@ def _type_of(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
 
 
 def convert(value: Any, wanted: Any, name: str) -> Any:
-    """The text as the wanted type. A value that is no text (from a configuration file) stays. Raises UsageError."""
+    """The text as the wanted type. Raises UsageError.
+
+    A value that is no text (from a configuration file) stays, except a table where a dataclass is wanted.
+    """
     if not isinstance(value, str):
+        record = _dataclass(wanted) if isinstance(value, Mapping) else None
+        if record is not None:
+            return _record(value, record)
         return float(value) if wanted is float and type(value) is int else value
     try:
         return _convert(value, wanted)
@@ -137,8 +144,13 @@ def _convert(text: str, wanted: Any) -> Any:
         return _one_of(text, inner)
     if wanted is bool:
         return _boolean(text)
-    if wanted in (int, float, str, complex):
+    if wanted is int:
+        return _whole_number(text)
+    if wanted in (float, str, complex):
         return wanted(text)
+    if dataclasses.is_dataclass(wanted):
+        value = _literal(text)
+        return _record(value if isinstance(value, Mapping) else _fails(text), wanted)
     if isinstance(wanted, type) and issubclass(wanted, Path):
         return wanted(text)
     if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
@@ -156,8 +168,32 @@ def _convert(text: str, wanted: Any) -> Any:
         return torch.device(text)
     value = _literal(text)
     if isinstance(origin or wanted, type) and issubclass(origin or wanted, Mapping) and not isinstance(value, Mapping):
-        raise ValueError(text)
+        _fails(text)
     return value
+
+
+def _fails(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _whole_number(text: str) -> int:
+    """``100``, ``1_000`` or ``1e5``."""
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        return int(value) if value.is_integer() else _fails(text)
+
+
+def _dataclass(wanted: Any) -> Any:
+    """The dataclass among the alternatives of an annotation, or None."""
+    options = (wanted, *typing.get_args(wanted))
+    return next((option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)), None)
+
+
+def _record(values: Mapping[str, Any], cls: Any) -> Any:
+    """A dataclass of the user's, its fields converted as a factory's arguments are. Raises UsageError."""
+    return cls(**bind(cls, values, cls.__name__))
 
 
 def _boolean(text: str) -> bool:
@@ -221,5 +257,8 @@ def _describe(wanted: Any) -> str:
         return "one of " + ", ".join(str(option) for option in inner)
     if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
         return "one of " + ", ".join(member.name for member in wanted)
+    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
+        names = ", ".join(f'"{item.name}"' for item in dataclasses.fields(wanted))
+        return f"a table of {wanted.__name__}'s fields, as JSON: {{{names}}}"
     name = wanted.__name__ if isinstance(wanted, type) and origin is None else str(wanted).replace("typing.", "")
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if name.isidentifier() else name
