@@ -63,9 +63,11 @@ def _judge(schedule, training):
     found = ending(schedule)
     if found is None or found.step >= EARLY * schedule.horizon:
         return _late(schedule, end, training), "", ""
-    in_epochs = end is None and schedule.details["shape"] == ["decay"]  # as those without a length mostly are used
-    if schedule.details.get("clock_from") == "assumed" and (in_epochs or 20 * found.step <= schedule.horizon):
-        return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
+    if schedule.details.get("clock_from") == "assumed":
+        if end is None and schedule.details["shape"] == ["decay"]:
+            return "", "", ""  # a decay without a length is mostly stepped once per epoch
+        if 20 * found.step <= schedule.horizon:
+            return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
     return _early(schedule, found, training), "", ""
 
 
