@@ -105,11 +105,11 @@ scheduler = CosineAnnealingLR(optimizer, 100, eta_min=1e-5)
     )
 
 
-def test_a_decay_per_step_that_may_be_per_epoch_is_told_as_info(setup: Setup) -> None:
+def test_a_decay_is_judged_by_a_declared_clock_alone(setup: Setup) -> None:
     body = "optimizer = AdamW(groups)\nscheduler = ExponentialLR(optimizer, 0.95)"
-    (found,) = setup.check(body, "LR403", total_steps=1000)
-    assert found.startswith("info: ExponentialLR ends at step 13")
-    assert found.endswith("unless it is stepped once per epoch")
+    assert not setup.check(body, "LR403", total_steps=1000)
+    (found,) = setup.check(body, "LR403", total_steps=1000, interval="step")
+    assert found.startswith("warning: ExponentialLR ends at step 13")
 
 
 def test_a_cosine_comes_back(setup: Setup) -> None:
