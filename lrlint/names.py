@@ -148,14 +148,20 @@ def selector(kind: str, text: str) -> Callable[[str], bool]:
 def misses(kind: str, text: str, seen: Sequence[str]) -> tuple[str, int, str]:
     """Why a literal matches none of the names: (what hides them, how many it would match without that, near spelling).
 
-    What hides them is a wrapper's prefix, or a beginning that all names share; (``""``, 0) where neither explains it.
-    The near spelling is one that differs in case, in separators, or by one letter of a long word; "" without one.
+    What hides them is a wrapper's prefix, a beginning that all names share, or one before a path of several parts;
+    ("", 0) where none of these explains it. The near spelling differs in case, in separators within a part, or by one
+    letter of a long word; "" without one.
     """
     select = selector(kind, text)
     for lead, bare in _unwrapped(seen):
         found = sum(map(select, bare))
         if found:
             return lead, found, ""
+    if kind in ("prefix", "equal") and "." in text.strip("."):
+        inner = [name for name in seen if f".{text}" in name and select(name[name.index(f".{text}") + 1 :])]
+        leads = {name[: name.index(f".{text}") + 1] for name in inner}
+        if len(leads) == 1:
+            return leads.pop(), len(inner), ""
     return "", 0, "" if kind in _PATTERNS else _nearest(text, seen)
 
 
@@ -190,11 +196,14 @@ def _nearest(text: str, seen: Sequence[str]) -> str:
     if len(wanted) < _LONG_WORD:
         return ""
     for name in seen:
-        if wanted in _squashed(name):
-            return next(
-                (part for part in name.split(".") if wanted.startswith(_squashed(part)) or wanted in _squashed(part)),
-                name,
-            )
+        start = _squashed(name).find(wanted)
+        if start >= 0:
+            places = [place for place, letter in enumerate(name) if _squashed(letter)]
+            found = name[places[start] : places[start + len(wanted) - 1] + 1]
+            if found == text:  # it is there, only not where it was looked for
+                return ""
+            if found.count(".") == text.strip(".").count("."):
+                return found
     words = [word for word in _LETTERS.findall(text.lower()) if len(word) >= _LONG_WORD]
     known = {word for name in seen for word in _LETTERS.findall(name.lower())}
     slips = [(word, other) for word in words if word not in known for other in sorted(known) if _one_slip(word, other)]

@@ -61,12 +61,115 @@ def test_a_snapshot_keeps_what_was_read(tmp_path: Path) -> None:
         b"async def f(ws):\n    async for optimizer in ws:\n        await optimizer.step()\n    (lambda: scheduler.step())()\n",
         b"class A:\n    params = filter(None, [])\n    for optimizer in []:\n"
         b"        optimizer[0].step()\n        getattr(optimizer, 'x').step()\n",
+        b"def f(xs):\n    go = True\n    for x in xs:\n        go = go and x\n        if go:\n            optimizer.step()\n",
+        b"def f(x):\n    g(x)\n    optimizer.step()\ndef g(x):\n    f(x)\n    self.f(x)\n    missing.f(x)\n",
+        b"def f(m):\n    for n, *p in m.named_parameters():\n        n in n or n.split('.')[0] in p\n",
         b"while False:\n    try:\n        scheduler.step()\n    finally:\n        optimizer.step()\nelse:\n    pass\n",
     ],
-    ids=["latin-1", "very long", "match", "async", "class body", "while, try"],
+    ids=["latin-1", "very long", "match", "async", "class body", "own flag", "recursion", "odd names", "while, try"],
 )
 def test_odd_sources_raise_no_finding_and_no_crash(tmp_path: Path, loop: bytes) -> None:
     start = LOOP.partition("def main")[0].encode()
     (tmp_path / "train.py").write_bytes((loop + start) if loop.startswith(b"#") else start + loop)
     code, found = check(tmp_path, "train.py:build")
     assert (code, found) == (0, [])
+
+
+STEP = """
+def run(model, optimizer, scheduler, loader):
+    for k, batch in enumerate(loader):
+        (model(batch).sum() / 4).backward()
+        if (k + 1) % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+        scheduler.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "call"),
+    [
+        ("from engine.steps import run", "run(model, optimizer, scheduler, loader)"),
+        ("from engine import steps", "steps.run(model, optimizer, scheduler, loader)"),
+        ("import engine.steps as steps", "steps.run(model, optimizer, scheduler, loader)"),
+    ],
+)
+def test_a_loop_in_another_file_of_the_project_is_followed(tmp_path: Path, start: str, call: str) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").touch()
+    (tmp_path / "engine" / "steps.py").write_text(STEP)
+    build = LOOP.partition("def main")[0]
+    (tmp_path / "train.py").write_text(
+        f"{build}\ndef main(model, optimizer, scheduler, loader):\n    {start}\n    {call}\n"
+    )
+    _, found = check(tmp_path, "train.py:build")
+    places = [(item["rule"], item["locations"][0]["path"], item["locations"][0]["line"]) for item in found]  # type: ignore[index]
+    assert places == [("LR703", "engine/steps.py", 8)]
+
+
+CLASS = """
+class Base:
+    def clip(self):
+        torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+
+class Trainer(Base):
+    def __init__(self, model):
+        self.params = filter(lambda p: p.requires_grad, model.parameters())
+        self.optimizer = torch.optim.SGD(self.params, lr=0.1)
+        self.scaler = torch.amp.GradScaler()
+
+    def step(self, loss):
+        self.scaler.scale(loss).backward()
+        self.clip()
+        self.scaler.step(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+"""
+
+
+def test_a_class_is_read_through_its_methods_and_bases(tmp_path: Path) -> None:
+    start = LOOP.partition("def main")[0]
+    (tmp_path / "train.py").write_text(start + CLASS)
+    _, found = check(tmp_path, "train.py:build")
+    first = start.count("\n")
+    lines = {(item["rule"], item["locations"][0]["line"] - first) for item in found}  # type: ignore[index]
+    assert lines == {("LR701", 4), ("LR702", 16)}
+
+
+WRAPPED = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+def build():
+    model = nn.DataParallel(Net())
+    slow = [p for n, p in model.named_parameters() if n.startswith("backbone")]
+    fast = [p for n, p in model.named_parameters() if not n.startswith("backbone")]
+    return model, torch.optim.SGD([{"params": slow, "lr": 0.01}, {"params": fast}], lr=0.1)
+"""
+
+
+def test_names_as_the_target_saw_them_are_in_the_snapshot(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(WRAPPED)
+    show = [sys.executable, "-m", "lrlint", "show", "train.py:build", "--output", "setup.json"]
+    subprocess.run(show, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    for target in ("train.py:build", "setup.json"):
+        _, found = check(tmp_path, target)
+        assert [(item["rule"], item["locations"][0]["line"]) for item in found] == [("LR705", 12)]  # type: ignore[index]
+        assert found[0]["data"] == {"patterns": ["backbone"], "prefix": "module.", "nearest": ""}
+
+
+def test_watching_names_leaves_modules_as_they_were(tmp_path: Path) -> None:
+    from torch import nn
+
+    from lrlint.inspection.target import load
+
+    before = nn.Module.named_parameters
+    (tmp_path / "train.py").write_text(WRAPPED)
+    built = load(f"{tmp_path / 'train.py'}:build", root=tmp_path)
+    assert nn.Module.named_parameters is before
+    assert [len(names) for _, names in built.recording.walks] == [4, 4]

@@ -7,8 +7,8 @@ What to do: call `scaler.unscale_(optimizer)` before clipping; `scaler.step` the
 
 Read from the source of the training loop. Silent where something unscales between the backward pass and the clip, or
 may do so (an unknown function that is given the scaler, hooks); where clip and scaler stand under conditions that
-exclude each other; for clipping by a library (`accelerator.clip_grad_norm_`, `fabric.clip_gradients`, an FSDP model's
-own); and where the declared precision needs no scaler.
+exclude each other; where the threshold is scaled too; for clipping by a library (`accelerator.clip_grad_norm_`,
+`fabric.clip_gradients`, an FSDP model's own); and where the declared precision needs no scaler.
 
 Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-clipping,
 https://github.com/pytorch/examples/issues/1196, https://github.com/milesial/Pytorch-UNet/issues/468; reproduced with
@@ -25,7 +25,7 @@ def clip_before_unscale(setup):
     found = {}
     for calls in setup.source.functions():
         for place, clip in enumerate(calls):
-            if clip.kind != "clip" or clip.managed or clip.span in found:
+            if clip.kind != "clip" or clip.managed or clip.scaled or clip.span in found:
                 continue
             before = [
                 k for k, call in enumerate(calls[:place]) if call.kind == "scaled_backward" and not call.excludes(clip)

@@ -24,7 +24,14 @@ def reused(place: Place) -> Iterator[SourceCall]:
         if any(isinstance(node, _BRANCHES) and _holds(node, name) for node in nodes):
             continue
         uses = _consumptions(nodes, name)
-        repeated = [use for use in uses if any(_within(use, n) and not _within(value, n) for n in nodes if _repeats(n))]
+        while uses and _may_stop(uses[0], nodes):  # what comes next goes on where that loop stopped
+            uses = uses[1:]
+        repeated = []
+        if "parameters" in ast.unparse(value):  # data may well be read on in every round
+            inner = [use for use in uses if not any(isinstance(n, ast.For) and n.iter is use for n in nodes)]
+            repeated = [
+                use for use in inner if any(_within(use, n) and not _within(value, n) for n in nodes if _repeats(n))
+            ]
         if len(uses) > 1:
             yield _used(place.file, name, uses[1], uses[0], place.label)
         elif repeated:
@@ -85,6 +92,12 @@ def _returns_list(file: File, name: str) -> bool:
 
 def _repeats(node: ast.AST) -> bool:
     return isinstance(node, _LOOPS)
+
+
+def _may_stop(use: ast.AST, nodes: Sequence[Any]) -> bool:
+    """Whether a use is a loop that may end early."""
+    loops = (node for node in nodes if isinstance(node, ast.For) and node.iter is use)
+    return any(isinstance(n, (ast.Break, ast.Return)) for loop in loops for n in own(loop))
 
 
 def _within(node: Any, loop: Any) -> bool:

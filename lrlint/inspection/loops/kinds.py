@@ -100,7 +100,9 @@ class Kinds:
         receiver = "" if owner is None else ast.unparse(owner)
         if self._is_clip(name, owner, receiver):
             given = call.args[0] if call.args else next((w.value for w in call.keywords if w.arg == "parameters"), None)
-            return Kind("clip", "" if given is None else ast.unparse(given), covered(given, bound))
+            limits = [*call.args[1:], *(word.value for word in call.keywords)]
+            scaled = any("scale" in ast.unparse(limit) for limit in limits)
+            return Kind("clip", "" if given is None else ast.unparse(given), covered(given, bound), scaled)
         if owner is None:
             return Kind("unscale", "") if _may_unscale(call) else None
         if name == "step":
