@@ -8,7 +8,10 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,6 +145,74 @@ class OddEquality(nn.Module):
 
     def __len__(self) -> int:
         return 0
+
+
+class MakesLayers(nn.Module):
+    """Its first pass registers modules, buffers and parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.late = nn.Linear(2, 2), None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.late is None:
+            self.late = nn.Linear(2, 2)
+            self.register_buffer("seen", torch.zeros(2))
+            self.inner.scale = nn.Parameter(torch.ones(2))
+            self.inner.register_forward_hook(lambda *_: None)
+        return self.late(self.inner(x)) * self.inner.scale
+
+
+class Exits(nn.Module):
+    """Its pass ends the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sys.exit(5)
+
+
+class Disturbs(nn.Module):
+    """Its pass changes the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        random.random(), numpy.random.rand(), torch.rand(1)
+        os.environ["LEFT_BEHIND"] = "1"
+        os.chdir("/")
+        sys.path.append("nowhere")
+        warnings.simplefilter("error")
+        torch.set_default_dtype(torch.float64)
+        return self.inner(x)
+
+
+class Holds(nn.Module):
+    """Holds what can be neither copied nor pickled, and says so."""
+
+    __slots__ = ("beside",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.beside = nn.Linear(2, 2), nn.Identity()
+        self.lock, self.items, self.me = threading.Lock(), (i for i in range(3)), weakref.ref(self)
+        self.data = [{"x": i, "y": [i]} for i in range(10_000)]
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise RuntimeError("no copies")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise RuntimeError("no pickles")
+
+    def __dir__(self) -> Any:
+        raise RuntimeError("no list")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)
 
 
 class OddRepresentation(nn.Module):
@@ -297,6 +368,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     maker.__name__.strip("_"): maker
     for maker in (
         *(Cyclic, Raising, Effects, NoDecayRaises, OddDeclarations, OddEquality, OddRepresentation),
+        *(MakesLayers, Exits, Disturbs, Holds),
         *(_odd_names, _keys_that_are_no_text, _shared_everywhere, _deep, _lazy, _meta, _half_on_meta, _fake, _sparse),
         *(_quantized, _integers, _exotic_dtypes, _not_finite, _empty_tensors, _expanded, _subclass, _parametrized),
         _scripted,
@@ -322,6 +394,7 @@ def state(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         "torch": torch.get_rng_state().tolist(),
         "numpy": str(numpy.random.get_state()),
         "python": random.getstate(),
+        "warnings": list(warnings.filters),
         "default": (torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()),
         "place": (os.getcwd(), list(sys.path), dict(os.environ)),
     }

@@ -158,11 +158,18 @@ def _observe(
 
         with torch.enable_grad(), provenance(paths, entered):
             with recorder:
-                result = model(*args, **kwargs)
+                result = _run(model, args, kwargs)
             draws = drawn()
             outputs = _outputs(result)
             found = _read(model, paths, name_of, originals, recorder, outputs, inputs, "cpu" if real else "meta")
             return replace(found, draws=draws)
+
+
+def _run(model: nn.Module, args: Any, kwargs: Any) -> Any:
+    try:
+        return model(*args, **kwargs)
+    except (SystemExit, GeneratorExit) as error:  # a pass that ends the program is one that fails
+        raise RuntimeError(f"forward raised {type(error).__name__}") from error
 
 
 @contextmanager
@@ -229,7 +236,9 @@ def _read(
         reached=reached if roots else None,
         outputs=nodes,
         modules={
-            paths[id(m)]: ModuleRecord(module_kind(type(m)), type(m).__name__, m.training) for m in model.modules()
+            paths[id(m)]: ModuleRecord(module_kind(type(m)), type(m).__name__, m.training)
+            for m in model.modules()
+            if id(m) in paths  # the pass may have made others
         },
         gradient=gradient or {},
         answered=recorder.answered or (gradient is None and opaque),

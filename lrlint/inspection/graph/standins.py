@@ -14,7 +14,6 @@ from lrlint.inspection.graph.shadows import SMALL
 
 #: Containers among a module's attributes whose contents are put back.
 _CONTAINERS = (list, dict, OrderedDict, set)
-_OWN = frozenset(("_parameters", "_buffers", "_modules", "_flat_weights"))
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def stand_ins(modules: Sequence[nn.Module], real: bool = False) -> Iterator[dict
     Twins lie on the meta device (no memory), or with ``real`` are copies on the CPU; small integers (positions, counters)
     are copies in any case, since code looks at their values. Tensors that share memory have twins
     that share it. Every floating point parameter requires a gradient, so that reachability does not depend on what is
-    frozen. Attributes and hooks that the forward pass leaves on modules are put back as well.
+    frozen. Attributes, hooks and submodules that the forward pass leaves on modules are put back as well.
     """
     originals: dict[int, torch.Tensor] = {}
     slots = [
@@ -58,8 +57,7 @@ def _held(module: nn.Module, kind: str) -> list[tuple[str, torch.Tensor]]:
 
 
 def _contents(module: nn.Module) -> list[tuple[Any, Any]]:
-    found = (value for name, value in module.__dict__.items() if name not in _OWN)
-    return [(value, value.copy()) for value in found if type(value) in _CONTAINERS]
+    return [(value, value.copy()) for value in module.__dict__.values() if type(value) in _CONTAINERS]
 
 
 def _restore(module: nn.Module, before: dict[str, Any], contents: list[tuple[Any, Any]]) -> None:
