@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lrlint import config, files
+from lrlint import config, files, shape
 from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
 from lrlint.run import Checked, Failure, Run, conclude, examine, verify
@@ -135,10 +135,14 @@ def inspect(asked: Request) -> list[Found | Failure]:
 def snapshot(path: Path, name: str = "") -> Setup:
     """A saved setup; it keeps the name of the target it was taken from. Raises UsageError. Needs no torch."""
     data = files.read_json(path, "snapshot", "save one with `lrlint show TARGET --output setup.json`")
+    again = "save it again with `lrlint show TARGET --output`"
     try:
         setup = Setup.from_dict(data)
     except ValueError as error:
-        raise UsageError(f"snapshot {path}: {error}", "save it again with `lrlint show TARGET --output`") from None
+        raise UsageError(f"snapshot {path}: {error}", again) from None
+    if found := shape.problems(data, shape.load("setup")):
+        place = shape.place(found[0].at)
+        raise UsageError(f"snapshot {path}: damaged: {place} {found[0].message}", again)
     return setup if setup.target else replace(setup, target=name)
 
 

@@ -48,6 +48,11 @@ def problems(data: Any, schema: Mapping[str, Any]) -> list[Problem]:
     return list(_check(data, schema, schema, ()))
 
 
+def place(at: Key) -> str:
+    """``optimizers[0].groups[1].lr``."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in at).lstrip(".")
+
+
 def suggestion(wrong: str, known: list[str]) -> str:
     """``; did you mean ...?`` or the list of what there is."""
     near = difflib.get_close_matches(wrong, known, n=2, cutoff=0.6)
@@ -122,7 +127,7 @@ def _min_properties(data: Any, wanted: int, *_: Any) -> Iterator[Problem]:
 
 def _min_items(data: Any, wanted: int, *_: Any) -> Iterator[Problem]:
     if isinstance(data, list) and len(data) < wanted:
-        yield Problem(_[-1], "is empty")
+        yield Problem(_[-1], f"has {len(data)} items, expected at least {wanted}" if data else "is empty")
 
 
 def _minimum(data: Any, wanted: float, *_: Any) -> Iterator[Problem]:
@@ -133,6 +138,22 @@ def _minimum(data: Any, wanted: float, *_: Any) -> Iterator[Problem]:
 def _above(data: Any, wanted: float, *_: Any) -> Iterator[Problem]:
     if _is(data, "number") and data <= wanted:
         yield Problem(_[-1], f"is {data}, expected more than {wanted}")
+
+
+def _max_items(data: Any, wanted: int, *_: Any) -> Iterator[Problem]:
+    if isinstance(data, list) and len(data) > wanted:
+        yield Problem(_[-1], f"has {len(data)} items, expected at most {wanted}")
+
+
+def _const(data: Any, wanted: Any, *_: Any) -> Iterator[Problem]:
+    if data != wanted:
+        yield Problem(_[-1], f"is {data!r}, expected {wanted!r}")
+
+
+def _prefix_items(data: Any, wanted: list[Any], schema: Any, root: Any, at: Key) -> Iterator[Problem]:
+    if isinstance(data, list):
+        for index, (item, inner) in enumerate(zip(data, wanted, strict=False)):
+            yield from _check(item, inner, root, (*at, index))
 
 
 def _items(data: Any, wanted: Mapping[str, Any], schema: Any, root: Any, at: Key) -> Iterator[Problem]:
@@ -178,6 +199,9 @@ _CHECKS: dict[str, Any] = {
     "minItems": _min_items,
     "minimum": _minimum,
     "exclusiveMinimum": _above,
+    "maxItems": _max_items,
+    "const": _const,
+    "prefixItems": _prefix_items,
     "items": _items,
     "required": _required,
     "additionalProperties": _additional,

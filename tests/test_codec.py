@@ -2,12 +2,21 @@
 
 import json
 import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrlint.errors import UsageError
 from lrlint.facts import Group, NormLayer, Optimizer, Parameter, Setup, Span, StateMisfit, Training, Values
+from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
+from lrlint.formats import render
+from lrlint.run import lint
+from lrlint.session import snapshot
+from lrlint.settings import Settings
 
 text = st.text(max_size=12)
 numbers = st.floats() | st.integers() | st.booleans() | st.none() | text
@@ -73,6 +82,84 @@ def test_non_finite_options_survive() -> None:
     restored = Setup.from_dict(json.loads(json.dumps(setup.to_dict(), allow_nan=False)))
     assert math.isnan(restored.optimizers[0].groups[0].options["lr"])
     assert restored.optimizers[0].groups[0].weight_decay == math.inf
+
+
+def saved() -> dict[str, Any]:
+    """A snapshot with a bit of everything, as JSON gives it back."""
+    parameter = Parameter(0, "w", ("w",), "model", "matrix", (2, 2), "float32", "cpu", requires_grad=True)
+    group = Group(0, 0, {"lr": 0.1}, (parameter,), key_spans={"lr": Span("a.py", 1, 2, 1, 3)})
+    optimizer = Optimizer(0, "", "SGD", "torch.optim", "sgd", (group,), span=Span("a.py", 1))
+    trace = Trace((0, 9), (0.1, 0.0))
+    schedule = Schedule(
+        0,
+        "StepLR",
+        "torch.StepLR",
+        optimizer=0,
+        horizon=9,
+        groups=(GroupSchedule(0, trace),),
+        details={"shape": ["decay"], "base_lrs": [0.1], "lists": {}, "horizon_from": "total_steps"},
+    )
+    setup = Setup(
+        "job", parameters=(parameter,), optimizers=(optimizer,), schedules=(schedule,), training=Training(total_steps=9)
+    )
+    return json.loads(json.dumps(setup.to_dict()))
+
+
+def places(data: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place of the data outside its free-form tables."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, item in items:
+        if key not in ("options", "details"):
+            yield (*above, key)
+            yield from places(item, (*above, key))
+
+
+def damaged(place: tuple[Any, ...], value: object) -> dict[str, Any]:
+    data = inner = saved()
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return data
+
+
+def read(data: object, folder: Path) -> Setup:
+    (folder / "setup.json").write_text(json.dumps(data))
+    return snapshot(folder / "setup.json")
+
+
+def test_a_snapshot_that_is_damaged_anywhere_is_refused_or_checked(tmp_path: Path) -> None:
+    refused: list[UsageError] = []
+    for place in places(saved()):
+        for value in ([[]], {"a": {}}, -7, "x", True, None):
+            try:
+                setup = read(damaged(place, value), tmp_path)
+            except UsageError as error:
+                refused.append(error)
+                continue
+            run = lint(setup, Settings())
+            assert not [found.message for found in run.findings if found.rule == "LR003"], (place, value)
+            assert render("full", run) + render("html", run)
+    assert len(refused) > 100
+    assert all(str(tmp_path / "setup.json") in error.message and "--output" in error.hint for error in refused)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("optimizers", 0, "family"), 3, "damaged: optimizers[0].family is an integer, expected a string"),
+        (("optimizers", 0, "groups", 0, "parameters", 0), -1, "there is no parameter -1"),
+        (("optimizers", 0, "groups", 0, "index"), 4, "groups of optimizer 0 are not numbered in order"),
+        (("schedules", 0, "optimizer"), 2, "drives optimizer 2, and there is none"),
+        (("schedules", 0, "groups", 0, "group"), 2, "sets the rate of group 2, and there is none"),
+        (("schedules", 0, "groups", 0, "lr", "steps"), [1], "values without steps"),
+        (("schema",), "lrlint-setup/2", "another lrlint saved it: its schema is 'lrlint-setup/2'"),
+        (("later",), 1, "unknown key 'later' in setup (from a newer lrlint?)"),
+    ],
+)
+def test_where_a_snapshot_is_damaged(place: tuple[Any, ...], value: object, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(damaged(place, value), tmp_path)
+    assert words in caught.value.message
 
 
 @pytest.mark.parametrize(

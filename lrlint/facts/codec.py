@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Union
 
@@ -72,18 +72,50 @@ def _layout(cls: Any) -> list[tuple[str, Any]]:
 
 def decode_setup(data: Mapping[str, Any]) -> core.Setup:
     """The Setup of `encode_setup`'s data. Raises ValueError that names the place which does not fit."""
-    if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+    found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
+    if not isinstance(data, Mapping) or found != SCHEMA:
+        if isinstance(found, str) and found.startswith(SCHEMA.partition("/")[0] + "/"):
+            raise ValueError(f"another lrlint saved it: its schema is {found!r}, and this one reads {SCHEMA!r}")
         raise ValueError(f"not a setup snapshot: schema is {found!r}, expected {SCHEMA!r}")
     one = _decoder(core.Parameter, whole=True)
     try:
         parameters = tuple(one(item, ()) for item in data.get("parameters", ()))
         rest = {key: value for key, value in data.items() if key not in ("schema", "parameters")}
         setup: core.Setup = _decoder(core.Setup)(rest, parameters)
+        object.__setattr__(setup, "parameters", parameters)
+        misfit = next(_misfits(setup), "")
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"not a setup snapshot: {error}") from error
-    object.__setattr__(setup, "parameters", parameters)
+    if misfit:
+        raise ValueError(f"damaged: {misfit}")
     return setup
+
+
+def _misfits(setup: core.Setup) -> Iterator[str]:
+    """Numbers that do not refer to what they count, and curves without points."""
+    for what, items in (("parameters", setup.parameters), ("optimizers", setup.optimizers)):
+        if [item.index for item in items] != list(range(len(items))):
+            yield f"the {what} are not numbered in order"
+    for optimizer in setup.optimizers:
+        if [(g.optimizer, g.index) for g in optimizer.groups] != [
+            (optimizer.index, k) for k in range(len(optimizer.groups))
+        ]:
+            yield f"the groups of optimizer {optimizer.index} are not numbered in order"
+    for item in setup.schedules:
+        count = None
+        if item.optimizer is not None:
+            if not 0 <= item.optimizer < len(setup.optimizers):
+                yield f"a schedule drives optimizer {item.optimizer}, and there is none"
+                continue
+            count = len(setup.optimizers[item.optimizer].groups)
+        if item.groups and item.horizon is None:
+            yield "a schedule has a course, and no horizon"
+        for group in item.groups:
+            if count is not None and not 0 <= group.group < count:
+                yield f"a schedule sets the rate of group {group.group}, and there is none"
+            for trace in (group.lr, *group.others.values()):
+                if trace is not None and (not trace.steps or len(trace.steps) != len(trace.values)):
+                    yield "a schedule's curve has no points, or values without steps"
 
 
 def _plain(value: Any, _: Any) -> Any:
@@ -100,6 +132,12 @@ def _any(value: Any, parameters: tuple[core.Parameter, ...]) -> Any:
 
 def _float(value: Any, _: Any) -> Any:
     return float(value["float"]) if isinstance(value, dict) else value
+
+
+def _reference(value: int, parameters: tuple[core.Parameter, ...]) -> core.Parameter:
+    if value < 0:
+        raise IndexError(f"there is no parameter {value}")
+    return parameters[value]
 
 
 @per_class
@@ -122,7 +160,7 @@ def _decoder(hint: Any, whole: bool = False) -> Decoder:
         item = _decoder(arguments[1])
         return lambda value, parameters: {as_key(k): item(v, parameters) for k, v in value.items()}
     if hint is core.Parameter and not whole:
-        return lambda value, parameters: parameters[value]
+        return _reference
     if is_dataclass(hint):
         return _dataclass_decoder(hint)
     return {float: _float, Any: _any}.get(hint, _plain)

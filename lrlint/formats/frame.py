@@ -54,7 +54,7 @@ def frame(source: SourceFile, marks: Sequence[Mark], style: Style, gutter: int) 
 
 
 def _lines_of(span: Span, count: int) -> list[int]:
-    last = min(span.end_line or span.line, count)
+    last = min(max(span.end_line or 0, span.line), count)
     lines = list(range(span.line, last + 1))
     return lines if len(lines) <= _LONG else [*lines[: _LONG - 2], lines[-1]]
 
