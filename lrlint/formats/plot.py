@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from lrlint.facts import GroupSchedule, Schedule, Trace
-from lrlint.vocabulary import listing, rate
+from lrlint.vocabulary import listing, number, rate
 
-#: Rates further apart than this are drawn on a logarithmic axis.
+#: Groups whose peaks are further apart than this are drawn on a logarithmic axis.
 _LINEAR = 20.0
 #: A logarithmic axis reaches this far below the slowest group's peak; what is lower (a rate of 0) lies on its floor.
 _BELOW = 1e-2
@@ -52,6 +52,30 @@ def schedule_lines(
         more = f" and {len(groups) - 4} more" if len(groups) > 4 else ""
         mark = f"{_letter(index)}  " if ascii else ""
         lines.append(f"  {mark}{told}{more}: {numbers(trace, schedule.unit, arrow)}")
+    return [*lines, *(f"  {line}" for line in _others(schedule, names, arrow))]
+
+
+#: Traces besides the rate, by the name that users write.
+_TITLES = {"weight_decay": "weight decay", "momentum": "momentum", "betas.0": "beta1", "betas.1": "beta2"}
+
+
+def _others(schedule: Schedule, names: Mapping[int, str], arrow: str) -> list[str]:
+    """Decay, momentum and betas that the scheduler moves, one line per distinct course."""
+    found: dict[tuple[str, Trace], list[int]] = {}
+    for group in schedule.groups:
+        for option, trace in group.others.items():
+            if not trace.constant():
+                found.setdefault((option, trace), []).append(group.group)
+    lines = []
+    for (option, trace), groups in found.items():
+        told = listing(names.get(group, f"group {group}") for group in groups[:4])
+        more = f" and {len(groups) - 4} more" if len(groups) > 4 else ""
+        lowest = trace.steps[trace.values.index(trace.floor)]
+        turns = [(trace.peak_step, trace.peak), (lowest, trace.floor)]
+        inner = sorted(turn for turn in turns if turn[0] not in (trace.steps[0], trace.steps[-1]))
+        inside = "".join(f" {arrow} {number(value)} at {schedule.unit} {step}" for step, value in inner)
+        title = _TITLES.get(option, option)
+        lines.append(f"{title} of {told}{more}: {number(trace.first)}{inside} {arrow} {number(trace.last)}")
     return lines
 
 
@@ -59,6 +83,8 @@ def chart(traces: Sequence[Trace], *, width: int = 72, height: int = 6, ascii: b
     """The traces on common axes, ``height`` lines of at most ``width`` columns and one for the steps below."""
     low, high, logarithmic = axis(traces)
     above, below = rate(high), rate(low)
+    if logarithmic and any(trace.floor < low for trace in traces):
+        below = ("<=" if ascii else "≤") + below
     margin = max(len(above), len(below))
     columns = max(_NARROW, width - margin - 3)
     first = min(trace.steps[0] for trace in traces)
@@ -110,7 +136,7 @@ def axis(traces: Sequence[Trace]) -> tuple[float, float, bool]:
     floor = min(trace.floor for trace in traces)
     slowest = min((trace.peak for trace in traces if trace.peak > 0), default=0.0)
     low = min((value for trace in traces for value in trace.values if value > _BELOW * slowest), default=high)
-    if floor >= 0 and slowest > 0 and high / low > _LINEAR:
+    if floor >= 0 and slowest > 0 and high / slowest > _LINEAR:
         return low, high, True
     return min(floor, 0.0) if floor < high / 2 else floor, high, False
 

@@ -50,6 +50,30 @@ def test_rates_far_apart_get_a_logarithmic_axis() -> None:
     ]
 
 
+def test_one_course_is_drawn_to_scale_however_low_it_ends() -> None:
+    rows = chart([Trace((0, 100), (1e-3, 1e-9))], width=60, height=5, ascii=True)
+    assert rows[4].startswith("      0|")
+    assert rows[2].index("a") - rows[2].index("|") == pytest.approx(25, abs=6)  # half of the way down, half of the run
+
+
+def test_a_logarithmic_axis_says_that_it_does_not_reach_the_floor() -> None:
+    rows = chart([Trace((0, 100), (1e-3, 1e-9)), Trace((0, 100), (1e-5, 1e-11))], height=5, ascii=True)
+    assert rows[4].strip().startswith("<=1e-0")
+
+
+def test_decay_and_momentum_that_move_are_told() -> None:
+    rising, dip = Trace((0, 100), (0.04, 0.4)), Trace((0, 30, 100), (0.95, 0.85, 0.95))
+    group = GroupSchedule(0, Trace((0, 100), (1e-3, 0.0)), {"weight_decay": rising, "betas.0": dip})
+    still = GroupSchedule(
+        1, Trace((0, 100), (1e-3, 0.0)), {"weight_decay": Trace((0, 100), (0.1, 0.1)), "betas.0": dip}
+    )
+    shown = Schedule(0, "X", "x", 0, 101, (group, still), details={"horizon_from": "total_steps"})
+    assert schedule_lines(shown)[-2:] == [
+        "  weight decay of group 0: 0.04 → 0.4",
+        "  beta1 of group 0 and group 1: 0.95 → 0.85 at step 30 → 0.95",
+    ]
+
+
 def test_numbers_of_each_course_once() -> None:
     same = Trace((0, 30, 100), (0.0, 1e-3, 1e-5))
     lines = schedule_lines(schedule(same, Trace((0, 100), (1e-4, 1e-4)), same), {2: "head"})
