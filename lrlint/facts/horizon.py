@@ -38,8 +38,8 @@ def ending(schedule: Schedule) -> Ending | None:
     """Where the schedule ends within its traces: by its own length, or because the rate is gone.
 
     A rate is gone at 0.1 % of its peak if it stays there or comes back; a decay that keeps falling has ended where it
-    is gone for more than half of the run. None where the schedule does not end, or has no end to speak of: constant,
-    a warm-up alone, steps, cycles.
+    is gone within a fifth of the run, if it falls with every optimizer step (one per epoch was made for its epochs).
+    None where the schedule does not end, or has no end to speak of: constant, a warm-up alone, steps, cycles.
     """
     trace, end, shape = lead(schedule), own_end(schedule), schedule.details.get("shape", [])
     if trace is None or set(shape) <= {"constant", "warmup", "plateau"}:
@@ -47,9 +47,10 @@ def ending(schedule: Schedule) -> Ending | None:
     if end is None and shape in (["lambda"], ["other"], ["decay"]):
         points = zip(trace.steps, trace.values, strict=True)
         gone = [step for step, value in points if step > trace.peak_step and value <= GONE * trace.peak]
-        early = gone[:1] if shape == ["decay"] and gone and 2 * gone[0] < trace.steps[-1] else []
-        end = next((step for step in gone if trace.last >= 0.99 * trace.at(step)), None)
-        end = min((step for step in (*early, end) if step is not None), default=None)
+        if shape != ["decay"]:
+            end = next((step for step in gone if trace.last >= 0.99 * trace.at(step)), None)
+        elif gone and schedule.period == 1 and 5 * gone[0] < trace.steps[-1]:
+            end = gone[0]
     if end is None or end >= trace.steps[-1] or trace.at(end) >= 0.99 * trace.peak:
         return None
     low = trace.at(end)

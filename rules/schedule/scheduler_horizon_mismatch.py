@@ -4,7 +4,7 @@ The usual causes are an epoch count given where steps are counted, gradient accu
 scheduler once per process. The simulation follows the scheduler over the declared optimizer steps and reports: a
 scheduler that raises before the run is over (error); one whose own length (`T_max`, `total_iters`,
 `num_training_steps`, ...) ends before 80 % of it, or whose rate falls below 0.1 % of the peak there and stays or rises
-again (before half of the run, for decays that have no length); and one at least twice as long that has not halved the
+again (in the first fifth, for decays per step that have no length); and one at least twice as long that has not halved the
 rate when training ends. The factor is named where it is the declared number of processes, accumulation steps or steps
 per epoch, or a power of two.
 
