@@ -567,6 +567,52 @@ def numpy_inside() -> Built:
 
 
 @entry
+def video() -> Built:
+    config = hf.TimesformerConfig(**VISION, num_frames=2)
+    return hf.TimesformerForVideoClassification(config), {"pixel_values": torch.randn(2, 2, 3, 32, 32), **ONE}
+
+
+@entry
+def series_of_patches() -> Built:
+    config = hf.PatchTSTConfig(
+        num_input_channels=2, context_length=16, patch_length=4, patch_stride=4, prediction_length=4, d_model=16,
+        num_hidden_layers=1, num_attention_heads=2, ffn_dim=32,
+    )  # fmt: skip
+    return hf.PatchTSTForPrediction(config), {
+        "past_values": torch.randn(2, 16, 2),
+        "future_values": torch.randn(2, 4, 2),
+    }
+
+
+@entry
+def multiple_choice() -> Built:
+    model = hf.ElectraForMultipleChoice(hf.ElectraConfig(**TEXT, embedding_size=16))
+    return model, {"input_ids": torch.stack([IDS, IDS.flip(1)], 1), **ONE}
+
+
+@entry
+def without_images() -> Built:
+    """Of several modalities one may be missing."""
+    config = hf.LlavaConfig(
+        text_config=hf.LlamaConfig(**TEXT, num_key_value_heads=1), vision_config=hf.CLIPVisionConfig(**VISION), image_token_id=63
+    )  # fmt: skip
+    return hf.LlavaForConditionalGeneration(config), {"input_ids": IDS, **LABELS}
+
+
+@entry
+def table_among_layers() -> Built:
+    class Table(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(20, 6)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(self.second(self.first(self.embed(ids).mean(1)))))
+
+    return Table(), (torch.randint(0, 20, (2, 5)),)
+
+
+@entry
 def checkpointed_reentrant() -> Built:
     """Autograd's graph leads to none of the parameters: the backward pass runs the layers again and fills them."""
 

@@ -24,7 +24,7 @@ LABELS = [
     (r"(rnn|lstm|gru)\.bias_[ih]h", "bias"),
     (r"(relative_attention_bias|relative_position_bias_table)", "attn_bias"),
     (r"rel_embeddings\.weight", "pos_embed token"),
-    (r"(position_embeddings?|embed_positions|wpe|decoder_pos_embed|mid_position_embeddings)(\.weight)?$", "pos_embed"),
+    (r"(position_embeddings?|time_embeddings|position_enc|embed_positions|wpe|decoder_pos_embed|mid_position_embeddings)(\.weight)?$", "pos_embed"),
     (r"(cls_token|class_embedding|distillation_token|detection_tokens|head\.probe)$", "token"),
     (r"mask_token$", "token mask_token"),
     (r"masked_spec_embed$", "mask_token"),
@@ -275,6 +275,20 @@ CUSTOM: dict[str, tuple[nn.Module, dict[str, str]]] = {
     "table of values": (
         Custom(lambda m, x: x + F.embedding((x[..., 0] > 0).long(), m.table), table=(16, 8)),
         {"table": "embedding"},
+    ),
+    "activation with a parameter": (
+        Custom(lambda m, x: x + (m.alpha * x).sin().pow(2) / (m.alpha + 1e-9), alpha=(8,)),
+        {"alpha": "gate"},
+    ),
+    "bias by heads": (
+        Custom(
+            lambda m, x: ((x @ m.w).unflatten(-1, (2, 12))[..., :4] + m.b.view(2, 4)).flatten(-2), w=(8, 24), b=(8,)
+        ),
+        {"w": "linear_weight", "b": "bias"},
+    ),
+    "affine flow, backwards": (
+        Custom(lambda m, x: (x - m.shift) * torch.exp(-m.log_scale), shift=(8,), log_scale=(8,)),
+        {"shift": "bias", "log_scale": "gate"},
     ),
     "mask token": (Custom(masked, mask=(8,)), {"mask": "mask_token"}),
     "adapter": (Custom(low_rank, w=(8, 8), a=(8, 2), b=(2, 8)), {"w": "linear_weight", "a": "lora_A", "b": "lora_B"}),

@@ -16,7 +16,7 @@ from lrlint.inspection.graph.capture import Capture, capture
 from lrlint.inspection.graph.inputs import candidates
 from lrlint.inspection.parameters import tensor_kind
 
-#: Seconds after which no further inputs are tried.
+#: Processor seconds after which no further inputs are tried: what is found must not depend on other programs.
 _PATIENCE = 4.0
 
 
@@ -82,13 +82,13 @@ def _capture(
         raise NotObserved(f"{type(model).__name__} has no forward()")
     if any(tensor_kind(p) == "dtensor" for p in model.parameters()):
         raise NotObserved("its parameters are sharded: the pass computes with others, which are gathered for it")
-    started, first = time.monotonic(), ""
+    started, first = time.thread_time(), ""
     for inputs in candidates(model, example, batches):
         try:
             return capture(model, key, name_of, inputs, lines)
         except Exception as error:
             first = first or f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
-            if isinstance(error, torch.cuda.OutOfMemoryError) or time.monotonic() - started > _PATIENCE:
+            if isinstance(error, torch.cuda.OutOfMemoryError) or time.thread_time() - started > _PATIENCE:
                 break
     if example is not None:
         raise NotObserved(f"the forward pass fails on the given example_inputs ({first})")

@@ -99,6 +99,8 @@ class Roles:
         tied = [role for role, count in votes.items() if count == best]
         if "embedding" in votes:
             return "embedding"
+        if "gate" in tied:  # inside a branch and at its end: part of an activation, as in x + sin²(a·x) / a
+            tied = [role for role in tied if role != "layer_scale"]
         return min(tied, key=_RANK.index)
 
     def _classify(self, op: Op, value: Op) -> tuple[str, Op | None]:
@@ -187,8 +189,10 @@ class Roles:
                 return "temperature", data
             if data.index not in self._norms.scaled or op.index in self._norms.scaled:
                 return "norm_scale", data
-        if "exp" in chain and ("neg" in chain or not _is_per_head(op, value)):
-            return ("ssm_A_log" if "neg" in chain else "temperature" if _extent(value) == 1 else "gate"), data
+        if _is_decay(value):
+            return "ssm_A_log", data
+        if "exp" in chain and not _is_per_head(op, value):
+            return ("temperature" if _extent(value) == 1 else "gate"), data
         if "exp" in chain:
             return "temperature", data
         if data is not None and _is_mask(data, value):
@@ -224,17 +228,17 @@ class Roles:
         after_norm = data is not None and (data.index in self._norms.normalised or data.index in self._norms.statistics)
         if after_norm and (_dims(value) <= 1 or source(value).name == "parameter"):
             return "norm_shift", data
-        if {"exp", "neg"} <= _chain(value):
+        if _is_decay(value):
             return "ssm_A_log", data
         if _dims(value) >= 2 and self._meets_softmax(op):
             return "attn_bias", data
-        if data is not None and _is_split_bias(value, data):
+        parameter = self._flow.parameters[next(iter(value.owners))]
+        if data is not None and (_is_split_bias(value, data) or (_dims(value) >= 2 and parameter.ndim == 1)):
             return "bias", data
         if _dims(value) >= 2:
             return "pos_embed", data
         if data is not None and _is_mask(data, value):
             return "mask_token", data
-        parameter = self._flow.parameters[next(iter(value.owners))]
         if _dims(parameter) >= 2:
             return "pos_embed", data
         if parameter.ndim <= 1 or (data is not None and source(data).name in PRODUCTS | CONVOLUTIONS):
@@ -333,6 +337,18 @@ def _chain(value: Op, limit: int = 24) -> set[str]:
         found.add(op.name)
         waiting += [i for i in op.inputs if i.owners]
     return found
+
+
+def _is_decay(value: Op, limit: int = 24) -> bool:
+    """Whether it is the negative of an exponential, as state-space layers have it: exp(-exp(a) · time)."""
+    waiting = [value]
+    while waiting and limit:
+        op = waiting.pop()
+        limit -= 1
+        if op.name == "neg" and "exp" in _chain(op):
+            return True
+        waiting += [i for i in op.inputs if i.owners]
+    return False
 
 
 def _follow(op: Op, through: frozenset[str] | set[str], until: Any, limit: int = 24) -> tuple[Op, Op | None]:
