@@ -103,11 +103,6 @@ class Adviser:
         second = self._verified(groups, other, exponent)
         return second if second.verified else first
 
-    def everything(self) -> Blame:
-        """All groups at the best common factor: what is left where no smaller set lasts."""
-        assert self.found.best is not None
-        return Blame(tuple(range(self.trial.count)), self.found.exponent, self.found.best)
-
     def _factors(self, groups: tuple[int, ...], exponent: float) -> list[float]:
         return [10.0**exponent if g in groups else 1.0 for g in range(self.trial.count)]
 

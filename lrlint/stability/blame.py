@@ -7,7 +7,7 @@ in 0.95 of the labelled setups; runs with only them reduced decide. Nothing here
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lrlint.stability.margins import FLOOR, HALF, TINY, Judgement, Outcome, Trial
@@ -54,11 +54,10 @@ class Pursuit:
 
 @dataclass
 class Blame:
-    """A set of groups whose reduction repairs. ``repaired`` is the run with it reduced."""
+    """A set of groups, and the power of ten to multiply their rates by, with which the setup is repaired."""
 
     groups: tuple[int, ...]
     exponent: float
-    repaired: Outcome
 
 
 class Attribution:
@@ -73,22 +72,25 @@ class Attribution:
         self.order = sorted(range(trial.count), key=lambda g: (-suspicion[g], g))
         self._tried: dict[tuple[tuple[int, ...], float], Outcome] = {}
 
-    def repairs(self, outcome: Outcome, share: float = NEAR) -> bool:
+    @property
+    def everything(self) -> Blame:
+        """All groups at the best common factor."""
+        return Blame(tuple(range(self.trial.count)), self.found.exponent)
+
+    def repairs(self, outcome: Outcome) -> bool:
         """Whether the run comes near enough to the best one."""
-        return outcome.level() <= self.level + share * self.gain + 1e-3 * abs(self.trial.opening)
+        return outcome.level() <= self.level + NEAR * self.gain + 1e-3 * abs(self.trial.opening)
 
     def candidates(self) -> Iterator[Blame]:
         """One group where one seems to suffice, then the smallest set met; that is looked for when the one does not last."""
-        everything = tuple(range(self.trial.count))
-        assert self.found.best is not None
         if self.trial.count == 1:
-            yield Blame(everything, self.found.exponent, self.found.best)
+            yield self.everything
             return
         suspects = self.order[:SUSPECTS]
         alone = (blame for search in (self._alone, self._patiently) for group in suspects if (blame := search(group)))
         if blame := next(alone, None):
             yield blame
-        yield self._together(everything)
+        yield self._together()
 
     def _patiently(self, group: int) -> Blame | None:
         """The group alone in a longer run: what the others did at first may heal."""
@@ -97,7 +99,7 @@ class Attribution:
             return None
         _, exponent, outcome = min(finite, key=lambda item: item[:2])
         longer = self.pursuit.follow(outcome, NEAR)
-        return Blame((group,), exponent, longer) if self.pursuit.arrears(longer) <= NEAR else None
+        return Blame((group,), exponent) if self.pursuit.arrears(longer) <= NEAR else None
 
     def _alone(self, group: int) -> Blame | None:
         """The group at the ladder's best factor, then lower while that is not enough."""
@@ -106,7 +108,7 @@ class Attribution:
         while exponent >= DEEPEST:
             outcome = self.attempt((group,), exponent)
             if self.repairs(outcome):
-                return Blame((group,), exponent, outcome)
+                return Blame((group,), exponent)
             level = outcome.level()
             if level > before - 0.1 * self.gain and not outcome.broke:
                 break
@@ -121,16 +123,23 @@ class Attribution:
             self._tried[key] = self.trial.run(factors, self.steps, keep=len(key[0]) == 1)
         return self._tried[key]
 
-    def _together(self, everything: tuple[int, ...]) -> Blame:
+    def largest(self, blame: Blame) -> Blame:
+        """The set at the largest factor that repairs, in half decades."""
+        while blame.exponent + HALF < -1e-9:
+            if not self.repairs(self.attempt(blame.groups, blame.exponent + HALF)):
+                break
+            blame = Blame(blame.groups, blame.exponent + HALF)
+        return blame
+
+    def _together(self) -> Blame:
         """The shortest prefix of the suspects that repairs (doubled, then halved), without those not needed."""
-        assert self.found.best is not None
         exponent = self.found.exponent
-        low, high, best = 1, len(self.order), Blame(everything, exponent, self.found.best)
+        low, high, best = 1, len(self.order), self.everything
         while high - low > 1:
             size = min(2 * low, high - 1) if high == len(self.order) else (low + high) // 2
             outcome = self.attempt(self.order[:size], exponent)
             if self.repairs(outcome):
-                high, best = size, Blame(tuple(sorted(self.order[:size])), exponent, outcome)
+                high, best = size, Blame(tuple(sorted(self.order[:size])), exponent)
             else:
                 low = size
         return self._pruned(best)
@@ -145,17 +154,5 @@ class Attribution:
                 break
             outcome = self.attempt(rest, blame.exponent)
             if self.repairs(outcome):
-                blame = Blame(rest, blame.exponent, outcome)
+                blame = Blame(rest, blame.exponent)
         return blame
-
-
-def largest(
-    blame: Blame, attempt: Callable[[Iterable[int], float], Outcome], holds: Callable[[Outcome], bool]
-) -> Blame:
-    """The set at the largest factor that holds, in half decades."""
-    while blame.exponent + HALF < -1e-9:
-        outcome = attempt(blame.groups, blame.exponent + HALF)
-        if not holds(outcome):
-            break
-        blame = Blame(blame.groups, blame.exponent + HALF, outcome)
-    return blame

@@ -10,7 +10,7 @@ from lrlint.facts.probe import GradientTail, NonFinite
 from lrlint.stability import origin
 from lrlint.stability.advice import Adviser, Change
 from lrlint.stability.arms import Laboratory, Spent
-from lrlint.stability.blame import Attribution, Blame, largest
+from lrlint.stability.blame import Attribution, Blame
 from lrlint.stability.margins import FLOOR, STRESS, Judgement, Ladder, Outcome
 
 #: Optimizers for which clipping can stand in for a lower rate: their step scales with the gradient.
@@ -133,7 +133,7 @@ class Experiment:
     def _blame(self, attribution: Attribution, adviser: Adviser) -> None:
         """Smaller sets first: the first whose reduction lasts is guilty, and where none does the first that was found."""
         result, others = self.result, list(self.result.changes)
-        for blame in self._sets(attribution, adviser):
+        for blame in self._sets(attribution):
             result.guilty = result.guilty or blame.groups
             self.lab.stage = "trying what repairs it"
             change = adviser.rate(blame)
@@ -142,11 +142,11 @@ class Experiment:
             if change.verified:
                 break
 
-    def _sets(self, attribution: Attribution, adviser: Adviser) -> Iterator[Blame]:
+    def _sets(self, attribution: Attribution) -> Iterator[Blame]:
         """Sets to reduce, each at the largest factor that holds; all groups at last."""
-        everything = adviser.everything()
+        everything = attribution.everything
         for blame in attribution.candidates():
-            yield largest(blame, attribution.attempt, attribution.repairs)
+            yield attribution.largest(blame)
             if len(blame.groups) == len(everything.groups):
                 return
             if self.lab.steps > ENOUGH * self.steps:
