@@ -33,6 +33,11 @@ class File:
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     imports: dict[str, tuple[str, str]] = field(default_factory=dict)
 
+    @cached_property
+    def bound(self) -> dict[str, list[ast.AST | None]]:
+        """What the statements outside any function bind; see `bindings`."""
+        return bindings(self.tree.body)
+
 
 @dataclass(frozen=True, eq=False)
 class Place:
@@ -55,6 +60,11 @@ class Place:
     def bound(self) -> dict[str, list[ast.AST | None]]:
         """See `bindings`."""
         return bindings(self.nodes)
+
+    @cached_property
+    def visible(self) -> dict[str, list[ast.AST | None]]:
+        """What it binds itself, and what it sees of its file."""
+        return {**self.file.bound, **self.bound}
 
     @property
     def label(self) -> str:

@@ -30,7 +30,9 @@ def reused(place: Place) -> Iterator[SourceCall]:
         if "parameters" in ast.unparse(value):  # data may well be read on in every round
             inner = [use for use in uses if not any(isinstance(n, ast.For) and n.iter is use for n in nodes)]
             repeated = [
-                use for use in inner if any(_within(use, n) and not _within(value, n) for n in nodes if _repeats(n))
+                use
+                for use in inner
+                if any(_within(use, n) and not _within(value, n) for n in nodes if isinstance(n, _LOOPS))
             ]
         if len(uses) > 1:
             yield _used(place.file, name, uses[1], uses[0], place.label)
@@ -88,10 +90,6 @@ def _returns_list(file: File, name: str) -> bool:
     methods = [n for owner in file.classes.values() for n in owner.body if isinstance(n, ast.FunctionDef)]
     own_ones = [method for method in methods if method.name == name]
     return any(not any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own(method)) for method in own_ones)
-
-
-def _repeats(node: ast.AST) -> bool:
-    return isinstance(node, _LOOPS)
 
 
 def _may_stop(use: ast.AST, nodes: Sequence[Any]) -> bool:

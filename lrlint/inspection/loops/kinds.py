@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lrlint.inspection.loops.code import File, Place, bindings, last
+from lrlint.inspection.loops.code import File, Place, last
 
 _SCHEDULERS = re.compile(r"(LR|LRScheduler|Scheduler|Restarts|OnPlateau)$|^get_(\w+_)?(schedule\w*|scheduler)$")
 _OPTIMIZERS = re.compile(
@@ -146,8 +146,7 @@ def built(place: Place) -> Iterator[tuple[ast.Call, str, tuple[str, ...]]]:
             call = node.value
             if _made(last(call.func), set(), call) == "optimizer":
                 named = [word.value for word in call.keywords if word.arg == "params"]
-                bound = {**bindings(place.file.tree.body), **place.bound}
-                yield call, ast.unparse(node.targets[0]), covered([*call.args, *named, None][0], bound)
+                yield call, ast.unparse(node.targets[0]), covered([*call.args, *named, None][0], place.visible)
 
 
 def _may_unscale(call: ast.Call) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lrlint.facts import Span
 from lrlint.facts.source import NamePattern
-from lrlint.inspection.loops.code import File, Place, bindings, last
+from lrlint.inspection.loops.code import File, Place, last
 from lrlint.inspection.source import literal_span
 from lrlint.names import misses, selector
 
@@ -68,7 +68,7 @@ class _Loops:
     def __init__(self, place: Place, call: ast.Call) -> None:
         self._nodes = place.nodes
         self._call = call
-        self._bound = {**bindings(place.file.tree.body), **place.bound}
+        self._bound = place.visible
 
     def patterns(self) -> Iterator[_Found]:
         """Of every loop and comprehension whose loop variable is a name as the call gave it."""
