@@ -56,11 +56,11 @@ def _opposed(one: str, other: str) -> bool:
 class NamePattern:
     """A literal that parameter names are compared with, in a loop over ``named_parameters()`` that was seen to run.
 
-    ``kind`` says how: ``contains``, ``prefix``, ``suffix``, ``equal``, ``segment`` (one dotted part), ``regex``,
-    ``glob``. Literals of one condition share ``condition``, those of one loop ``walk``. ``names`` is how many names
-    the loop saw, ``matched`` how many of them the literal matched; where that is none, ``missed`` is how many would have
-    matched without ``lead``, the beginning that hides them, and ``nearest`` the spelling in the names that it misses by
-    a slip.
+    ``kind`` says how: ``contains``, ``prefix``, ``suffix``, ``equal``, ``segment k`` (the k-th dotted part), ``match``,
+    ``search``, ``fullmatch`` (a regular expression), ``glob``. Literals of one condition share ``condition``, those of
+    one loop ``walk``. ``names`` is how many names the loop saw, ``matched`` how many of them the literal matched; where
+    that is none, ``missed`` is how many would have matched without ``lead``, the beginning that hides them, and
+    ``nearest`` the spelling in the names that it misses by a slip.
     """
 
     kind: str

@@ -39,12 +39,11 @@ class ModuleRecord:
 class Capture:
     """One observed pass.
 
-    ``graph`` has one node per aten operator in execution order; it is an observation, not executable code. ``method`` is
-    ``meta`` or ``cpu``. ``complete``: it ran to its end and no value that decides what runs was guessed (``answered``: one
-    was). ``reached``: parameter → labels of the
-    outputs whose gradient arrives at it; of the loss alone, where the model computes one. Frozen parameters are treated
-    as if they were trained. ``guessed`` are parameters used in some of several runs only (layer drop). ``draws``: the pass
-    drew random numbers on the CPU.
+    ``graph`` has one node per aten operator in execution order; it is an observation, not executable code. ``method``
+    is ``meta`` or ``cpu``. ``complete``: it ran to its end and no value that decides what runs was guessed
+    (``answered``: one was). ``reached``: parameter → labels of the outputs whose gradient arrives at it; of the loss
+    alone, where the model computes one. Frozen parameters are treated as if they were trained. ``guessed`` are
+    parameters used in some of several runs only (layer drop). ``draws``: the pass drew random numbers on the CPU.
     """
 
     graph: fx.Graph
