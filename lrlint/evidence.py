@@ -48,7 +48,7 @@ def course(arm: ProbeArm) -> str:
 
 def configured(facts: ProbeFacts) -> ProbeArm | None:
     """The longest run as configured."""
-    plain = [arm for arm in facts.arms if not arm.changes and arm.clip is None and not arm.fresh]
+    plain = [arm for arm in facts.arms if not (arm.changes or arm.fresh or arm.cooled) and arm.clip is None]
     return max(plain, key=lambda arm: arm.steps, default=None)
 
 
@@ -63,7 +63,7 @@ def cure(recommendation: Recommendation) -> str:
 
 
 def repaired(recommendation: Recommendation) -> str:
-    """``at 3e-04: 2.30 → 1.12 (3 seeds)``: what the change did."""
+    """``at 3e-04: 2.30 → 1.12 in 60 steps over fresh batches``: what the change did."""
     arms = [arm for arm in recommendation.evidence if not arm.broke]
     if not arms:
         return ""
@@ -74,8 +74,8 @@ def repaired(recommendation: Recommendation) -> str:
         what = f"clipped at {number(recommendation.value)}"
     else:
         what = f"at {rate(values[0])}" if len(values) == 1 else f"× {number(recommendation.factor)}"
-    seeds = len({arm.seed for arm in arms})
-    return f"{what}: {number(first)} → {number(last)} ({count(seeds, 'seed')})"
+    fresh = " over fresh batches" if all(arm.fresh for arm in arms) else ""
+    return f"{what}: {number(first)} → {number(last)} in {count(max(arm.steps for arm in arms), 'step')}{fresh}"
 
 
 def alternatives(facts: ProbeFacts) -> list[str]:

@@ -4,6 +4,9 @@ Progress is (start - end) / (start - reference), by loss on batches that were no
 of the common factors tried. Healthy: 0.8 or more of it. Too high: less, and some reduction repairs; diverged (below
 -0.5), stuck (below 0.3) or degraded. A group is culpable if its reduction alone repairs, at two of the factors at
 least: a single one may have been lucky.
+
+Where a few batches are outliers, rates and reference are those of the same batches without: what such a setup lacks it
+lacks for them, and it is labelled so where clipping at the median or 90th percentile repairs it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -45,6 +49,7 @@ class Truth:
         return self.known[key]
 
     def _run(self, rates: Sequence[float], clip: float | None, norms: list[float] | None = None) -> float:
+        """``norms`` takes in the gradient norms; no step is then larger than ten times their median makes it."""
         setup = build(self.spec, rates)
         torch.manual_seed(5)
         first = math.nan
@@ -57,9 +62,10 @@ class Truth:
             if not math.isfinite(now) or now > 1e8 * (first + 1):
                 return math.inf
             value.backward()
-            if clip is not None or norms is not None:
-                norm = nn.utils.clip_grad_norm_(setup.model.parameters(), math.inf if clip is None else clip)
-                _ = norms is None or norms.append(norm.item())
+            if norms is not None:
+                norms.append(nn.utils.clip_grad_norm_(setup.model.parameters(), 10 * median(norms or [math.inf])).item())
+            elif clip is not None:
+                nn.utils.clip_grad_norm_(setup.model.parameters(), clip)
             for optimizer in setup.optimizers:
                 optimizer.step()
             for scheduler in filter(None, setup.schedulers):
@@ -91,7 +97,8 @@ def scaled(rates: Sequence[float], exponent: float, chosen: Sequence[int] | None
 def label(spec: Spec) -> dict[str, Any] | None:
     """The spec's rates by its scenario, and what is true of them; None where no common factor trains it well."""
     truth, base = Truth(spec), usual(spec)
-    sweep = {e: truth.end(scaled(base, e)) for e in (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0)}
+    calm = Truth(replace(spec, scenario="healthy")) if spec.data.outliers else truth
+    sweep = {e: calm.end(scaled(base, e)) for e in (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0)}
     best = min(sweep, key=lambda e: sweep[e])
     if not sweep[best] < 0.9 * truth.start:
         return None
@@ -108,6 +115,9 @@ def label(spec: Spec) -> dict[str, Any] | None:
     }
     if p >= HEALTHY:
         return {**found, "label": "healthy", "culprits": []}
+    if spec.data.outliers:
+        clipped = any(truth.progress(rates, reference, clip) >= HEALTHY for clip in truth.norms(rates))
+        return {**found, "label": "outliers", "culprits": []} if clipped else None
     if any(truth.progress(scaled(rates, e), reference) >= HEALTHY for e in RUNGS):
         culprits = [
             g
@@ -116,10 +126,6 @@ def label(spec: Spec) -> dict[str, Any] | None:
         ]
         kind = "diverged" if p < -0.5 else "stuck" if p < 0.3 else "degraded"
         return {**found, "label": kind, "culprits": culprits}
-    if spec.scenario == "outliers" and any(
-        truth.progress(rates, reference, clip) >= HEALTHY for clip in truth.norms(rates)
-    ):
-        return {**found, "label": "outliers", "culprits": []}
     slow = any(truth.progress(scaled(rates, e), reference) >= HEALTHY for e in (0.5, 1.0, 2.0, 3.0))
     return {**found, "label": "slow", "culprits": []} if slow else None
 

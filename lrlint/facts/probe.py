@@ -17,7 +17,8 @@ class ProbeArm:
     ``changes`` are (optimizer, group, factor on its rate) of every group that did not run at its configured rate;
     ``clip`` is the largest gradient norm that was let through. ``first`` and ``last`` are the mean loss over its
     opening and closing steps, ``ended`` says why it stopped: ``full``, ``non-finite``, ``exploded`` or ``memory``.
-    ``fresh``: its batches came in another order than those of the search.
+    ``fresh``: its batches came in another order than those of the search, or are one batch again and again. ``cooled``:
+    from this step on at a tenth of the rates (0: never), to see whether damage lasts.
     """
 
     changes: tuple[tuple[int, int, float], ...]
@@ -28,6 +29,7 @@ class ProbeArm:
     last: float
     ended: str = "full"
     fresh: bool = False
+    cooled: int = 0
 
     @property
     def broke(self) -> bool:

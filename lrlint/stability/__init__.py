@@ -112,6 +112,7 @@ def examine(
             steps or STEPS,
             families=[setup.optimizers[o].family for o in sorted({o for o, _ in rates})],
             clipped=setup.training.clip_norm is not None,
+            decays=peaks.decay(setup, lab.keys),
         )
         return report.facts(experiment, experiment.conduct(), peaks.labels(setup, lab.keys), notes)
 

@@ -15,7 +15,8 @@ from statistics import median
 
 from lrlint.facts.probe import GradientTail
 from lrlint.stability.blame import Blame, Pursuit
-from lrlint.stability.margins import FLOOR, GAIN, HALF, LONG, Judgement, Outcome, Trial
+from lrlint.stability.margins import FLOOR, GAIN, PATIENCE, Judgement
+from lrlint.stability.outcome import Outcome, Trial
 
 #: A largest norm of so many times the median is an outlier, and so large ones are rare below this share of the steps.
 TAIL, RARE = 10.0, 0.1
@@ -23,8 +24,12 @@ TAIL, RARE = 10.0, 0.1
 FAT = 3.0
 #: A recommended change has to keep this share of what the best run gained, on batches the search has not seen.
 KEEPS = 0.25
-#: In a long run it has to come this near to the best one, as a share of what that one gains.
-CURED = 0.1
+#: Changes are run for so many times the steps in which the fault showed.
+TWICE = 2
+#: The largest factor that held lasts if it is within this share of the best run's gain then. Of 104 labelled setups 58
+#: did, and 0.91 of those were healthy after 300 steps at a quarter decade less; of the others all were at three quarters.
+LASTS = 0.05
+SMALL, LARGE = 0.25, 0.75
 
 
 def tail_of(norms: Sequence[float]) -> GradientTail | None:
@@ -63,64 +68,72 @@ class Adviser:
     def __init__(self, trial: Trial, found: Judgement, steps: int) -> None:
         self.trial, self.found, self.steps = trial, found, steps
         self.ones = (1.0,) * trial.count
-        self.long = round(steps * LONG)
         self.pursuit = Pursuit(trial, found, steps)
+        self.long = min(TWICE * max(found.shown, steps), PATIENCE * steps)
 
     def quiet_tail(self) -> GradientTail | None:
-        """The tail on the quietest of the runs at lower rates that is not so slow as to stand still."""
+        """The tail on a run at lower rates, not so slow that it stands still.
+
+        Where that has outliers, of one more at a tenth of the rates, in which none of them moves the model far: what
+        comes after one would count as well.
+        """
         rungs = {e: r for e, r in self.found.rungs.items() if not r.broke and r.norms}
-        quiet = rungs.get(-1.0) or (rungs[max(rungs)] if rungs else None)
-        return tail_of(quiet.norms) if quiet is not None else None
+        usual = self.found.exponent if self.found.sick else -1.0
+        lowest = self.found.rungs[min(self.found.rungs)]
+        quiet = rungs.get(usual) or (rungs[max(rungs)] if rungs else lowest)
+        norms = [norm for norm in quiet.norms if math.isfinite(norm)]
+        if norms and max(norms) >= TAIL * median(norms):
+            usual_norm = min(norms) if quiet.broke else median(norms)
+            quiet = self.trial.run([0.1] * self.trial.count, self.long, clip=TAIL * usual_norm)
+        return None if quiet.broke else tail_of(quiet.norms)
 
     def clip(self, tail: GradientTail) -> tuple[Change, bool]:
-        """Clipping with all rates as configured, and whether it is clearly better than the run without."""
+        """Clipping with all rates as configured, and whether it is clearly better than the run without.
+
+        Against outliers it is verified where it is no worse: the next one may do what these did not.
+        """
         value = clip_value(tail)
-        length = self.found.length if tail.heavy else self.steps
+        length = max(self.found.length, self.long) if tail.heavy else self.steps
+        base = self.found.base if self.found.base.broke else self.trial.extend(self.found.base, length)
         outcome = self.trial.run(self.ones, length, clip=value)
-        level, opening = outcome.level(), self.trial.opening
-        gain = max(opening - level, 0.0)
-        better = self.found.base.level(length) - level > GAIN * gain + FLOOR * abs(opening)
-        best = self.found.best.level(length) if self.found.best is not None else opening
-        near = level <= opening - (1 - GAIN) * max(opening - best, 0.0)
+        opening, level = self.trial.start(length), outcome.level()
+        gain, floor = max(opening - level, 0.0), FLOOR * abs(opening)
+        lead = base.level(length) - level
+        better = lead > GAIN * gain + floor
         change = Change("clip", tuple(range(self.trial.count)), value=value, evidence=(outcome,))
-        if not (better and near and gain > 0):
+        if not self._holds(outcome, GAIN) or not (better or (tail.heavy and lead >= 0)):
             return change, False
-        again = self.trial.run(self.ones, 2 * self.steps, clip=value, seed=1, fresh=True)
-        return replace(change, verified=self._holds(again), evidence=(again,)), self._holds(again)
+        again = self.trial.run(self.ones, self.long, clip=value, seed=1, fresh=True)
+        holds = self._holds(again, KEEPS)
+        return replace(change, verified=holds, evidence=(again,)), better and holds
 
     def rate(self, blame: Blame) -> Change:
-        """Half a decade below the largest factor that held, in a long run and then with another seed.
+        """A quarter decade below the largest factor that held, three quarters if that one does not last.
 
-        The long run has to come near that of the best common factor. Where it does not, that largest factor itself is
-        tried, or a lower one, whichever went better.
+        What was found is run again over fresh batches, with another seed and for as long.
         """
-        groups, exponent = blame.groups, blame.exponent
-        first = self._verified(groups, exponent - HALF, exponent)
-        if first.verified:
+        groups, top = blame.groups, blame.exponent
+        run = self.trial.run(self._factors(groups, top), self.long)
+        margins = (SMALL, LARGE) if self.pursuit.arrears(run) <= LASTS else (LARGE, SMALL)
+        first = self._verified(groups, top - margins[0], top)
+        if first.verified or len(groups) < self.trial.count:
             return first
-        here = self.trial.run(self._factors(groups, exponent), self.long)
-        other = exponent if here.level() <= first.evidence[0].level(self.long) else exponent - 2 * HALF
-        second = self._verified(groups, other, exponent)
+        second = self._verified(groups, top - margins[1], top)
         return second if second.verified else first
 
     def _factors(self, groups: tuple[int, ...], exponent: float) -> list[float]:
         return [10.0**exponent if g in groups else 1.0 for g in range(self.trial.count)]
 
     def _verified(self, groups: tuple[int, ...], exponent: float, top: float) -> Change:
-        factors, opening = self._factors(groups, exponent), self.trial.opening
-        runs = [self.pursuit.follow(self.trial.run(factors, self.long, keep=True), CURED)]
-        good = self.pursuit.arrears(runs[0]) <= CURED and opening - runs[0].level() > FLOOR * abs(opening)
-        if good:
-            runs.append(self.trial.run(factors, self.steps, seed=1, fresh=True))
-            good = self._holds(runs[1], runs[0].level(self.steps))
-        return Change("lr", groups, 10.0**exponent, largest=10.0**top, verified=good, evidence=tuple(runs))
+        run = self.trial.run(self._factors(groups, exponent), self.long, seed=1, fresh=True)
+        good = self._holds(run, KEEPS)
+        return Change("lr", groups, 10.0**exponent, largest=10.0**top, verified=good, evidence=(run,))
 
-    def _holds(self, outcome: Outcome, usual: float = -math.inf) -> bool:
-        """The run ends well (or as well as the ``usual`` level), and is not on its way up."""
-        if outcome.broke or not outcome.losses:
+    def _holds(self, run: Outcome, share: float) -> bool:
+        """It takes something off the loss, and lacks no more than this share of what the best run takes off."""
+        if run.broke:
             return False
-        level, gain = outcome.level(), self.found.gain
-        slack = FLOOR * abs(self.trial.opening)
-        middle = outcome.level(len(outcome.losses) // 2)
-        well = max(self.trial.opening - KEEPS * gain, usual + KEEPS * gain)
-        return level <= well + slack and level <= middle + GAIN * gain + slack
+        opening = self.trial.start(len(run.losses))
+        if self.found.best is not None and self.pursuit.arrears(run) > share:
+            return False
+        return opening - run.level() > FLOOR * abs(opening)

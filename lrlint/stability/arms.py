@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +11,17 @@ from dataclasses import replace
 from typing import Any
 
 from lrlint.stability.batches import Batches
-from lrlint.stability.margins import Outcome, closing, exploded, typical
+from lrlint.stability.outcome import COOL, Outcome, closing, exploded, typical
 from lrlint.stability.state import Snapshot
 from lrlint.stability.statistics import Key
 from lrlint.stability.steps import DECLARED, Stepper, Trace
 
 #: Called with (steps taken, a guess at how many it will be, what is being run).
 Progress = Callable[[int, int, str], None]
+#: A forward pass makes up this share of a training step: the backward pass costs twice as much.
+FORWARD = 1 / 3
 #: Copies of a run's end that are kept, so that it can go on, and the bytes they may take: one copy is what is promised.
-_KEPT, _SMALL = 5, 1 << 28
+_KEPT, _SMALL = 10, 1 << 28
 
 
 class Spent(Exception):
@@ -48,7 +51,7 @@ class Laboratory:
         self.stepper, self.snapshot, self.rates = stepper, snapshot, dict(rates)
         self.keys = tuple(self.rates)
         self.count = len(self.keys)
-        self.ramp, self.seed, self.opening = ramp, seed, 0.0
+        self.ramp, self.seed = ramp, seed
         self.outcomes: list[Outcome] = []
         self.traces: dict[int, Trace] = {}
         self.steps = 0
@@ -59,18 +62,24 @@ class Laboratory:
         self._others, self._progress = others, progress
         self._ends: dict[int, tuple[Outcome, Snapshot]] = {}
         self._taken: dict[int, Batches] = {}
+        self.starts: dict[int, float] = {}
         self._micro = stepper.training.accumulation or 1
-        self._length, self._last = 0, range(0)
 
-    def open(self, steps: int) -> None:
-        """Measure where runs start from: the loss on the batches that all of them end with, without any step."""
-        last = closing(steps)
-        self._length = steps
-        self._last = range((steps - last) * self._micro, steps * self._micro)
-        self.begin()
-        trace = self.stepper.run(last, dict.fromkeys(self.keys, 0.0), start=steps - last, statistics=False)
-        self.steps += len(trace)
-        self.opening = typical(trace.loss) if all(map(math.isfinite, trace.loss)) else math.nan
+    def start(self, steps: int) -> float:
+        """The loss without any step over the closing batches of a run of so many; NaN where it is not finite."""
+        if steps not in self.starts:
+            last = closing(steps)
+            self.begin()
+            losses = self.stepper.look(steps - last, last)
+            self.steps += round(len(losses) * FORWARD)
+            finite = bool(losses) and all(map(math.isfinite, losses))
+            self.starts[steps] = typical(losses) if finite else self.opening
+        return self.starts[steps]
+
+    @property
+    def opening(self) -> float:
+        """The first start that was measured."""
+        return next(iter(self.starts.values()), math.nan)
 
     def run(
         self,
@@ -84,8 +93,9 @@ class Laboratory:
     ) -> Outcome:
         """A run from the start, or the one that was made before.
 
-        ``seed`` counts from the probe's own; ``fresh`` takes the batches in another order, but for the last ones: all
-        runs end with the same batches, so that their levels can be compared.
+        ``seed`` counts from the probe's own; ``fresh`` takes the batches in another order, but for the closing ones. All
+        other runs meet the same batches step by step. So the levels of runs of a length are over the same batches, and
+        over none that were trained on before (as long as they last: what all runs end with, they get to know by heart).
         """
         outcome = Outcome(tuple(factors), (), (), clip, seed, fresh)
         for known in self.outcomes:
@@ -93,9 +103,9 @@ class Laboratory:
                 continue
             if known.broke or len(known.losses) == steps:
                 return known
-            if len(known.losses) > steps == self._length and not fresh:
+            if len(known.losses) > steps and not fresh:
                 return replace(known, losses=known.losses[:steps], norms=known.norms[:steps])
-            if len(known.losses) < steps and known.number in self._ends:
+            if len(known.losses) < steps and known.number in self._ends and not fresh:
                 return self.extend(known, steps)
         self._begin(seed, self._batches(steps, seed if fresh else None))
         return self._go(outcome, Trace(self.stepper.keys), steps, keep)
@@ -107,21 +117,34 @@ class Laboratory:
 
     def extend(self, outcome: Outcome, steps: int) -> Outcome:
         """The run with more steps: from where it ended if that was kept, else all over again."""
-        if outcome.number not in self._ends:
+        if len(outcome.losses) >= steps:
+            return outcome
+        if outcome.number not in self._ends or outcome.fresh:
             return self.run(outcome.factors, steps, clip=outcome.clip, seed=outcome.seed, fresh=outcome.fresh)
         _, end = self._ends.pop(outcome.number)
-        self._begin(outcome.seed, self._batches(steps, outcome.seed if outcome.fresh else None))
+        self._begin(outcome.seed, self.batches)
         end.restore()
         end.close()
         return self._go(outcome, self.traces[outcome.number], steps, keep=True)
+
+    def cool(self, outcome: Outcome, steps: int) -> Outcome:
+        """Another run that goes on from this one's end (or repeats it, if that was not kept) at `COOL` times its rates."""
+        cooled = replace(outcome, cools=len(outcome.losses), number=-1)
+        self._begin(outcome.seed, self.batches)
+        trace = Trace(self.stepper.keys)
+        if outcome.number in self._ends:
+            self._ends[outcome.number][1].restore()
+            trace = copy.deepcopy(self.traces[outcome.number])
+        return self._go(cooled, trace, steps, keep=False)
 
     def replay(self, outcome: Outcome) -> None:
         """Back to the start, with the batches of a run."""
         self._begin(outcome.seed, self._taken[outcome.number])
 
     def _batches(self, steps: int, fresh: int | None) -> Batches:
-        batches = self.batches if fresh is None else self.batches.fresh(self.seed + fresh)
-        return batches.ending(steps * self._micro, self._last)
+        if fresh is None:
+            return self.batches
+        return self.batches.fresh(self.seed + fresh, steps * self._micro, closing(steps) * self._micro)
 
     def close(self) -> None:
         """Release every kept end."""
@@ -133,12 +156,13 @@ class Laboratory:
         """The statistics of a run, step by step."""
         return self.traces[outcome.number]
 
-    def rates_at(self, factors: Sequence[float]) -> Callable[[int], dict[Key, float]]:
-        """Rates by step: the ramp to the peak times each group's factor."""
+    def rates_at(self, factors: Sequence[float], cools: int = 0) -> Callable[[int], dict[Key, float]]:
+        """Rates by step: the ramp to the peak times each group's factor, and lower from step ``cools`` on."""
         pairs = [(key, self.rates[key] * factor) for key, factor in zip(self.keys, factors, strict=True)]
 
         def at(step: int) -> dict[Key, float]:
             share = min(1.0, (step + 1) / self.ramp) if self.ramp else 1.0
+            share *= COOL if cools and step >= cools else 1.0
             return {key: rate * share for key, rate in pairs}
 
         return at
@@ -161,14 +185,15 @@ class Laboratory:
             self._tick(trace)
             return exploded(trace.loss, patient)
 
-        self.stepper.run(steps - start, self.rates_at(outcome.factors), clip, start=start, stop=stop, trace=trace)
+        rates = self.rates_at(outcome.factors, outcome.cools)
+        self.stepper.run(steps - start, rates, clip, start=start, stop=stop, trace=trace)
         self.watch = None
         self.steps += len(trace) - start
         ended = {"non-finite": "non-finite", "memory": "memory"}.get(trace.stopped or "", "full")
         if trace.stopped == "asked":
             ended = "exploded"
         trace.stopped = None
-        number = outcome.number if start else len(self.outcomes)
+        number = len(self.outcomes) if outcome.number < 0 else outcome.number
         found = replace(outcome, losses=tuple(trace.loss), norms=tuple(trace.norm), ended=ended, number=number)
         self.outcomes[number:] = [found, *self.outcomes[number + 1 :]]
         self.traces[number], self._taken[number] = trace, self.stepper.batches

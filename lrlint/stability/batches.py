@@ -51,17 +51,15 @@ class Batches:
         """The batch of this step, on the device; from the first one again when they are used up."""
         return moved(self._items[self._order[step % len(self._order)]], self.device)
 
-    def fresh(self, seed: int) -> Batches:
-        """The same batches in another order (by ``seed``)."""
-        order = torch.randperm(len(self._items), generator=torch.Generator().manual_seed(seed)).tolist()
-        return self._arranged(order)
+    def fresh(self, seed: int, steps: int, last: int) -> Batches:
+        """For a run of so many steps: the batches in another order (by ``seed``), but for the ``last`` ones.
 
-    def ending(self, steps: int, last: Sequence[int]) -> Batches:
-        """For a run of so many steps: in this order, but at the end the source's batches of the steps ``last``."""
-        order = [self._order[k % len(self)] for k in range(steps - len(last))]
-        return self._arranged([*order, *(k % len(self._items) for k in last)])
-
-    def _arranged(self, order: Sequence[int]) -> Batches:
+        They stay where they are, so that a run's end can be compared with those in the order of the source.
+        """
+        closing = [k % len(self) for k in range(steps - last, steps)]
+        others = sorted(set(range(len(self))) - set(closing)) or closing
+        mixed = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed)).tolist()
+        order = [others[mixed[k % len(others)]] for k in range(steps - last)] + closing
         return Batches(self._items, self.device, cycled=self.cycled, weak=self.weak, order=order)
 
 

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lrlint.stability.margins import FLOOR, HALF, TINY, Judgement, Outcome, Trial
+from lrlint.stability.margins import FLOOR, HALF, Judgement
+from lrlint.stability.outcome import TINY, Outcome, Trial
 
 #: A run with some groups reduced that still makes up this share of its arrears goes on, up to so many times the length.
 MENDS, PURSUED = 0.15, 3
@@ -30,9 +31,11 @@ class Pursuit:
 
     def arrears(self, run: Outcome) -> float:
         """What the run lacks of what the best one gains in as many steps, as a share of that."""
-        level, opening = run.level(), self.trial.opening
+        if run.broke:
+            return math.inf
+        opening = self.trial.start(len(run.losses))
         best = min(self._best(len(run.losses)), opening)
-        return (level - best) / max(opening - best, FLOOR * abs(opening), TINY) if math.isfinite(level) else math.inf
+        return (run.level() - best) / max(opening - best, FLOOR * abs(opening), TINY)
 
     def follow(self, run: Outcome, share: float) -> Outcome:
         """The run, longer until its arrears are no more than ``share``, or no longer shrink."""
@@ -68,7 +71,8 @@ class Attribution:
         assert found.best is not None
         self.pursuit = Pursuit(trial, found, steps)
         self.level = found.best.level(steps)
-        self.gain = max(trial.opening - self.level, 0.0)
+        self.opening = trial.start(steps)
+        self.gain = max(self.opening - self.level, 0.0)
         self.order = sorted(range(trial.count), key=lambda g: (-suspicion[g], g))
         self._tried: dict[tuple[tuple[int, ...], float], Outcome] = {}
 
@@ -79,7 +83,7 @@ class Attribution:
 
     def repairs(self, outcome: Outcome) -> bool:
         """Whether the run comes near enough to the best one."""
-        return outcome.level() <= self.level + NEAR * self.gain + 1e-3 * abs(self.trial.opening)
+        return outcome.level() <= self.level + NEAR * self.gain + 1e-3 * abs(self.opening)
 
     def candidates(self) -> Iterator[Blame]:
         """One group where one seems to suffice, then the smallest set met; that is looked for when the one does not last."""
@@ -87,9 +91,10 @@ class Attribution:
             yield self.everything
             return
         suspects = self.order[:SUSPECTS]
-        alone = (blame for search in (self._alone, self._patiently) for group in suspects if (blame := search(group)))
-        if blame := next(alone, None):
-            yield blame
+        for search in (self._alone, self._patiently):
+            for group in suspects:
+                if blame := search(group):
+                    yield blame
         yield self._together()
 
     def _patiently(self, group: int) -> Blame | None:
@@ -108,19 +113,26 @@ class Attribution:
         while exponent >= DEEPEST:
             outcome = self.attempt((group,), exponent)
             if self.repairs(outcome):
-                return Blame((group,), exponent)
+                return Blame((group,), exponent) if self._lasts(outcome) else None
             level = outcome.level()
             if level > before - 0.1 * self.gain and not outcome.broke:
                 break
             before, exponent = level, exponent - 1
         return None
 
+    def _lasts(self, outcome: Outcome) -> bool:
+        """A fault that showed late is repaired when the run is as long as the one that showed it."""
+        length = min(self.found.shown, PURSUED * self.steps)
+        if length <= self.steps:
+            return True
+        return self.pursuit.arrears(self.trial.extend(outcome, length)) <= NEAR
+
     def attempt(self, groups: Iterable[int], exponent: float) -> Outcome:
         """The run with these groups reduced and all others as configured."""
         key = (tuple(sorted(groups)), exponent)
         if key not in self._tried:
             factors = [10.0**exponent if g in key[0] else 1.0 for g in range(self.trial.count)]
-            self._tried[key] = self.trial.run(factors, self.steps, keep=len(key[0]) == 1)
+            self._tried[key] = self.trial.run(factors, self.steps, keep=True)
         return self._tried[key]
 
     def largest(self, blame: Blame) -> Blame:

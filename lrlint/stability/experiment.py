@@ -11,7 +11,8 @@ from lrlint.stability import origin
 from lrlint.stability.advice import Adviser, Change
 from lrlint.stability.arms import Laboratory, Spent
 from lrlint.stability.blame import Attribution, Blame
-from lrlint.stability.margins import FLOOR, STRESS, Judgement, Ladder, Outcome
+from lrlint.stability.margins import FLOOR, STRESS, STRESSED, Judgement, Ladder
+from lrlint.stability.outcome import Outcome
 
 #: Optimizers for which clipping can stand in for a lower rate: their step scales with the gradient.
 _CLIPPABLE = frozenset(("sgd",))
@@ -21,10 +22,10 @@ _LEARNT = 1e-3
 NEEDS = 2.0
 #: The score of a setup that does not learn at all: as far from health as one that loses all there is to gain.
 STUCK = 1.0
+MEMORY = "a step needs more memory than there is"
+OUTLIERS = "a few batches have gradients far above the others"
 #: After so many times the steps of a run no further small set is looked for.
 ENOUGH = 8
-#: The run at higher rates, for the margin, takes this share of the steps.
-STRESSED = 2 / 3
 
 
 @dataclass
@@ -47,13 +48,22 @@ class Result:
 
 
 class Experiment:
-    """``families``: of the optimizers whose groups are probed; ``clipped``: the setup declares clipping."""
+    """``families``: of the optimizers whose groups are probed; ``clipped``: the setup declares clipping; ``decays``: its
+    rates fall in the end.
+    """
 
     def __init__(
-        self, lab: Laboratory, names: origin.Names, steps: int, *, families: Sequence[str], clipped: bool
+        self,
+        lab: Laboratory,
+        names: origin.Names,
+        steps: int,
+        *,
+        families: Sequence[str],
+        clipped: bool,
+        decays: bool,
     ) -> None:
         self.lab, self.names, self.steps = lab, names, steps
-        self.families, self.clipped = families, clipped
+        self.families, self.clipped, self.decays = families, clipped, decays
         self.result = Result()
         self.watch = origin.Watch(lab, names)
 
@@ -62,8 +72,7 @@ class Experiment:
         lab, result = self.lab, self.result
         lab.expected, lab.stage = 4 * self.steps, "rates as configured and lower"
         try:
-            lab.open(self.steps)
-            if not math.isfinite(lab.opening):
+            if not math.isfinite(lab.start(self.steps)):
                 return self._broken_start()
             self._judge()
         except Spent:
@@ -77,7 +86,11 @@ class Experiment:
     def _broken_start(self) -> Result:
         """The loss is not finite before any step."""
         result = self.result
-        found = self._first_failure(self.lab.run([1.0] * self.lab.count, self.steps))
+        run = self.lab.run([1.0] * self.lab.count, self.steps)
+        if run.ended == "memory":
+            result.reason = MEMORY
+            return
+        found = self._first_failure(run)
         result.verdict, result.course, result.score = "unstable", "diverges", 3.0
         result.non_finite = found
         result.reason = "the loss is not finite before the first step"
@@ -86,27 +99,29 @@ class Experiment:
     def _judge(self) -> None:
         lab, result = self.lab, self.result
         lab.watch = self.watch
-        judged = result.judged = Ladder(lab, self.steps).judge()
+        judged = result.judged = Ladder(lab, self.steps, self.decays).judge()
         result.score, result.course = judged.score, judged.course
         if any(outcome.ended == "memory" for outcome in lab.outcomes):
-            result.reason = "a step needs more memory than there is"
+            result.reason = MEMORY
             return
         adviser = Adviser(lab, judged, self.steps)
         result.tail = adviser.quiet_tail()
         if judged.base.broke and judged.best is None:
-            self._nothing_holds()
+            self._nothing_holds(adviser)
         elif judged.sick:
             self._sick(adviser)
         elif self._still():
-            self._stalled()
+            self._stalled(adviser)
         else:
             self._stable(adviser)
 
-    def _nothing_holds(self) -> None:
+    def _nothing_holds(self, adviser: Adviser) -> None:
         """Every rate breaks: the rate is not the cause."""
         result = self.result
         assert result.judged is not None
         result.verdict, result.score = "unstable", 3.0
+        if self._clip(adviser):
+            return
         result.reason = "no rate holds, not even a thousandth of these"
         result.non_finite = self._first_failure(result.judged.base)
         result.seen = origin.seen(self.lab, self.names)
@@ -122,9 +137,8 @@ class Experiment:
         result.verdict = "unstable"
         lab.expected, lab.stage = lab.steps + 7 * self.steps, "looking for the groups to blame"
         if self._clip(adviser):
-            result.reason = "a few batches have gradients far above the others"
             return
-        self._blame(Attribution(lab, result.judged, self.steps, self.suspicion()), adviser)
+        self._blame(Attribution(lab, result.judged, result.judged.unit, self.suspicion()), adviser)
         light = result.tail is not None and not result.tail.heavy
         if not self.clipped and light and result.tail is not None and set(self.families) <= _CLIPPABLE:
             change, _ = adviser.clip(result.tail)
@@ -160,6 +174,8 @@ class Experiment:
             return False
         change, result.repaired = adviser.clip(result.tail)
         result.changes.append(change)
+        if result.repaired and result.verdict == "unstable":
+            result.reason = OUTLIERS
         return result.repaired
 
     def suspicion(self) -> list[float]:
@@ -171,14 +187,19 @@ class Experiment:
 
     def _still(self) -> bool:
         """No run takes anything off the loss."""
-        judged, opening = self.result.judged, self.lab.opening
+        judged = self.result.judged
         assert judged is not None
-        lowest = min(judged.base.level(), *(rung.level() for rung in judged.rungs.values()))
-        return opening - lowest <= FLOOR * abs(opening)
+        length = judged.length
+        runs = [run for run in (judged.base, *judged.rungs.values()) if len(run.losses) >= length]
+        return judged.opening - min(run.level(length) for run in runs) <= judged.floor
 
-    def _stalled(self) -> None:
+    def _stalled(self, adviser: Adviser) -> None:
         """Can one batch be learnt by heart, at any rate? A model that cannot do that does not learn."""
         lab, result = self.lab, self.result
+        if self._clip(adviser):
+            result.verdict, result.course, result.score = "unstable", "degraded", max(result.score, STUCK)
+            result.reason = OUTLIERS
+            return
         if abs(lab.opening) < _LEARNT:
             result.verdict, result.course, result.reason = "stable", "learns", "the loss is near zero from the start"
             return
@@ -206,9 +227,10 @@ class Experiment:
         lab, result = self.lab, self.result
         assert result.judged is not None
         result.verdict = "stable"
+        if result.judged.healed:
+            result.reason = "what the peak rates spoil is made good when the schedule lets them fall"
         self._clip(adviser)
         steps = round(STRESSED * self.steps)
-        up = lab.run([10.0**STRESS] * lab.count, steps)
-        base, level = result.judged.base.level(steps), up.level()
+        base, level = result.judged.base.level(steps), Ladder(lab, self.steps).stress().level()
         allowed = base + 0.3 * max(lab.opening - base, 0.0) + FLOOR * abs(lab.opening)
         result.margin = float(f"{10.0**STRESS:.2g}") if level <= allowed else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -129,11 +129,25 @@ class OneStep:
         gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
         return not gradients or bool(torch.isfinite(torch.stack(torch._foreach_norm(gradients))).all())
 
+    def look(self) -> torch.Tensor:
+        """The loss that the step would start from, and nothing else."""
+        self.stepper.reseed(self.k)
+        return self._losses(None)
+
     def _backward(self, scaler: torch.amp.GradScaler | None) -> torch.Tensor:
         """The loss, its gradients accumulated over the step's batches."""
+
+        def backward(loss: torch.Tensor) -> None:
+            with target_code("the backward pass"):
+                (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
+        self.stepper.zero_grad()
+        return self._losses(backward)
+
+    def _losses(self, each: Callable[[torch.Tensor], None] | None) -> torch.Tensor:
+        """The sum over the step's batches; ``each`` is called with every one's loss."""
         stepper = self.stepper
         count = stepper.training.accumulation or 1
-        stepper.zero_grad()
         total: torch.Tensor | None = None
         with torch.enable_grad():
             for micro in range(self.k * count, (self.k + 1) * count):
@@ -142,8 +156,8 @@ class OneStep:
                     loss = self.part.loss(batch, micro)
                 if count > 1:
                     loss = loss / count
-                with target_code("the backward pass"):
-                    (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+                if each is not None:
+                    each(loss)
                 total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
         return total

@@ -15,7 +15,7 @@ from lrlint.inspection import tree as trees
 from lrlint.names import describe
 from lrlint.stability.arms import Laboratory
 from lrlint.stability.batches import Batches
-from lrlint.stability.margins import Outcome
+from lrlint.stability.outcome import Outcome
 from lrlint.vocabulary import count, listing
 
 

@@ -35,6 +35,13 @@ def ramp(setup: Setup, now: Mapping[Key, float]) -> int:
     return RAMP if rising else 0
 
 
+def decay(setup: Setup, keys: Sequence[Key]) -> bool:
+    """Whether the schedule takes the rate of every one of these groups below half its peak in the end."""
+    courses = {(s.optimizer, c.group): c.lr for s in setup.schedules for c in s.groups if s.optimizer is not None}
+    found = [courses.get(key) for key in keys]
+    return bool(found) and all(course is not None and course.last < course.peak / 2 for course in found)
+
+
 def labels(setup: Setup, keys: Sequence[Key]) -> dict[Key, str]:
     """What findings call the groups: the user's name, the module they are, or their number; each different."""
     groups = {(group.optimizer, group.index): group for o in setup.optimizers for group in o.groups}

@@ -12,7 +12,7 @@ from lrlint.facts.probe import ProbeArm, ProbeGroup, ProbeTrace, Recommendation
 from lrlint.stability.advice import Change
 from lrlint.stability.arms import Laboratory
 from lrlint.stability.experiment import Experiment, Result
-from lrlint.stability.margins import Outcome, closing
+from lrlint.stability.outcome import Outcome, closing
 from lrlint.stability.statistics import Key
 from lrlint.stability.steps import Trace
 
@@ -148,11 +148,19 @@ def _arm(lab: Laboratory, outcome: Outcome) -> ProbeArm:
         clip=outcome.clip,
         seed=outcome.seed,
         steps=len(losses),
-        first=_round(losses[0]) if outcome.fresh and losses else _round(lab.opening),
+        first=_round(_first(lab, outcome)),
         last=_round(last),
         ended=outcome.ended,
         fresh=outcome.fresh,
+        cooled=outcome.cools,
     )
+
+
+def _first(lab: Laboratory, outcome: Outcome) -> float:
+    """The loss before the run; on one repeated batch the first of its own."""
+    if outcome.fresh and not outcome.seed and outcome.losses:
+        return outcome.losses[0]
+    return lab.starts.get(len(outcome.losses), lab.opening)
 
 
 def _trace(lab: Laboratory, trace: Trace) -> ProbeTrace:

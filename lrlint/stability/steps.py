@@ -148,6 +148,20 @@ class Stepper:
             self._release()
         return found
 
+    def look(self, start: int, steps: int) -> list[float]:
+        """The losses that these steps would begin with if none of them was taken; empty where memory does not suffice."""
+        try:
+            losses = [
+                torch.stack([OneStep(self, part, k, None, False).look() for part in self.parts]).sum()
+                for k in range(start, start + steps)
+            ]
+            return [float(value) for value in torch.stack(losses).tolist()]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._release()
+            return []
+
     def zero_grad(self) -> None:
         """No gradients any more, also of parameters that no optimizer holds."""
         for optimizer in self.optimizers:

@@ -60,9 +60,20 @@ def test_a_source_that_ends_early_is_cycled() -> None:
 
 def test_fresh_batches_are_the_same_in_another_order() -> None:
     batches = collect([(torch.tensor([float(i)]),) for i in range(20)])
-    fresh = batches.fresh(1)
+    fresh = batches.fresh(1, steps=20, last=3)
     assert sorted(first(fresh)) == first(batches) != first(fresh)
-    assert first(batches.fresh(1)) == first(fresh) != first(batches.fresh(2))
+    assert first(batches.fresh(1, 20, 3)) == first(fresh) != first(batches.fresh(2, 20, 3))
+
+
+@pytest.mark.parametrize("steps", [6, 20, 45])
+def test_fresh_batches_close_with_the_ones_that_all_runs_close_with(steps: int) -> None:
+    """And meet none of them before, as long as there are others."""
+    batches = collect([(torch.tensor([float(i)]),) for i in range(20)])
+    fresh = batches.fresh(1, steps, last=3)
+    met = [fresh.at(k)[0].item() for k in range(steps)]
+    closing = [batches.at(k)[0].item() for k in range(steps - 3, steps)]
+    assert met[-3:] == closing
+    assert not set(met[:-3]) & set(closing)
 
 
 def test_a_step_that_changes_its_batch_changes_no_other_step() -> None:

@@ -1,0 +1,101 @@
+"""One run, and its level: what its last losses amount to. Nothing here imports torch: a `Trial` does the steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Protocol
+
+#: No loss is told from zero below this.
+TINY = 1e-12
+#: Losses so many times the first are beyond repair, ``BRIEF`` in a row; so are ``SPIKE`` above ten times the first.
+BEYOND, BRIEF, SPIKE = 1e3, 3, 5
+#: The factor on all rates at the end of a run that is to show whether damage lasts.
+COOL = 0.1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run. ``losses`` are its losses by step, ``norms`` the norms of the whole gradient.
+
+    ``cools``: the step from which on all rates were multiplied by `COOL`; 0 for never.
+    """
+
+    factors: tuple[float, ...]
+    losses: tuple[float, ...]
+    norms: tuple[float, ...] = ()
+    clip: float | None = None
+    seed: int = 0
+    fresh: bool = False
+    cools: int = 0
+    ended: str = "full"
+    number: int = -1  # of the run, in order
+
+    @property
+    def broke(self) -> bool:
+        return self.ended != "full"
+
+    def level(self, length: int | None = None) -> float:
+        """`typical` closing loss of the first ``length`` steps; infinite for a run that broke before."""
+        losses = self.losses if length is None else self.losses[:length]
+        if self.broke and len(losses) == len(self.losses):
+            return math.inf
+        return typical(losses[-closing(len(losses)) :])
+
+
+def exploded(losses: Sequence[float], patient: bool = False) -> bool:
+    """Whether a run is beyond repair: far above its start, for so long that a spike would have healed.
+
+    A single loss says nothing, its batch may be an outlier. Healthy runs were seen to stay at ten times their initial
+    loss for a while and come back (Adagrad's first steps, a residual network under Adam): the run as configured is
+    given more ``patience``.
+    """
+    if len(losses) <= BRIEF:
+        return False
+    start = max(abs(losses[0]), TINY)
+    far = min(losses[-BRIEF:])
+    if patient:
+        return far > BEYOND**2 * start
+    return far > BEYOND * start or (len(losses) > SPIKE and min(losses[-SPIKE:]) > 10 * start)
+
+
+def typical(losses: Iterable[float]) -> float:
+    """The mean. A loss far above the median counts as three times that: its batch may be an outlier."""
+    values = sorted(losses)
+    if not values:
+        return math.inf
+    middle = median(values)
+    return sum(min(loss, middle + 2 * abs(middle)) for loss in values) / len(values)
+
+
+def closing(steps: int) -> int:
+    """How many steps at the end of a run its level is taken over."""
+    return max(1, min(6, steps // 5))
+
+
+class Trial(Protocol):
+    """Runs the setup from its own state. ``count``: groups that have a rate."""
+
+    count: int
+
+    def start(self, steps: int) -> float:
+        """The loss without any step, over the batches that a run of so many steps closes with."""
+
+    def run(
+        self,
+        factors: Sequence[float],
+        steps: int,
+        *,
+        clip: float | None = None,
+        seed: int = 0,
+        fresh: bool = False,
+        keep: bool = False,
+    ) -> Outcome: ...
+
+    def extend(self, outcome: Outcome, steps: int) -> Outcome:
+        """The same run with more steps, ``steps`` in all."""
+
+    def cool(self, outcome: Outcome, steps: int) -> Outcome:
+        """Another run that goes on from this one's end, at `COOL` times its rates, to so many steps in all."""
