@@ -101,6 +101,8 @@ def _follow(row: Row, found: Any, truth: Truth, reference: float, rates: list[fl
         return
     chosen, exponent = [place[key] for key in cure.groups], math.log10(cure.factor)
     row.repaired = truth.progress(scaled(rates, exponent, chosen), reference)
+    if row.exact is not None and set(chosen) == set(row.named):
+        row.exact = max(row.exact, row.repaired)
     row.room = 0.0
     for up in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0):
         if exponent + up > 1e-9 or truth.progress(scaled(rates, exponent + up, chosen), reference) < HEALTHY:

@@ -63,7 +63,9 @@ class Truth:
                 return math.inf
             value.backward()
             if norms is not None:
-                norms.append(nn.utils.clip_grad_norm_(setup.model.parameters(), 10 * median(norms or [math.inf])).item())
+                norms.append(
+                    nn.utils.clip_grad_norm_(setup.model.parameters(), 10 * median(norms or [math.inf])).item()
+                )
             elif clip is not None:
                 nn.utils.clip_grad_norm_(setup.model.parameters(), clip)
             for optimizer in setup.optimizers:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from lrlint.facts.probe import GradientTail
-from lrlint.stability.blame import Blame, Pursuit
+from lrlint.stability.blame import NEAR, Blame, Pursuit
 from lrlint.stability.margins import FLOOR, GAIN, PATIENCE, Judgement
 from lrlint.stability.outcome import Outcome, Trial
 
@@ -126,7 +126,7 @@ class Adviser:
 
     def _verified(self, groups: tuple[int, ...], exponent: float, top: float) -> Change:
         run = self.trial.run(self._factors(groups, exponent), self.long, seed=1, fresh=True)
-        good = self._holds(run, KEEPS)
+        good = self._holds(run, NEAR)
         return Change("lr", groups, 10.0**exponent, largest=10.0**top, verified=good, evidence=(run,))
 
     def _holds(self, run: Outcome, share: float) -> bool:

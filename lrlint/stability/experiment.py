@@ -89,7 +89,7 @@ class Experiment:
         run = self.lab.run([1.0] * self.lab.count, self.steps)
         if run.ended == "memory":
             result.reason = MEMORY
-            return
+            return result
         found = self._first_failure(run)
         result.verdict, result.course, result.score = "unstable", "diverges", 3.0
         result.non_finite = found
@@ -145,16 +145,17 @@ class Experiment:
             result.changes.append(change)
 
     def _blame(self, attribution: Attribution, adviser: Adviser) -> None:
-        """Smaller sets first: the first whose reduction lasts is guilty, and where none does the first that was found."""
-        result, others = self.result, list(self.result.changes)
+        """Smaller sets first: the first whose reduction lasts is guilty. Where none does, all groups are: lower rates for
+        all were better, that is known.
+        """
+        result = self.result
         for blame in self._sets(attribution):
-            result.guilty = result.guilty or blame.groups
+            result.guilty = blame.groups
             self.lab.stage = "trying what repairs it"
             change = adviser.rate(blame)
-            if change.verified or blame.groups == result.guilty:
-                result.guilty, result.changes = change.groups, [*others, change]
             if change.verified:
                 break
+        result.changes.append(change)
 
     def _sets(self, attribution: Attribution) -> Iterator[Blame]:
         """Sets to reduce, each at the largest factor that holds; all groups at last."""

@@ -19,7 +19,7 @@ CONFIRMED = 0.4
 LONG = 2
 #: A base that lost more than this share of what the best run gains is sick there and then; a lesser loss has to show at
 #: so many times the length as well.
-SURE, TWICE = 1.0, 3
+SURE, INSIST = 1.0, 3
 #: A run as configured that still makes up this share of its arrears goes on, up to so many times the length.
 HEALS, PATIENCE = 0.25, 5
 #: Where the schedule lets rates fall, damage that heals at low ones is no fault: arrears below this share then.
@@ -73,9 +73,14 @@ class Judgement:
         return self.base.level(self.length)
 
     @property
+    def lost(self) -> float:
+        """What the run as configured lacks of what the best one gains."""
+        return self.level - (self.opening - self.gain)
+
+    @property
     def arrears(self) -> float:
-        """What the run as configured lacks of what the best one gains, as a share of that."""
-        return (self.level - (self.opening - self.gain)) / (self.gain + self.floor)
+        """The same as a share of that gain."""
+        return self.lost / (self.gain + self.floor)
 
     def less(self, share: float) -> float:
         """The initial loss less a share of its size; losses may be negative."""
@@ -149,7 +154,7 @@ class Ladder:
     def _suspect(self, found: Judgement) -> bool:
         """Slower is a little better, or the loss leapt at first: what that destroyed may show later."""
         leapt = max(found.base.losses) > LEAP * abs(found.opening)
-        return leapt or found.arrears * (found.gain + found.floor) > SUSPECT * found.gain + found.floor / 2
+        return leapt or found.lost > SUSPECT * found.gain + found.floor / 2
 
     def _frail(self, found: Judgement) -> bool:
         """Somewhat higher rates end above where they started."""
@@ -167,7 +172,7 @@ class Ladder:
         else:
             share, found.course = CONFIRMED if found.confirmed else GAIN, "learns"
             found.score = max(min(found.arrears, 2.0), -2.0) if math.isfinite(found.arrears) else 0.0
-            found.sick = found.best is not None and found.level > found.opening - (1 - share) * found.gain + found.floor
+            found.sick = found.best is not None and found.lost > share * found.gain + found.floor
         if found.sick:
             found.course = "diverges" if found.level >= found.less(1 - LOST) else "degraded"
             found.shown = found.shown or found.length
@@ -183,7 +188,7 @@ class Ladder:
             if found.base.broke:
                 return
             kept = found.arrears / max(before, TINY)
-            doubtful = found.sick and found.score < SURE and length < TWICE * self.steps
+            doubtful = found.sick and found.score < SURE and length < INSIST * self.steps
             heals, falls_behind = kept < 1 - HEALS, found.score > SUSPECT and found.arrears > before * (1 + HEALS)
             if not (doubtful or (heals if found.sick else falls_behind)):
                 return
@@ -192,8 +197,8 @@ class Ladder:
 
     def _cool(self, found: Judgement) -> None:
         """The base goes on at low rates: where they fall in the end, only damage that lasts is a fault."""
-        if found.length < TWICE * self.steps:
-            self._go_on(found, TWICE * self.steps)
+        if found.length < INSIST * self.steps:
+            self._go_on(found, INSIST * self.steps)
             self._measure(found)
         if found.base.broke or not found.sick or found.best is None:
             return
