@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import lrlint
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
+
+import lrlint
 
 
 class Bowl(nn.Module):
