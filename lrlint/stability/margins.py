@@ -22,8 +22,9 @@ LONG = 2
 SURE, INSIST = 1.0, 3
 #: A run as configured that still makes up this share of its arrears goes on, up to so many times the length.
 HEALS, PATIENCE = 0.25, 5
-#: Where the schedule lets rates fall, damage that heals at low ones is no fault: arrears below this share then.
-HEALED = 0.5
+#: Where the schedule lets rates fall, damage that heals at low ones is no fault: arrears below this share then. Nothing
+#: that is so many times above the initial loss was seen to heal.
+HEALED, HOPELESS = 0.5, 10.0
 #: A loss above this share of the initial one is no progress.
 LOST = 0.95
 #: From this share on, or from a loss so many times the initial one on, both go on before anything is said; also where
@@ -82,6 +83,12 @@ class Judgement:
         """The same as a share of that gain."""
         return self.lost / (self.gain + self.floor)
 
+    def frail(self, up: Outcome) -> bool:
+        """Whether a run at somewhat higher rates ends above its start, and some more."""
+        length = len(up.losses)
+        best = min(run.level(length) for run in (self.base, *self.rungs.values()))
+        return up.level() - best > FRAIL * (max(self.opening - best, 0.0) + self.floor)
+
     def less(self, share: float) -> float:
         """The initial loss less a share of its size; losses may be negative."""
         return self.opening - share * abs(self.opening)
@@ -100,15 +107,15 @@ class Ladder:
         base = trial.run([1.0] * trial.count, self.steps, keep=True)
         found = Judgement(base, self.steps, trial.start(self.steps), unit=self.steps)
         level, slower = base.level(), self._rung(found, -1.0).level()
-        if base.broke or slower < level or level > found.less(1 - LOST):
+        if slower < level or math.isinf(slower) or level > found.less(1 - LOST):
             self._below(found)
             self._linger(found)
         elif not self._clearly(found, slower):
             self._rung(found, -HALF)
         self._decide(found)
-        if found.best is not None and not found.base.broke and (self._suspect(found) or self._frail(found)):
+        if found.best is not None and not found.base.broke and (self._suspect(found) or found.frail(self.stress())):
             self._confirm(found)
-            if found.sick and self.decays and found.level < LEAP * abs(found.opening):
+            if found.sick and self.decays and found.level < HOPELESS * abs(found.opening):
                 self._cool(found)
         return found
 
@@ -156,12 +163,6 @@ class Ladder:
         leapt = max(found.base.losses) > LEAP * abs(found.opening)
         return leapt or found.lost > SUSPECT * found.gain + found.floor / 2
 
-    def _frail(self, found: Judgement) -> bool:
-        """Somewhat higher rates end above where they started."""
-        up = self.stress()
-        best = min(run.level(len(up.losses)) for run in (found.base, *found.rungs.values()))
-        return up.level() - best > FRAIL * (max(found.opening - best, 0.0) + found.floor)
-
     def _measure(self, found: Judgement) -> None:
         """Verdict and score: what the base loses, as a share of what the best run gains."""
         best = math.inf if found.best is None else found.best.level(found.length)
@@ -196,7 +197,7 @@ class Ladder:
         self._foresee(found, kept)
 
     def _cool(self, found: Judgement) -> None:
-        """The base goes on at low rates: where they fall in the end, only damage that lasts is a fault."""
+        """The base goes on at low rates: where the schedule lets them fall, only damage that lasts is a fault."""
         if found.length < INSIST * self.steps:
             self._go_on(found, INSIST * self.steps)
             self._measure(found)
