@@ -26,8 +26,9 @@ FAT = 3.0
 KEEPS = 0.25
 #: Changes are run for so many times the steps in which the fault showed.
 TWICE = 2
-#: The largest factor that held lasts if it is within this share of the best run's gain then. Of 104 labelled setups 58
-#: did, and 0.91 of those were healthy after 300 steps at a quarter decade less; of the others all were at three quarters.
+#: The largest factor that held lasts if it is within this share of the best run's gain then. Of 102 labelled setups 47
+#: did, and 0.91 of those were healthy after 300 steps at a quarter decade less; of the others 0.96 at three quarters, and
+#: 0.67 at a quarter.
 LASTS = 0.05
 SMALL, LARGE = 0.25, 0.75
 

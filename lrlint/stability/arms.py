@@ -20,7 +20,8 @@ from lrlint.stability.steps import DECLARED, Stepper, Trace
 Progress = Callable[[int, int, str], None]
 #: A forward pass makes up this share of a training step: the backward pass costs twice as much.
 FORWARD = 1 / 3
-#: Copies of a run's end that are kept, so that it can go on, and the bytes they may take: one copy is what is promised.
+#: Copies of a run's end that are kept, so that it can go on, and the bytes they may take together: beyond that one copy
+#: is what is promised, and runs that go on are repeated.
 _KEPT, _SMALL = 10, 1 << 28
 
 

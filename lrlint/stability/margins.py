@@ -2,7 +2,8 @@
 
 A run as configured is compared with runs from the same state, on the same batches and with the same random numbers, in
 which only rates differ. On 373 labelled setups such interventions beat every passive signal (loss, norms, sharpness):
-0.96 against 0.94 and less of the area under the ROC curve.
+0.96 against 0.94 and less of the area under the ROC curve. Limits are from 547 labelled setups of `benchmarks.probe`,
+none of them among those that it reports.
 """
 
 from __future__ import annotations

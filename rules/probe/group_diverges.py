@@ -3,8 +3,8 @@
 A few real steps were run from the setup's own state at the rates its schedule leads to. The loss did not fall, while
 the same steps with only these groups slowed down did learn: all other rates can stay.
 
-What to do: use the rate that is named for these groups. It lies half a decade below the largest one that held, and it
-was run again on fresh batches with other seeds.
+What to do: use the rate that is named for these groups. It lies a quarter decade below the largest one that
+held, or three quarters where that one does not last, and it was run again over fresh batches with another seed.
 
 Suspects are ordered by −g·u of the first step, the decrease that its update promises (the guilty group comes first in
 95 % of labelled cases), and named by experiment: each is slowed down alone; if none suffices, the smallest set that

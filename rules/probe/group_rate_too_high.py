@@ -1,11 +1,11 @@
 """A lower rate learns much more in the same steps.
 
-The run as configured does learn, but loses at least half of what the same steps at a lower rate gain: it bounces or
-damages what was learnt. Both runs were long enough (100 steps) for an early instability to heal.
+The run as configured does learn, but loses at least 40 % of what the same steps at a lower rate gain: it bounces or
+damages what was learnt. Both runs were long enough (60 to 150 steps) for an early instability to heal.
 
-What to do: use the rate that is named. It was run again on fresh batches with other seeds.
+What to do: use the rate that is named. It was run again over fresh batches with another seed.
 
-This finds about half of such setups and is wrong in about one of seventy healthy ones; a run that is merely less than
+This finds about two of three such setups and is wrong in about one of fifty healthy ones; a run that is merely less than
 ideal at its peak, as many good recipes are, is not reported.
 
 Sources: https://arxiv.org/abs/2103.00065 (edge of stability), https://arxiv.org/abs/2003.02218 (catapults),
