@@ -110,7 +110,7 @@ class Attribution:
         """The group at the ladder's best factor, then lower while that is not enough."""
         exponent = self.found.exponent
         before = math.inf
-        while exponent >= DEEPEST:
+        while exponent >= min(DEEPEST, self.found.exponent - 1):
             outcome = self.attempt((group,), exponent)
             if self.repairs(outcome):
                 return Blame((group,), exponent) if self._lasts(outcome) else None

@@ -122,7 +122,7 @@ class Experiment:
         result.verdict, result.score = "unstable", 3.0
         if self._clip(adviser):
             return
-        result.reason = "no rate holds, not even a thousandth of these"
+        result.reason = "no rate holds, not even a millionth of these"
         result.non_finite = self._first_failure(result.judged.base)
         result.seen = origin.seen(self.lab, self.names)
 

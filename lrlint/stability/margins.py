@@ -33,8 +33,9 @@ LOST = 0.95
 SUSPECT, LEAP, FRAIL = 0.15, 2.0, 1.2
 #: A run that took away this share of the initial loss learns well; if slower is not better it is not looked at again.
 LEARNS = 0.3
-#: Exponents of ten: the lowest of the ladder, and its finest step.
-LOWEST = -3.0
+#: Exponents of ten: the lowest of the ladder, the lowest where nothing above holds (as a rule after a slip of the
+#: decimal point), and its finest step.
+LOWEST, DEEPEST = -3.0, -6.0
 HALF = 0.5
 #: The exponent of the run at higher rates, for the margin, and its share of the steps.
 STRESS, STRESSED = 0.5, 2 / 3
@@ -131,7 +132,7 @@ class Ladder:
     def _below(self, found: Judgement) -> None:
         """Slower is better: down to where it no longer is. Runs that take nothing off the loss cannot tell."""
         exponent, above = -1.0, found.rungs[-1.0].level()
-        while exponent > LOWEST:
+        while exponent > (LOWEST if math.isfinite(above) else DEEPEST):
             exponent -= 1
             level = self._rung(found, exponent).level()
             if level < found.less(LEARNS) or (level >= above and above <= found.opening - found.floor):

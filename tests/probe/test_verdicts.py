@@ -43,6 +43,16 @@ def test_what_only_grows_over_a_factor_after_the_first_run_is_found() -> None:
     assert best.factor * 0.01 * 215 < 2  # the limit of gradient descent
 
 
+def test_a_rate_a_hundred_thousand_times_too_high_is_named_and_repaired() -> None:
+    """Nothing above a thousandth of it holds."""
+    model, batches = linear((), 1.0)
+    found = lrlint.probe(model, SGD(model.parameters(), lr=1e4), batches=batches, loss_fn=squared)
+    assert found.verdict == "unstable"
+    (best, *_) = found.recommendations
+    assert best.verified
+    assert 1e-3 < best.factor * 1e4 < 1
+
+
 @pytest.mark.parametrize("decays", [True, False])
 def test_a_loss_that_comes_down_with_the_rate_is_no_fault_where_the_schedule_lets_it(decays: bool) -> None:
     """Steps of 3 around a minimum one away: half the time the loss is above its start, at any length."""
