@@ -213,16 +213,17 @@ class Laboratory:
 
     def _keep(self, outcome: Outcome) -> None:
         """A copy of where the run ended; without room for one it is run again when it has to go on."""
-        if self.snapshot.nbytes * _KEPT > _SMALL:
+        room = min(_KEPT, _SMALL // max(self.snapshot.nbytes, 1))
+        if room < 2:
             return
-        if len(self._ends) >= _KEPT:
+        if len(self._ends) >= room:
             self._drop()
         with suppress(Exception):
             end = Snapshot.take(self.stepper.models, self.stepper.optimizers, self._others)
             self._ends[outcome.number] = (outcome, end)
 
     def _drop(self) -> None:
-        """Forget the end of the worst run but the first, which is the one as configured."""
-        _, *rest = self._ends
-        worst = max(rest, key=lambda number: self._ends[number][0].level())
+        """Forget the end of the worst run, but not of the one as configured."""
+        others = [number for number, (run, _) in self._ends.items() if set(run.factors) != {1.0}]
+        worst = max(others or self._ends, key=lambda number: self._ends[number][0].level())
         self._ends.pop(worst)[1].close()
