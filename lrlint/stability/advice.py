@@ -20,6 +20,8 @@ from lrlint.stability.outcome import Outcome, Trial
 
 #: A largest norm of so many times the median is an outlier, and so large ones are rare below this share of the steps.
 TAIL, RARE = 10.0, 0.1
+#: It stands out from so many on either side as well.
+BESIDE = 3
 #: The tail is fat, and clipping at the median better, where the 90th percentile is so many times the median.
 FAT = 3.0
 #: A recommended change has to keep this share of what the best run gained, on batches the search has not seen.
@@ -35,13 +37,19 @@ SMALL, LARGE = 0.25, 0.75
 
 def tail_of(norms: Sequence[float]) -> GradientTail | None:
     """The tail of gradient norms of quiet steps; None where too few are finite and above 0."""
-    values = sorted(value for value in norms if math.isfinite(value) and value > 0)
-    if len(values) < 10:
+    found = [value for value in norms if math.isfinite(value) and value > 0]
+    if len(found) < 10:
         return None
+    values = sorted(found)
     middle, p90 = median(values), values[math.ceil(0.9 * len(values)) - 1]
-    outliers = sum(value >= TAIL * middle for value in values)
+    outliers = sum(value >= TAIL * max(middle, _around(found, k)) for k, value in enumerate(found))
     heavy = 0 < outliers <= max(RARE * len(values), 1)
     return GradientTail(len(values), middle, p90, values[-1], heavy, outliers)
+
+
+def _around(norms: Sequence[float], k: int) -> float:
+    """The median of the norms next to one: large ones in a row, as at the start of many a training, are no outliers."""
+    return median([*norms[max(k - BESIDE, 0) : k], *norms[k + 1 : k + 1 + BESIDE]])
 
 
 def clip_value(tail: GradientTail) -> float:

@@ -109,3 +109,13 @@ def test_without_outliers_nothing_is_clipped() -> None:
     found = lrlint.probe(model, SGD(model.parameters(), lr=0.05), batches=batches, loss_fn=squared)
     assert found.verdict == "stable"
     assert not found.recommendations
+
+
+def test_norms_that_fall_from_a_large_start_are_no_outliers() -> None:
+    """A steep direction that is learnt in a few steps, and a flat one for the rest."""
+    model = Bowl([0.075, 5.0], lambda w: 0.5 * 200 * w[0] ** 2 + w[1].abs())
+    found = probed(model, SGD(model.parameters(), lr=0.009))
+    assert found.verdict == "stable"
+    assert found.facts.tail.largest > 10 * found.facts.tail.median
+    assert not found.facts.tail.heavy
+    assert not found.recommendations
