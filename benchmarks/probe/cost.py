@@ -108,15 +108,17 @@ def peak(device: torch.device) -> int:
 
 def row(name: str, make: Callable[[bool], tuple[nn.Module, list[Any]]], device: torch.device, rounds: int) -> list[str]:
     """All figures of one model."""
-    torch.manual_seed(0)
-    model, items = make(device.type != "cuda")
-    model.to(device)
+
+    def fresh() -> tuple[nn.Module, list[Any]]:
+        torch.manual_seed(0)
+        model, items = make(device.type != "cuda")
+        return model.to(device), items
+
+    model, items = fresh()
     precision = "bf16-mixed" if device.type == "cuda" else None
     bare, probed = steps(model, collect(items, device), precision, rounds)
     synced = f"{waits(model, collect(items, device), precision):g}" if device.type == "cuda" else "–"
-    torch.manual_seed(0)
-    model, items = make(device.type != "cuda")  # the steps above have learnt these batches
-    model.to(device)
+    model, items = fresh()  # the steps above have learnt these batches
     state = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
     before, started = peak(device), time.perf_counter()
     found = lrlint.probe(model, adamw(model), batches=items, precision=precision)

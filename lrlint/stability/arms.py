@@ -104,9 +104,11 @@ class Laboratory:
                 continue
             if known.broke or len(known.losses) == steps:
                 return known
-            if len(known.losses) > steps and not fresh:
+            if fresh:  # at another length its batches are others
+                continue
+            if len(known.losses) > steps:
                 return replace(known, losses=known.losses[:steps], norms=known.norms[:steps])
-            if len(known.losses) < steps and known.number in self._ends and not fresh:
+            if known.number in self._ends:
                 return self.extend(known, steps)
         self._begin(seed, self._batches(steps, seed if fresh else None))
         return self._go(outcome, Trace(self.stepper.keys), steps, keep)

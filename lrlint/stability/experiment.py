@@ -23,7 +23,6 @@ NEEDS = 2.0
 #: The score of a setup that does not learn at all: as far from health as one that loses all there is to gain.
 STUCK = 1.0
 MEMORY = "a step needs more memory than there is"
-OUTLIERS = "a few batches have gradients far above the others"
 #: After so many times the steps of a run no further small set is looked for.
 ENOUGH = 8
 
@@ -63,7 +62,8 @@ class Experiment:
         decays: bool,
     ) -> None:
         self.lab, self.names, self.steps = lab, names, steps
-        self.families, self.clipped, self.decays = families, clipped, decays
+        self.families, self.clipped = families, clipped
+        self.ladder = Ladder(lab, steps, decays)
         self.result = Result()
         self.watch = origin.Watch(lab, names)
 
@@ -99,7 +99,7 @@ class Experiment:
     def _judge(self) -> None:
         lab, result = self.lab, self.result
         lab.watch = self.watch
-        judged = result.judged = Ladder(lab, self.steps, self.decays).judge()
+        judged = result.judged = self.ladder.judge()
         result.score, result.course = judged.score, judged.course
         if any(outcome.ended == "memory" for outcome in lab.outcomes):
             result.reason = MEMORY
@@ -120,7 +120,7 @@ class Experiment:
         result = self.result
         assert result.judged is not None
         result.verdict, result.score = "unstable", 3.0
-        if self._clip(adviser):
+        if self._outliers(adviser):
             return
         result.reason = "no rate holds, not even a millionth of these"
         result.non_finite = self._first_failure(result.judged.base)
@@ -136,7 +136,7 @@ class Experiment:
         assert result.judged is not None
         result.verdict = "unstable"
         lab.expected, lab.stage = lab.steps + 7 * self.steps, "looking for the groups to blame"
-        if self._clip(adviser):
+        if self._outliers(adviser):
             return
         self._blame(Attribution(lab, result.judged, result.judged.unit, self.suspicion()), adviser)
         light = result.tail is not None and not result.tail.heavy
@@ -175,9 +175,14 @@ class Experiment:
             return False
         change, result.repaired = adviser.clip(result.tail)
         result.changes.append(change)
-        if result.repaired and result.verdict == "unstable":
-            result.reason = OUTLIERS
         return result.repaired
+
+    def _outliers(self, adviser: Adviser) -> bool:
+        """Whether what is wrong is wrong for a few batches, and clipping repairs it."""
+        repaired = self._clip(adviser)
+        if repaired:
+            self.result.reason = "a few batches have gradients far above the others"
+        return repaired
 
     def suspicion(self) -> list[float]:
         """−g·u of each group's first step as configured: the decrease of the loss that its update promises."""
@@ -197,9 +202,8 @@ class Experiment:
     def _stalled(self, adviser: Adviser) -> None:
         """Can one batch be learnt by heart, at any rate? A model that cannot do that does not learn."""
         lab, result = self.lab, self.result
-        if self._clip(adviser):
+        if self._outliers(adviser):
             result.verdict, result.course, result.score = "unstable", "degraded", max(result.score, STUCK)
-            result.reason = OUTLIERS
             return
         if abs(lab.opening) < _LEARNT:
             result.verdict, result.course, result.reason = "stable", "learns", "the loss is near zero from the start"
@@ -232,6 +236,6 @@ class Experiment:
             result.reason = "what the peak rates spoil is made good when the schedule lets them fall"
         self._clip(adviser)
         steps = round(STRESSED * self.steps)
-        base, level = result.judged.base.level(steps), Ladder(lab, self.steps).stress().level()
+        base, level = result.judged.base.level(steps), self.ladder.stress().level()
         allowed = base + 0.3 * max(lab.opening - base, 0.0) + FLOOR * abs(lab.opening)
         result.margin = float(f"{10.0**STRESS:.2g}") if level <= allowed else 1.0
