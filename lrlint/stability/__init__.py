@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lrlint.stability.result import ProbeResult
 
 #: Steps of one run.
-STEPS = 30
+STEPS = 28
 #: Distinct batches that are kept (for runs that go on, and for fresh ones).
 BATCHES = 100
 

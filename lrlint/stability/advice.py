@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from lrlint.facts.probe import GradientTail
-from lrlint.stability.blame import NEAR, Blame, Pursuit
-from lrlint.stability.margins import FLOOR, GAIN, PATIENCE, Judgement
-from lrlint.stability.outcome import Outcome, Trial
+from lrlint.stability.blame import NEAR, Blame
+from lrlint.stability.margins import GAIN, PATIENCE, Judgement, behind
+from lrlint.stability.outcome import FLOOR, Outcome, Trial
 
 #: A largest norm of so many times the median is an outlier, and so large ones are rare below this share of the steps.
 TAIL, RARE = 10.0, 0.1
@@ -28,11 +28,14 @@ FAT = 3.0
 KEEPS = 0.25
 #: Changes are run for so many times the steps in which the fault showed.
 TWICE = 2
-#: The largest factor that held lasts if it is within this share of the best run's gain then. Of 102 labelled setups 47
-#: did, and 0.91 of those were healthy after 300 steps at a quarter decade less; of the others 0.96 at three quarters, and
-#: 0.67 at a quarter.
+#: The largest factor that held lasts if it is within this share of the best run's gain, at once and after so long. Of 148
+#: labelled setups in which some groups were reduced 57 did, and 0.98 of those were healthy after 300 steps at a quarter
+#: decade less; of the others 0.82 at three quarters, and 0.70 at a quarter.
 LASTS = 0.05
-SMALL, LARGE = 0.25, 0.75
+SMALL, MIDDLE, LARGE = 0.25, 0.5, 0.75
+#: Where all rates a quarter decade lower are better than the best run by this share of its gain, half a decade may be
+#: better still: of 25 labelled setups 0.80 were healthy at a quarter, 0.92 at a half; of 67 others 0.94 and 0.90.
+AHEAD = 0.05
 
 
 def tail_of(norms: Sequence[float]) -> GradientTail | None:
@@ -77,7 +80,6 @@ class Adviser:
     def __init__(self, trial: Trial, found: Judgement, steps: int) -> None:
         self.trial, self.found, self.steps = trial, found, steps
         self.ones = (1.0,) * trial.count
-        self.pursuit = Pursuit(trial, found, steps)
         self.long = min(TWICE * max(found.shown, steps), PATIENCE * steps)
 
     def quiet_tail(self) -> GradientTail | None:
@@ -121,28 +123,42 @@ class Adviser:
 
         What was found is run again over fresh batches, with another seed and for as long.
         """
-        groups, top = blame.groups, blame.exponent
-        run = self.trial.run(self._factors(groups, top), self.long)
-        margins = (SMALL, LARGE) if self.pursuit.arrears(run) <= LASTS else (LARGE, SMALL)
-        first = self._verified(groups, top - margins[0], top)
-        if first.verified or len(groups) < self.trial.count:
+        factors = self._factors(blame.groups, blame.exponent)
+        lasts = all(self._behind(self.trial.run(factors, n)) <= LASTS for n in (self.steps, self.long))
+        first = self._verified(blame, SMALL if lasts else LARGE)
+        if len(blame.groups) < self.trial.count:
             return first
-        second = self._verified(groups, top - margins[1], top)
-        return second if second.verified else first
+        if first.verified and not (lasts and self._behind(first.evidence[0]) < -AHEAD):
+            return first
+        second = self._verified(blame, (MIDDLE if first.verified else LARGE) if lasts else SMALL)
+        return min((first, second), key=lambda change: (not change.verified, self._behind(change.evidence[0])))
+
+    def convinces(self, change: Change) -> bool:
+        """Whether the change, of some groups, is as good as lower rates for all.
+
+        Of 148 labelled setups 115 were, and 0.94 of these were healthy after 300 steps; of the others 0.70, and 0.91 of
+        them if all rates were lower.
+        """
+        margin = math.log10(change.largest or 1.0) - math.log10(change.factor or 1.0)
+        return change.verified and (margin < LARGE - 1e-9 or self._behind(change.evidence[0]) <= LASTS)
+
+    def _behind(self, run: Outcome) -> float:
+        return behind(self.trial, self.found, run)
 
     def _factors(self, groups: tuple[int, ...], exponent: float) -> list[float]:
         return [10.0**exponent if g in groups else 1.0 for g in range(self.trial.count)]
 
-    def _verified(self, groups: tuple[int, ...], exponent: float, top: float) -> Change:
-        run = self.trial.run(self._factors(groups, exponent), self.long, seed=1, fresh=True)
+    def _verified(self, blame: Blame, margin: float) -> Change:
+        exponent = blame.exponent - margin
+        run = self.trial.run(self._factors(blame.groups, exponent), self.long, seed=1, fresh=True)
         good = self._holds(run, NEAR)
-        return Change("lr", groups, 10.0**exponent, largest=10.0**top, verified=good, evidence=(run,))
+        return Change("lr", blame.groups, 10.0**exponent, largest=10.0**blame.exponent, verified=good, evidence=(run,))
 
     def _holds(self, run: Outcome, share: float) -> bool:
         """It takes something off the loss, and lacks no more than this share of what the best run takes off."""
         if run.broke:
             return False
         opening = self.trial.start(len(run.losses))
-        if self.found.best is not None and self.pursuit.arrears(run) > share:
+        if self.found.best is not None and self._behind(run) > share:
             return False
         return opening - run.level() > FLOOR * abs(opening)

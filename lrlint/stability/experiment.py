@@ -11,8 +11,8 @@ from lrlint.stability import origin
 from lrlint.stability.advice import Adviser, Change
 from lrlint.stability.arms import Laboratory, Spent
 from lrlint.stability.blame import Attribution, Blame
-from lrlint.stability.margins import FLOOR, STRESS, STRESSED, Judgement, Ladder
-from lrlint.stability.outcome import Outcome
+from lrlint.stability.margins import STRESS, STRESSED, Judgement, Ladder
+from lrlint.stability.outcome import FLOOR, Outcome
 
 #: Optimizers for which clipping can stand in for a lower rate: their step scales with the gradient.
 _CLIPPABLE = frozenset(("sgd",))
@@ -155,6 +155,8 @@ class Experiment:
             change = adviser.rate(blame)
             if change.verified:
                 break
+        if len(blame.groups) < self.lab.count and not adviser.convinces(change):
+            result.changes.append(adviser.rate(attribution.everything))
         result.changes.append(change)
 
     def _sets(self, attribution: Attribution) -> Iterator[Blame]:

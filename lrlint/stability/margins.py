@@ -11,17 +11,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lrlint.stability.outcome import TINY, Outcome, Trial
+from lrlint.stability.outcome import FLOOR, TINY, Outcome, Trial, arrears
 
-#: Sick: a lower rate is better by this share of what it gains, and by this share of the initial loss.
-GAIN, FLOOR = 0.3, 0.02
+#: Sick: a lower rate is better by this share of what it gains, and by `FLOOR` of the initial loss.
+GAIN = 0.3
 #: The same once both runs went on to `LONG` times the length: early instabilities that heal are no fault.
 CONFIRMED = 0.4
 LONG = 2
 #: A base that lost more than this share of what the best run gains is sick there and then; a lesser loss has to show at
 #: so many times the length as well.
-SURE, INSIST = 1.0, 3
-#: A run as configured that still makes up this share of its arrears goes on, up to so many times the length.
+SURE, INSIST = 0.7, 3
+#: A run as configured that still makes up this share of its arrears goes on, up to so many times the length; unless it
+#: would not get there at twice this pace.
 HEALS, PATIENCE = 0.25, 5
 #: Where the schedule lets rates fall, damage that heals at low ones is no fault: arrears below this share then. Nothing
 #: that is so many times above the initial loss was seen to heal.
@@ -37,6 +38,8 @@ LEARNS = 0.3
 #: decimal point), and its finest step.
 LOWEST, DEEPEST = -3.0, -6.0
 HALF = 0.5
+#: Where the run as configured breaks and the best one learns well in this share of the steps, others need no more.
+QUICK = 2 / 3
 #: The exponent of the run at higher rates, for the margin, and its share of the steps.
 STRESS, STRESSED = 0.5, 2 / 3
 
@@ -83,17 +86,28 @@ class Judgement:
     @property
     def arrears(self) -> float:
         """The same as a share of that gain."""
-        return self.lost / (self.gain + self.floor)
+        return arrears(self.level, self.opening - self.gain, self.opening)
 
     def frail(self, up: Outcome) -> bool:
         """Whether a run at somewhat higher rates ends above its start, and some more."""
         length = len(up.losses)
         best = min(run.level(length) for run in (self.base, *self.rungs.values()))
-        return up.level() - best > FRAIL * (max(self.opening - best, 0.0) + self.floor)
+        return arrears(up.level(), best, self.opening) > FRAIL
 
     def less(self, share: float) -> float:
         """The initial loss less a share of its size; losses may be negative."""
         return self.opening - share * abs(self.opening)
+
+
+def behind(trial: Trial, found: Judgement, run: Outcome) -> float:
+    """What a run lacks of what the best one gains in as many steps, as a share of that: `arrears`."""
+    if run.broke:
+        return math.inf
+    assert found.best is not None
+    length, opening = len(run.losses), trial.start(len(run.losses))
+    if not found.best.broke:
+        found.best = trial.extend(found.best, length)
+    return arrears(run.level(), min(found.best.level(length), opening), opening)
 
 
 class Ladder:
@@ -119,7 +133,14 @@ class Ladder:
             self._confirm(found)
             if found.sick and self.decays and found.level < HOPELESS * abs(found.opening):
                 self._cool(found)
+        if found.sick and self._shows(found, round(QUICK * self.steps)):
+            found.unit = round(QUICK * self.steps)
         return found
+
+    def _shows(self, found: Judgement, steps: int) -> bool:
+        """Whether so many steps tell good from bad: the base has lost it all by then, and the best run learns well."""
+        assert found.best is not None
+        return found.base.level(steps) >= found.less(1 - LOST) and found.best.level(steps) < found.less(LEARNS)
 
     def stress(self) -> Outcome:
         """The run with all rates higher."""
@@ -190,9 +211,10 @@ class Ladder:
             self._measure(found)
             if found.base.broke:
                 return
-            kept = found.arrears / max(before, TINY)
+            kept = max(found.arrears, 0.0) / max(before, TINY)
             doubtful = found.sick and found.score < SURE and length < INSIST * self.steps
-            heals, falls_behind = kept < 1 - HEALS, found.score > SUSPECT and found.arrears > before * (1 + HEALS)
+            heals = kept < 1 - HEALS and found.arrears * kept ** (2 * (PATIENCE - length / self.steps)) <= CONFIRMED
+            falls_behind = found.score > SUSPECT and found.arrears > before * (1 + HEALS)
             if not (doubtful or (heals if found.sick else falls_behind)):
                 return
             length += self.steps
@@ -205,13 +227,11 @@ class Ladder:
             self._measure(found)
         if found.base.broke or not found.sick or found.best is None:
             return
-        length = found.length + self.steps
-        cooled = self.trial.cool(found.base, length)
-        best, opening = self.trial.extend(found.best, length), self.trial.start(length)
-        gain = max(opening - best.level(), 0.0)
-        arrears = (cooled.level() - (opening - gain)) / (gain + found.floor)
-        if arrears < HEALED:
-            found.sick, found.healed, found.course, found.score = False, True, "learns", min(found.score, arrears)
+        length = found.length + round(LONG * self.steps)
+        cooled, best = self.trial.cool(found.base, length), self.trial.extend(found.best, length)
+        left = arrears(cooled.level(), best.level(), self.trial.start(length))
+        if left < HEALED:
+            found.sick, found.healed, found.course, found.score = False, True, "learns", min(found.score, left)
 
     def _go_on(self, found: Judgement, length: int) -> None:
         """The base, and what it is compared with, to this length."""

@@ -10,6 +10,8 @@ from typing import Protocol
 
 #: No loss is told from zero below this.
 TINY = 1e-12
+#: What is less than this share of the initial loss is no difference.
+FLOOR = 0.02
 #: Losses so many times the first are beyond repair, ``BRIEF`` in a row; so are ``SPIKE`` above ten times the first.
 BEYOND, BRIEF, SPIKE = 1e3, 3, 5
 #: The factor on all rates at the end of a run that is to show whether damage lasts.
@@ -68,6 +70,11 @@ def typical(losses: Iterable[float]) -> float:
         return math.inf
     middle = median(values)
     return sum(min(loss, middle + 2 * abs(middle)) for loss in values) / len(values)
+
+
+def arrears(level: float, best: float, opening: float) -> float:
+    """What a run that ends at ``level`` lacks of what the best one takes off the opening loss, as a share of that."""
+    return (level - best) / max(opening - best, FLOOR * abs(opening), TINY)
 
 
 def closing(steps: int) -> int:
