@@ -235,7 +235,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
 
 EXPERIMENT = together(
     option(
-        "--steps", metavar="N", type=click.IntRange(min=10), section="Probe", help="Steps of one run (default: 30)."
+        "--steps", metavar="N", type=click.IntRange(min=10), section="Probe", help="Steps of one run (default: 27)."
     ),
     option(
         "--budget", metavar="TIME", callback=_seconds, section="Probe", help="Stop with what is known after 30s, 2m."

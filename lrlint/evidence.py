@@ -52,11 +52,12 @@ def configured(facts: ProbeFacts) -> ProbeArm | None:
     return max(plain, key=lambda arm: arm.steps, default=None)
 
 
-def cure(recommendation: Recommendation) -> str:
-    """What to do: ``multiply its rate by 0.1 (3e-04)`` or ``clip the gradient norm at 0.8``."""
+def cure(facts: ProbeFacts, recommendation: Recommendation) -> str:
+    """What to do: ``multiply its rate by 0.1 (3e-04)``, ``… all rates …`` or ``clip the gradient norm at 0.8``."""
     if recommendation.kind == "clip":
         return f"clip the gradient norm at {number(recommendation.value)}"
-    its = "its rate" if len(recommendation.groups) == 1 else "their rates"
+    everything = len(recommendation.groups) == len(facts.groups) > 1
+    its = "all rates" if everything else "its rate" if len(recommendation.groups) == 1 else "their rates"
     values = sorted(set(recommendation.rates))
     to = f" ({listing(rate(value) for value in values)})" if len(values) <= 3 else ""
     return f"multiply {its} by {number(recommendation.factor)}{to}"
@@ -88,17 +89,18 @@ def alternatives(facts: ProbeFacts) -> list[str]:
 
 def story(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
     """The whole message about groups whose rate is too high."""
-    run = configured(facts)
-    parts = [f"{rates(facts, pairs)}{': ' + course(run) if run else ''}"]
+    run, guilty = configured(facts), list(pairs)
+    parts = [f"{rates(facts, guilty)}{': ' + course(run) if run else ''}"]
     if facts.best is not None:
-        parts.append(repaired(facts.best))
+        widened = facts.best.kind == "lr" and len(facts.best.groups) > len(guilty)
+        parts.append(f"{'all groups ' if widened else ''}{repaired(facts.best)}")
     return "; ".join(part for part in (*parts, *alternatives(facts)) if part)
 
 
 def advice(facts: ProbeFacts) -> str:
     """The help of such a finding."""
     if facts.best is not None:
-        return cure(facts.best)
+        return cure(facts, facts.best)
     return f"no reduction held: {facts.reason}" if facts.reason else "lower the rates, and probe again"
 
 

@@ -1,7 +1,7 @@
 """How often the probe is right, on setups that were labelled by long runs.
 
-python -m benchmarks.probe                 the reported half
-python -m benchmarks.probe --half tune     the other one
+python -m benchmarks.probe                 the setups that are reported
+python -m benchmarks.probe --half tune     those that limits were set on
 python -m benchmarks.probe --label 240     label setups anew (most of an hour), into truth.jsonl
 """
 

@@ -30,8 +30,11 @@ def render(facts: ProbeFacts, style: Style | None = None, *, ascii: bool = False
     lines = [_head(facts, style), *_charts(facts, width, ascii), *_groups(facts, style)]
     for recommendation in facts.recommendations:
         mark = "verified" if recommendation.verified else "did not hold"
-        labels = ", ".join(_label(facts, pair) for pair in recommendation.groups[:4]) or "all groups"
-        text = f"{cure(recommendation)} for {labels}" if recommendation.kind == "lr" else cure(recommendation)
+        text, chosen = cure(facts, recommendation), recommendation.groups
+        if recommendation.kind == "lr" and len(chosen) < len(facts.groups):
+            text += (
+                f" for {', '.join(_label(facts, pair) for pair in chosen[:4])}{' and more' if len(chosen) > 4 else ''}"
+            )
         result = repaired(recommendation)
         lines.append(wrap(f"{mark}: {text}{f'; {result}' if result else ''}", width, "      ", "  * "))
     lines += [wrap(note, width, "    ", "  ") for note in facts.notes]

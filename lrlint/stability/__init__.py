@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lrlint.stability.result import ProbeResult
 
 #: Steps of one run.
-STEPS = 28
+STEPS = 27
 #: Distinct batches that are kept (for runs that go on, and for fresh ones).
 BATCHES = 100
 
@@ -41,7 +41,7 @@ def probe(
     what the model asks for, and the evidence is weak. ``loss_fn(model, batch)`` returns the scalar loss; a criterion of
     (output, target), a LightningModule or a model that returns its loss will do too.
 
-    ``steps``: of one run (default 30). ``device``: where to run (default: where the model is). ``seed`` decides all
+    ``steps``: of one run (default 27). ``device``: where to run (default: where the model is). ``seed`` decides all
     random numbers: the same seed gives the same result. ``budget``: seconds, after which what is known is said.
     ``progress(done, expected, what)`` is called after each step. ``declared``: what `lrlint.check` takes too
     (``precision``, ``clip_norm``, ``accumulation``, ``example_inputs``, ...).

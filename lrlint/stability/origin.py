@@ -165,7 +165,7 @@ class Watch:
     Call with each step's number, when it was taken. Only a few steps are looked at: each costs a synchronisation.
     """
 
-    _STEPS = frozenset((0, 1, 2, 4, 8, 16, 28))
+    _STEPS = frozenset((0, 1, 2, 4, 8, 16, 24))
 
     def __init__(self, lab: Laboratory, names: Names) -> None:
         held = {id(p) for o in lab.stepper.optimizers for g in o.param_groups for p in g["params"]}

@@ -1,10 +1,11 @@
 """Training diverges because of the rates of some groups alone.
 
 A few real steps were run from the setup's own state at the rates its schedule leads to. The loss did not fall, while
-the same steps with only these groups slowed down did learn: all other rates can stay.
+the same steps with only these groups slowed down did learn.
 
 What to do: use the rate that is named for these groups. It lies a quarter decade below the largest one that
-held, or three quarters where that one does not last, and it was run again over fresh batches with another seed.
+held, or three quarters where that one does not last, and it was run again over fresh batches with another seed. Where
+training still lags behind the same steps with all rates lower, lower rates for all are named.
 
 Suspects are ordered by −g·u of the first step, the decrease that its update promises (the guilty group comes first in
 95 % of labelled cases), and named by experiment: each is slowed down alone; if none suffices, the smallest set that

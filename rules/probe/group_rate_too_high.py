@@ -1,7 +1,7 @@
 """A lower rate learns much more in the same steps.
 
-The run as configured does learn, but loses at least 40 % of what the same steps at a lower rate gain: it bounces or
-damages what was learnt. Both runs were long enough (60 to 150 steps) for an early instability to heal.
+The run as configured does learn, but loses at least 45 % of what the same steps at a lower rate gain: it bounces or
+damages what was learnt. Both runs were long enough (54 to 135 steps) for an early instability to heal.
 
 What to do: use the rate that is named. It was run again over fresh batches with another seed.
 

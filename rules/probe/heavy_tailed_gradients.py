@@ -31,7 +31,7 @@ def heavy_tailed_gradients(setup):
         f"gradient norms up to {number(tail.largest)}, {tail.largest / max(tail.median, 1e-30):.0f} times their median, "
         f"in {tail.outliers} of {tail.count} quiet steps; {repaired(clip)}",
         data={"median": tail.median, "p90": tail.p90, "largest": tail.largest, "clip": clip.value},
-        help=cure(clip),
+        help=cure(facts, clip),
         severity=severity(facts, "info" if facts.verdict == "stable" else "warning"),
         confidence=confidence(facts),
     )
