@@ -25,11 +25,12 @@ def group_diverges(setup):
     facts = setup.probe
     if facts.course != "diverges" or not 0 < len(facts.guilty) < len(facts.groups):
         return
-    others = [(g.optimizer, g.index) for g in facts.groups if (g.optimizer, g.index) not in facts.guilty]
+    slowed = facts.best.groups if facts.best is not None and facts.best.kind == "lr" else ()
+    others = [(g.optimizer, g.index) for g in facts.groups if (g.optimizer, g.index) not in (*facts.guilty, *slowed)]
     yield Finding(
         groups(setup, facts.guilty),
         story(facts, facts.guilty),
-        related={"can stay": groups(setup, others)},
+        related={"can stay": groups(setup, others)} if others else (),
         data=numbers(facts),
         help=advice(facts),
         key="lr",

@@ -77,6 +77,7 @@ def test_lower_rates_for_all_come_first_where_the_guilty_ones_alone_leave_traini
     (finding,) = [f for f in found.findings if f.rule == "LR902"]
     assert finding.help == "multiply all rates by 0.056 (0.056)"
     assert "all groups at 0.056" in finding.message
+    assert not finding.related
 
 
 @pytest.mark.parametrize("decays", [True, False])
