@@ -5,7 +5,7 @@ damages what was learnt. Both runs were long enough (54 to 135 steps) for an ear
 
 What to do: use the rate that is named. It was run again over fresh batches with another seed.
 
-This finds about two of three such setups and is wrong in about one of fifty healthy ones; a run that is merely less than
+This finds about half of such setups and is wrong in about one of fifty healthy ones; a run that is merely less than
 ideal at its peak, as many good recipes are, is not reported.
 
 Sources: https://arxiv.org/abs/2103.00065 (edge of stability), https://arxiv.org/abs/2003.02218 (catapults),
