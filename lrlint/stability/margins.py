@@ -40,7 +40,8 @@ TAKES = 0.15
 #: decimal point), and its finest step.
 LOWEST, DEEPEST = -3.0, -6.0
 HALF = 0.5
-#: Where the run as configured breaks and the best one learns well in this share of the steps, others need no more.
+#: Where this share of the steps tells good from bad, attempts need no more: the run as configured has lost it all by then,
+#: and the best one learns well.
 QUICK = 2 / 3
 #: The exponent of the run at higher rates, for the margin, and its share of the steps.
 STRESS, STRESSED = 0.5, 2 / 3
@@ -106,7 +107,8 @@ def behind(trial: Trial, found: Judgement, run: Outcome) -> float:
     if run.broke:
         return math.inf
     assert found.best is not None
-    length, opening = len(run.losses), trial.start(len(run.losses))
+    length = len(run.losses)
+    opening = trial.start(length)
     if not found.best.broke:
         found.best = trial.extend(found.best, length)
     return arrears(run.level(), min(found.best.level(length), opening), opening)
@@ -135,8 +137,9 @@ class Ladder:
             self._confirm(found)
             if found.sick and self.decays and found.level < HOPELESS * abs(found.opening):
                 self._cool(found)
-        if found.sick and self._shows(found, round(QUICK * self.steps)):
-            found.unit = round(QUICK * self.steps)
+        quick = round(QUICK * self.steps)
+        if found.sick and self._shows(found, quick):
+            found.unit = quick
         return found
 
     def _shows(self, found: Judgement, steps: int) -> bool:
