@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lrlint.vocabulary import count, listing, number, rate
@@ -29,7 +29,7 @@ def severity(facts: ProbeFacts, usual: str) -> str:
     return "info" if facts.weak else usual
 
 
-def rates(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
+def rates(facts: ProbeFacts, pairs: Sequence[Pair]) -> str:
     """```head` at 3e-03``, or ``all groups``, with the rate they were judged at."""
     found = [group for pair in pairs if (group := facts.group(pair)) is not None]
     everything = len(found) == len(facts.groups)
@@ -37,7 +37,13 @@ def rates(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
     at = f" at {rate(values[0])}" if len(values) == 1 else f" at {rate(values[0])} to {rate(values[-1])}"
     if everything and len(found) > 1:
         return f"all {count(len(found), 'group')}{at}"
-    return listing(f"`{group.label}`" for group in found[:4]) + (" and more" if len(found) > 4 else "") + at
+    return labels(facts, pairs) + at
+
+
+def labels(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
+    """```body` and `head```; of more than four groups the first."""
+    found = [f"`{group.label}`" for pair in pairs if (group := facts.group(pair)) is not None]
+    return f"{', '.join(found[:4])} and more" if len(found) > 4 else listing(found)
 
 
 def course(arm: ProbeArm) -> str:

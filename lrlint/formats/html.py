@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from lrlint import names
 from lrlint.facts import Span
 from lrlint.finding import Finding
-from lrlint.formats.html_setup import prose, section, text
+from lrlint.formats.html_parts import STYLE, prose, text
+from lrlint.formats.html_setup import section
 from lrlint.formats.summary import summary
 from lrlint.formats.text import plural
 from lrlint.sources import SourceFile, Sources
@@ -16,29 +17,6 @@ from lrlint.sources import SourceFile, Sources
 if TYPE_CHECKING:
     from lrlint.run import Run
 
-_CSS = """
-.lrlint{--e:#c62828;--w:#b26a00;--i:#1565c0;--line:#8884;font:15px/1.5 system-ui,sans-serif}
-.lrlint{max-width:72rem;margin:0 auto;padding:0 1rem 4rem}
-.lrlint h1,.lrlint h2,.lrlint h3{font-weight:600;margin:1.6em 0 .5em}.lrlint h1{font-size:1.5em}
-.lrlint h2{font-size:1.2em;border-top:1px solid var(--line);padding-top:1em}.lrlint h3{font-size:1em}
-.lrlint .finding{border:1px solid var(--line);border-left:4px solid var(--c);border-radius:4px}
-.lrlint .finding{margin:.8em 0;padding:.6em .9em}
-.lrlint .error{--c:var(--e)}.lrlint .warning{--c:var(--w)}.lrlint .info{--c:var(--i)}
-.lrlint .head b{color:var(--c)}.lrlint .dim{opacity:.7}.lrlint p{margin:.3em 0}
-.lrlint pre,.lrlint code{font:13px/1.45 ui-monospace,monospace}.lrlint pre{overflow-x:auto;margin:.5em 0}
-.lrlint pre mark{background:none;color:inherit;border-bottom:2px solid var(--c)}
-.lrlint table{border-collapse:collapse}.lrlint .wide{overflow-x:auto}
-.lrlint td,.lrlint th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top}
-.lrlint .groups{font-size:13px}.lrlint .groups tbody{border-top:1px solid var(--line)}
-.lrlint .groups td{font-variant-numeric:tabular-nums;white-space:nowrap}
-.lrlint .groups td:nth-child(4){font-family:ui-monospace,monospace;white-space:normal;overflow-wrap:anywhere}
-.lrlint .groups :is(td,th):is(:nth-child(2),:nth-child(3),:nth-child(5),:nth-child(6)){text-align:right}
-.lrlint svg{width:100%;max-width:44rem}.lrlint svg text{font:11px system-ui;fill:currentColor}
-.lrlint .legend{list-style:none;padding:0;font-size:13px}
-.lrlint :is(p,li,summary,td,details){overflow-wrap:anywhere}
-@media(prefers-color-scheme:dark){.lrlint{--e:#ef7a7a;--w:#e0a44c;--i:#7ab3f0}}
-@media print{.lrlint{max-width:none}.lrlint .finding{break-inside:avoid}.lrlint pre{white-space:pre-wrap}}
-"""
 _LONGEST = 8
 
 
@@ -49,7 +27,7 @@ def render(run: Run) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{text(_title(run))}</title>"
         '<meta name="viewport" content="width=device-width,initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f'<style>{_CSS}</style></head>\n<body><main class="lrlint">{body}</main></body></html>\n'
+        f'<style>{STYLE}</style></head>\n<body><main class="lrlint">{body}</main></body></html>\n'
     )
 
 
@@ -60,7 +38,7 @@ def _title(run: Run) -> str:
 
 def fragment(run: Run) -> str:
     """The findings, with their own style, to stand inside another page."""
-    return f'<style>{_CSS}</style><div class="lrlint">{_body(run)}</div>'
+    return f'<style>{STYLE}</style><div class="lrlint">{_body(run)}</div>'
 
 
 def _body(run: Run) -> str:

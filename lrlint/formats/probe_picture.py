@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lrlint.evidence import course, cure, repaired
+from lrlint.evidence import course, cure, labels, repaired
 from lrlint.facts import ProbeFacts, Trace
-from lrlint.facts.probe import ProbeArm, ProbeGroup
+from lrlint.facts.probe import ProbeGroup, Recommendation
 from lrlint.formats.plot import chart
-from lrlint.formats.text import Style, clean, plural, shorten, wrap
-from lrlint.vocabulary import number, rate
+from lrlint.formats.text import Style, clean, shorten, wrap
+from lrlint.vocabulary import count, number, rate
 
 _COLOUR = {"stable": "green", "unstable": "red", "stalled": "yellow", "inconclusive": "yellow"}
 _COURSE = {
@@ -18,9 +18,10 @@ _COURSE = {
     "degraded": "a lower rate learns much more",
     "stalls": "no rate learns",
 }
-#: Groups drawn and listed before the rest is only counted.
-_GROUPS = 12
+#: Groups listed, and drawn, before the rest is only counted.
+GROUPS = 12
 _CURVES = 6
+HEADERS = ("group", "peak rate", "update/weights", "verdict")
 
 
 def render(facts: ProbeFacts, style: Style | None = None, *, ascii: bool = False) -> str:
@@ -28,55 +29,74 @@ def render(facts: ProbeFacts, style: Style | None = None, *, ascii: bool = False
     style = style or Style()
     width = min(style.width, 90)
     lines = [_head(facts, style), *_charts(facts, width, ascii), *_groups(facts, style)]
-    for recommendation in facts.recommendations:
-        mark = "verified" if recommendation.verified else "did not hold"
-        text, chosen = cure(facts, recommendation), recommendation.groups
-        if recommendation.kind == "lr" and len(chosen) < len(facts.groups):
-            text += (
-                f" for {', '.join(_label(facts, pair) for pair in chosen[:4])}{' and more' if len(chosen) > 4 else ''}"
-            )
-        result = repaired(recommendation)
-        lines.append(wrap(f"{mark}: {text}{f'; {result}' if result else ''}", width, "      ", "  * "))
+    lines += [wrap(told(facts, change), width, "      ", "  * ") for change in facts.recommendations]
     lines += [wrap(note, width, "    ", "  ") for note in facts.notes]
     text = "\n".join(lines) + "\n"
     return _plain(text) if ascii else text
 
 
-def html(facts: ProbeFacts) -> str:
-    """The same as a fragment of HTML, for notebooks."""
-    from html import escape
+def why(facts: ProbeFacts) -> str:
+    """What the verdict rests on, in a phrase; "" where it says enough."""
+    return facts.reason or _COURSE.get(facts.course, "")
 
-    return f'<pre style="line-height:1.2">{escape(render(facts, Style(90)))}</pre>'
+
+def evidence(facts: ProbeFacts) -> str:
+    """How much was run, on what."""
+    batches = count(facts.batches, "batch", "batches") + (", repeated" if facts.cycled else "")
+    weak = "; made-up data or loss: weak evidence" if facts.weak else ""
+    runs = f"{count(facts.steps_run, 'step')} in {count(len(facts.arms), 'run')}"
+    return f"score {facts.score:.2f}, {runs}, {batches}, seed {facts.seed}, {facts.device}{weak}"
+
+
+def told(facts: ProbeFacts, recommendation: Recommendation) -> str:
+    """A recommendation, whether it held, and what it did."""
+    text = f"{'verified' if recommendation.verified else 'did not hold'}: {cure(facts, recommendation)}"
+    if recommendation.kind == "lr" and len(recommendation.groups) < len(facts.groups):
+        text += f" for {labels(facts, recommendation.groups)}"
+    result = repaired(recommendation)
+    return f"{text}; {result}" if result else text
+
+
+def configured(facts: ProbeFacts) -> str:
+    """The course of the first run as configured, which is the one that is drawn."""
+    run = next((arm for arm in facts.arms if not arm.changes and arm.clip is None), None)
+    return course(run) if run is not None else "not run"
+
+
+def losses(facts: ProbeFacts) -> Trace | None:
+    """The loss as configured, by step."""
+    return _trace(facts.trace.loss)
+
+
+def ratios(facts: ProbeFacts) -> list[tuple[ProbeGroup, Trace]]:
+    """The update ratios of the first groups, by step."""
+    drawn = zip(facts.groups[:_CURVES], facts.trace.ratios, strict=False)
+    found = [(group, _trace(values, positive=True)) for group, values in drawn]
+    return [(group, trace) for group, trace in found if trace is not None]
+
+
+def margin(group: ProbeGroup) -> str:
+    """How far its rate may go, behind the verdict."""
+    if group.factor is None:
+        return ""
+    return ", without margin" if group.factor == 1 else f", holds at {number(group.factor)} times its rate"
 
 
 def _head(facts: ProbeFacts, style: Style) -> str:
-    verdict = style.paint(facts.verdict, _COLOUR.get(facts.verdict, "bold"))
-    why = facts.reason or _COURSE.get(facts.course, "")
-    evidence = f"{plural(facts.batches, 'batch').replace('batchs', 'batches')}{', repeated' if facts.cycled else ''}"
-    weak = "; made-up data or loss: weak evidence" if facts.weak else ""
-    return (
-        f"probe: {verdict}{f' ({clean(why)})' if why else ''}\n"
-        f"  score {facts.score:.2f}, {plural(facts.steps_run, 'step')} in {plural(len(facts.arms), 'run')}, {evidence}, "
-        f"seed {facts.seed}, {facts.device}{weak}"
-    )
+    verdict, said = style.paint(facts.verdict, _COLOUR.get(facts.verdict, "bold")), why(facts)
+    return f"probe: {verdict}{f' ({clean(said)})' if said else ''}\n  {evidence(facts)}"
 
 
 def _charts(facts: ProbeFacts, width: int, ascii: bool) -> list[str]:
     lines: list[str] = []
-    loss = _trace(facts.trace.loss)
-    run = next((arm for arm in facts.arms if not arm.changes and arm.clip is None), None)
+    loss = losses(facts)
     if loss is not None:
-        lines += ["", f"  as configured: {_course(run)}", *chart([loss], width=width, height=5, ascii=ascii)]
-    ratios = [_trace(values, positive=True) for values in facts.trace.ratios[:_CURVES]]
-    drawn = [trace for trace in ratios if trace is not None]
+        lines += ["", f"  as configured: {configured(facts)}", *chart([loss], width=width, height=5, ascii=ascii)]
+    drawn = [trace for _, trace in ratios(facts)]
     if drawn:
         more = f" (first {_CURVES} of {len(facts.trace.ratios)} groups)" if len(facts.trace.ratios) > _CURVES else ""
         lines += ["", f"  update / weights{more}", *chart(drawn, width=width, height=5, ascii=ascii)]
     return lines
-
-
-def _course(arm: ProbeArm | None) -> str:
-    return course(arm) if arm is not None else "not run"
 
 
 def _trace(values: Sequence[float], positive: bool = False) -> Trace | None:
@@ -91,26 +111,16 @@ def _groups(facts: ProbeFacts, style: Style) -> list[str]:
     if not facts.groups:
         return []
     widest = min(max(len(clean(group.label)) for group in facts.groups), 30)
-    lines = ["", f"  {'group':<{widest}}  {'peak rate':>9}  {'update/weights':>14}  verdict"]
-    for group in facts.groups[:_GROUPS]:
+    name, peak, ratio, verdict = HEADERS
+    lines = ["", f"  {name:<{widest}}  {peak:>9}  {ratio:>14}  {verdict}"]
+    for group in facts.groups[:GROUPS]:
         label = f"{shorten(clean(group.label), widest):<{widest}}"
         ratio = number(group.update_ratio) if group.update_ratio is not None else "-"
         verdict = style.paint(group.verdict, "red" if group.verdict in ("diverges", "degraded") else "dim")
-        lines.append(f"  {label}  {rate(group.lr):>9}  {ratio:>14}  {verdict}{_margin(group)}")
-    if len(facts.groups) > _GROUPS:
-        lines.append(f"  and {plural(len(facts.groups) - _GROUPS, 'more group')}")
+        lines.append(f"  {label}  {rate(group.lr):>9}  {ratio:>14}  {verdict}{margin(group)}")
+    if len(facts.groups) > GROUPS:
+        lines.append(f"  and {count(len(facts.groups) - GROUPS, 'more group')}")
     return [*lines, ""]
-
-
-def _margin(group: ProbeGroup) -> str:
-    if group.factor is None:
-        return ""
-    return f", holds at {number(group.factor)} times its rate"
-
-
-def _label(facts: ProbeFacts, pair: Sequence[int]) -> str:
-    found = facts.group((pair[0], pair[1]))
-    return f"`{clean(found.label)}`" if found else f"group {pair[1]}"
 
 
 _ASCII = {"→": "->", "×": "x", "│": "|", "‖": "|", "…": "...", "−": "-", "·": "*"}

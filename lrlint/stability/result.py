@@ -72,6 +72,6 @@ class ProbeResult:
         return render(self.facts)
 
     def _repr_html_(self) -> str:
-        from lrlint.formats.probe_picture import html
+        from lrlint.formats.html_probe import fragment
 
-        return html(self.facts)
+        return fragment(self.facts)

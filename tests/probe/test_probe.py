@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -172,6 +173,14 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     runs = [json.dumps(probed(SGD, 0.05, 30.0, momentum=0.9).to_dict()) for _ in range(2)]
     assert runs[0] == runs[1]
     assert probed(SGD, 0.05, 30.0, momentum=0.9)._repr_html_() == probed(SGD, 0.05, 30.0, momentum=0.9)._repr_html_()
+
+
+def test_a_notebook_shows_curves_groups_and_what_repairs_it() -> None:
+    found = probed(SGD, 0.05, 30.0, momentum=0.9)
+    shown = ElementTree.fromstring(f"<div>{found._repr_html_()}</div>")
+    assert [svg.get("aria-label") for svg in shown.iter("svg")] == ["loss", "update / weights"]
+    assert [row.findtext("td") for row in shown.iter("tr")][1:] == ["body", "head"]
+    assert "verified: multiply its rate" in "".join(shown.itertext())
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken loss"), KeyboardInterrupt()], ids=["exception", "Ctrl-C"])

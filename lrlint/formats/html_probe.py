@@ -1,0 +1,67 @@
+"""The probe's result in HTML: verdict, loss and update ratios over the steps, one row per group, what repairs it."""
+
+from __future__ import annotations
+
+from lrlint.facts import ProbeFacts
+from lrlint.facts.probe import ProbeGroup
+from lrlint.formats import probe_picture as picture
+from lrlint.formats.html_parts import STYLE, chart, legend, prose, text
+from lrlint.formats.text import plural
+from lrlint.vocabulary import number, rate
+
+_SEVERITY = {"unstable": "error", "stalled": "warning", "inconclusive": "warning"}
+
+
+def fragment(facts: ProbeFacts) -> str:
+    """The result with its own style, for notebooks."""
+    return f'<style>{STYLE}</style><div class="lrlint">{section(facts)}</div>'
+
+
+def section(facts: ProbeFacts) -> str:
+    """What `lrlint.formats.probe_picture.render` draws for a terminal."""
+    why = picture.why(facts)
+    parts = [
+        f'<p class="head {_SEVERITY.get(facts.verdict, "")}"><b>{facts.verdict}</b>{f": {prose(why)}" if why else ""}</p>',
+        f'<p class="dim">{text(picture.evidence(facts))}</p>',
+        _loss(facts),
+        _ratios(facts),
+        _groups(facts),
+    ]
+    told = [picture.told(facts, recommendation) for recommendation in facts.recommendations]
+    if told:
+        parts.append(f"<ul>{''.join(f'<li>{prose(line)}</li>' for line in told)}</ul>")
+    parts += [f"<p>{prose(note)}</p>" for note in facts.notes]
+    return "".join(parts)
+
+
+def _loss(facts: ProbeFacts) -> str:
+    trace = picture.losses(facts)
+    if trace is None:
+        return ""
+    return f'<p class="dim">as configured: {text(picture.configured(facts))}</p>{chart([trace], "loss")}'
+
+
+def _ratios(facts: ProbeFacts) -> str:
+    drawn = picture.ratios(facts)
+    if not drawn:
+        return ""
+    labels = legend(group.label for group, _ in drawn)
+    return f'<p class="dim">update / weights</p>{chart([trace for _, trace in drawn], "update / weights")}{labels}'
+
+
+def _groups(facts: ProbeFacts) -> str:
+    rows = "".join(map(_row, facts.groups[: picture.GROUPS]))
+    more = len(facts.groups) - picture.GROUPS
+    rest = f"<p>and {plural(more, 'more group')}</p>" if more > 0 else ""
+    head = "".join(f'<th scope="col">{name}</th>' for name in picture.HEADERS)
+    return (
+        f'<div class="wide"><table class="probe"><thead><tr>{head}</tr></thead>{rows}</table></div>{rest}'
+        if rows
+        else ""
+    )
+
+
+def _row(group: ProbeGroup) -> str:
+    ratio = "–" if group.update_ratio is None else number(group.update_ratio)
+    cells = (group.label, rate(group.lr), ratio, group.verdict + picture.margin(group))
+    return "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in cells) + "</tr>"
