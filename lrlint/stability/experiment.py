@@ -234,9 +234,12 @@ class Experiment:
         lab, result = self.lab, self.result
         assert result.judged is not None
         result.verdict = "stable"
+        self._clip(adviser)
         if result.judged.healed:
             result.reason = "what the peak rates spoil is made good when the schedule lets them fall"
-        self._clip(adviser)
+        elif result.judged.leapt and not (result.tail is not None and result.tail.heavy):
+            top = max(result.judged.base.losses) / abs(result.judged.opening)
+            result.reason = f"the loss leapt to {top:.2g} times its start, and came back"
         steps = round(STRESSED * self.steps)
         base, level = result.judged.base.level(steps), self.ladder.stress().level()
         allowed = base + 0.3 * max(lab.opening - base, 0.0) + FLOOR * abs(lab.opening)

@@ -91,6 +91,11 @@ class Judgement:
         """The same as a share of that gain."""
         return arrears(self.level, self.opening - self.gain, self.opening)
 
+    @property
+    def leapt(self) -> bool:
+        """Whether the run as configured went far above its start."""
+        return max(self.base.losses) > LEAP * max(abs(self.opening), TINY)
+
     def frail(self, up: Outcome) -> bool:
         """Whether a run at somewhat higher rates ends above its start, and some more."""
         length = len(up.losses)
@@ -188,8 +193,7 @@ class Ladder:
 
     def _suspect(self, found: Judgement) -> bool:
         """Slower is a little better, or the loss leapt at first: what that destroyed may show later."""
-        leapt = max(found.base.losses) > LEAP * abs(found.opening)
-        return leapt or found.lost > SUSPECT * found.gain + found.floor / 2
+        return found.leapt or found.lost > SUSPECT * found.gain + found.floor / 2
 
     def _measure(self, found: Judgement) -> None:
         """Verdict and score: what the base loses, as a share of what the best run gains."""

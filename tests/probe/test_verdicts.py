@@ -91,6 +91,14 @@ def test_a_loss_that_comes_down_with_the_rate_is_no_fault_where_the_schedule_let
     assert ("schedule" in found.facts.reason) == decays
 
 
+def test_a_leap_of_the_loss_that_comes_back_is_no_fault_and_is_said() -> None:
+    """A catapult (https://arxiv.org/abs/2003.02218): above 2/h the loss grows until the curvature has fallen."""
+    model = Bowl([3.0, 0.1], lambda w: 0.5 * (w[0] * w[1]) ** 2)
+    found = probed(model, SGD(model.parameters(), lr=0.3))
+    assert found.verdict == "stable"
+    assert found.facts.reason == "the loss leapt to 41 times its start, and came back"
+
+
 def linear(outliers: tuple[int, ...], far: float) -> tuple[nn.Module, list[Any]]:
     """Linear regression; some batches ``far`` times the usual."""
     torch.manual_seed(0)
