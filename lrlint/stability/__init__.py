@@ -80,6 +80,7 @@ def examine(
     from lrlint.stability.origin import Names
     from lrlint.stability.state import preserved
     from lrlint.stability.steps import Stepper
+    from lrlint.stability.uncompiled import uncompiled
 
     check_device(device)
     if steps is not None and steps < 10:
@@ -87,7 +88,7 @@ def examine(
     models, optimizers = list(built.models.values()), list(built.optimizers.values())
     others = [*built.schedulers, *built.extra_modules.values(), built.loss_fn, built.owner]
     others = [other for other in others if other is not None]
-    with built.running(), preserved(models, optimizers, others) as snapshot:
+    with built.running(), uncompiled(), preserved(models, optimizers, others) as snapshot:
         try:
             batches, loss_fn, notes = data_of(built, setup, BATCHES, device, seed)
         except NoData as error:

@@ -169,6 +169,33 @@ def test_training_after_a_probe_is_training_without_one() -> None:
     assert train(model, optimizer, 20) == train(twin, twin_optimizer, 20)
 
 
+@pytest.mark.parametrize("what", ["model", "loss", "step"])
+def test_what_is_compiled_is_probed_as_written_and_is_not_compiled_for_it(what: str) -> None:
+    compiled = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    model = net()
+    optimizer = SGD(split(model, 0.05, 300.0), momentum=0.9)
+    probed, loss = model, loss_fn
+    if what == "model":
+        probed = torch.compile(model, backend=backend)
+    elif what == "loss":
+        loss = torch.compile(loss_fn, backend=backend)
+    else:
+        optimizer.step = torch.compile(optimizer.step, backend=backend)
+    before = copy.deepcopy(model.state_dict())
+    found = lrlint.probe(probed, optimizer, batches=task(), loss_fn=loss)
+    assert found.guilty == [(0, 1)]
+    assert not compiled
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    loss(probed, task()[0]).backward()
+    optimizer.step()
+    assert compiled  # the user's own steps are
+
+
 def test_the_same_seed_gives_the_same_bytes() -> None:
     runs = [json.dumps(probed(SGD, 0.05, 30.0, momentum=0.9).to_dict()) for _ in range(2)]
     assert runs[0] == runs[1]
