@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _evaluate(row: dict[str, Any]) -> Row:
+def _evaluate(row: dict[str, Any], device: str | None) -> Row:
     _quiet()
-    return evaluate(replace(spec(row["seed"]), rates=tuple(row["rates"])), row)
+    return evaluate(replace(spec(row["seed"]), rates=tuple(row["rates"])), row, device)
 
 
 def _quiet() -> None:
@@ -71,6 +72,7 @@ def main() -> int:
         "--start", type=int, default=0, metavar="M", help="label setups M to N - 1, and keep the others"
     )
     parser.add_argument("--limit", type=int, help="only the first so many setups")
+    parser.add_argument("--device", help="where the probe runs; the labels are from a CPU")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--verbose", action="store_true", help="every setup that was judged wrongly")
     options = parser.parse_args()
@@ -84,7 +86,7 @@ def main() -> int:
                         file.flush()
             print(f"labelled in {time.monotonic() - started:.0f} s")
             return 0
-        results = list(pool.map(_evaluate, rows(options.half, options.limit)))
+        results = list(pool.map(partial(_evaluate, device=options.device), rows(options.half, options.limit)))
     print(table(results, options.verbose))
     print(f"\n{len(results)} setups, {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0

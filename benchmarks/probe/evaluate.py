@@ -56,7 +56,7 @@ class Row:
         return len(self.culprits) == 1 < self.groups
 
 
-def evaluate(spec: Spec, truth: dict[str, Any]) -> Row:
+def evaluate(spec: Spec, truth: dict[str, Any], device: str | None = None) -> Row:
     setup = build(spec)
     found = lrlint.probe(
         setup.model,
@@ -65,6 +65,7 @@ def evaluate(spec: Spec, truth: dict[str, Any]) -> Row:
         batches=[spec.data.batch(k) for k in range(100)],
         loss_fn=loss,
         total_steps=STEPS,
+        device=device,
     )
     place = {key: index for index, key in enumerate(setup.groups)}
     row = Row(
