@@ -102,12 +102,13 @@ class Laboratory:
         for known in self.outcomes:
             if replace(known, losses=(), norms=(), ended="full", number=-1) != outcome:
                 continue
-            if known.broke or len(known.losses) == steps:
+            taken = len(known.losses)
+            if taken == steps or (known.broke and (taken < steps or fresh)):
                 return known
             if fresh:  # at another length its batches are others
                 continue
-            if len(known.losses) > steps:
-                return replace(known, losses=known.losses[:steps], norms=known.norms[:steps])
+            if taken > steps:  # what it did later does not count
+                return replace(known, losses=known.losses[:steps], norms=known.norms[:steps], ended="full")
             if known.number in self._ends:
                 return self.extend(known, steps)
         self._begin(seed, self._batches(steps, seed if fresh else None))
@@ -122,7 +123,8 @@ class Laboratory:
         """The run with more steps: from where it ended if that was kept, else all over again."""
         if len(outcome.losses) >= steps:
             return outcome
-        if outcome.number not in self._ends or outcome.fresh:
+        went_on = len(self.outcomes[outcome.number].losses) >= steps
+        if went_on or outcome.number not in self._ends or outcome.fresh:
             return self.run(outcome.factors, steps, clip=outcome.clip, seed=outcome.seed, fresh=outcome.fresh)
         _, end = self._ends.pop(outcome.number)
         self._begin(outcome.seed, self.batches)

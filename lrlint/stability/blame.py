@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lrlint.stability.margins import HALF, Judgement, behind
-from lrlint.stability.outcome import Outcome, Trial
+from lrlint.stability.outcome import Outcome, Trial, arrears
 
 #: A fault that showed late is repaired when the run is as long as the one that showed it, up to so many times the length.
 PURSUED = 3
@@ -19,7 +19,7 @@ PURSUED = 3
 NEAR = 0.3
 #: So many suspects are tried alone, down to this exponent; not one with less than this share of the first one's −g·u (of
 #: 82 labelled setups in which one group suffices, none needed that).
-SUSPECTS, DEEPEST = 2, -4.0
+SUSPECTS, DOWN_TO = 2, -4.0
 LEAST = 0.03
 #: A group is given up when the loss, with it reduced, ends above its start by this share: after 25 attempts that ended
 #: above twice the start, the next, a decade lower, named the right group once.
@@ -52,7 +52,6 @@ class Attribution:
         self.order = sorted(range(trial.count), key=lambda g: (-suspicion[g], g))
         least = LEAST * suspicion[self.order[0]]
         self.suspects = [g for g in self.order[:SUSPECTS] if suspicion[g] >= least or math.isinf(least)]
-        self._tried: dict[tuple[tuple[int, ...], float], Outcome] = {}
 
     @property
     def everything(self) -> Blame:
@@ -61,7 +60,7 @@ class Attribution:
 
     def repairs(self, outcome: Outcome) -> bool:
         """Whether the run comes near enough to the best one."""
-        return outcome.level() <= self.level + NEAR * self.gain + 1e-3 * abs(self.opening)
+        return arrears(outcome.level(), self.level, self.opening) <= NEAR
 
     def candidates(self) -> Iterator[Blame]:
         """One group where one seems to suffice, then the smallest set met; that is looked for when the one does not last."""
@@ -77,7 +76,7 @@ class Attribution:
         """The group at the ladder's best factor, then lower while that is not enough."""
         exponent = self.found.exponent
         before = math.inf
-        while exponent >= min(DEEPEST, self.found.exponent - 1):
+        while exponent >= min(DOWN_TO, self.found.exponent - 1):
             outcome = self.attempt((group,), exponent)
             if self.repairs(outcome):
                 return Blame((group,), exponent) if self._lasts(outcome) else None
@@ -96,10 +95,8 @@ class Attribution:
 
     def attempt(self, groups: Iterable[int], exponent: float) -> Outcome:
         """The run with these groups reduced and all others as configured."""
-        key = (tuple(sorted(groups)), exponent)
-        if key not in self._tried:
-            self._tried[key] = self.trial.run(Blame(*key).factors(self.trial.count), self.steps, keep=True)
-        return self._tried[key]
+        factors = Blame(tuple(groups), exponent).factors(self.trial.count)
+        return self.trial.run(factors, self.steps, keep=True)
 
     def largest(self, blame: Blame) -> Blame:
         """The set at the largest factor that repairs, in half decades."""
