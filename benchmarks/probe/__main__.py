@@ -1,6 +1,6 @@
 """How often the probe is right, on setups that were labelled by long runs.
 
-python -m benchmarks.probe                 the setups that are reported
+python -m benchmarks.probe                 the setups that are reported: of the kinds that limits were set on, and of others
 python -m benchmarks.probe --half tune     those that limits were set on
 python -m benchmarks.probe --label 240     label setups anew (most of an hour), into truth.jsonl
 """
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.probe.evaluate import Row, evaluate, table
-from benchmarks.probe.setups import spec
+from benchmarks.probe.setups import FURTHER, spec
 from benchmarks.probe.truth import label
 
 TRUTH = Path(__file__).with_name("truth.jsonl")
@@ -32,10 +32,10 @@ REPORTED = 1420
 
 
 def rows(half: str, limit: int | None) -> Iterator[dict[str, Any]]:
-    """Labelled setups: one half is for tuning, the other is reported. Every kind and scenario comes in both."""
+    """Labelled setups: those for tuning, those of the same kinds that are reported, and those of other kinds."""
     labelled = map(json.loads, TRUTH.read_text().splitlines())
-    wanted = [row for row in labelled if (row["seed"] >= REPORTED) == (half == "report")]
-    yield from wanted[:limit]
+    first, end = {"tune": (0, REPORTED), "report": (REPORTED, FURTHER), "others": (FURTHER, math.inf)}[half]
+    yield from [row for row in labelled if first <= row["seed"] < end][:limit]
 
 
 def _label(seed: int) -> dict[str, Any] | None:
@@ -66,7 +66,7 @@ def _quiet() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--half", choices=("report", "tune"), default="report")
+    parser.add_argument("--half", choices=("report", "others", "tune"), help="default: report, then others")
     parser.add_argument("--label", type=int, metavar="N", help="label setups 0 to N - 1")
     parser.add_argument(
         "--start", type=int, default=0, metavar="M", help="label setups M to N - 1, and keep the others"
@@ -86,9 +86,11 @@ def main() -> int:
                         file.flush()
             print(f"labelled in {time.monotonic() - started:.0f} s")
             return 0
-        results = list(pool.map(partial(_evaluate, device=options.device), rows(options.half, options.limit)))
-    print(table(results, options.verbose))
-    print(f"\n{len(results)} setups, {time.monotonic() - started:.0f} s", file=sys.stderr)
+        for half in [options.half] if options.half else ["report", "others"]:
+            started = time.monotonic()
+            results = list(pool.map(partial(_evaluate, device=options.device), rows(half, options.limit)))
+            print(f"{half}\n{table(results, options.verbose)}\n", flush=True)
+            print(f"{len(results)} setups, {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0
 
 

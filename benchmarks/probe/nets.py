@@ -12,7 +12,7 @@ from torch import nn
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 CLASSES = 6
-_TOKENS = 24
+TOKENS = 24
 
 
 class Residual(nn.Module):
@@ -111,27 +111,29 @@ def _cnn(w: int, depth: int, out: int) -> Net:
 
 
 def _vit(w: int, depth: int, out: int) -> Net:
-    embed = nn.Sequential(nn.Unfold(2, stride=2), _Transpose(), nn.Linear(4, w), Positions(16, w))
+    embed = nn.Sequential(nn.Unfold(2, stride=2), Transpose(), nn.Linear(4, w), Positions(16, w))
     return Net(embed, nn.Sequential(Attention(w, False), nn.LayerNorm(w), Mean()), nn.Linear(w, out))
 
 
-class _Transpose(nn.Module):
+class Transpose(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.transpose(1, 2)
 
 
 def _gpt(w: int, depth: int, out: int) -> Net:
-    embed = nn.Sequential(nn.Embedding(_TOKENS, w), Positions(12, w))
+    embed = nn.Sequential(nn.Embedding(TOKENS, w), Positions(12, w))
     body = nn.Sequential(Attention(w, True), Attention(w, True), nn.LayerNorm(w))
-    return Net(embed, body, nn.Linear(w, _TOKENS, bias=False))
+    return Net(embed, body, nn.Linear(w, TOKENS, bias=False))
 
 
 def _recurrent(kind: type[nn.RNNBase]) -> Callable[[int, int, int], Net]:
     return lambda w, depth, out: Net(nn.Linear(8, w), Recurrent(kind, w), nn.Linear(w, out))
 
 
+Builder = Callable[[int, int, int], Net]  # of width, depth and outputs
+
 #: Kind → (builder, form of the data).
-KINDS: dict[str, tuple[Callable[[int, int, int], Net], str]] = {
+KINDS: dict[str, tuple[Builder, str]] = {
     "mlp": (_mlp, "vector"),
     "residual": (_residual, "vector"),
     "residual-ln": (_normed, "vector"),
@@ -161,7 +163,7 @@ class Data:
         g = torch.Generator().manual_seed(self.seed + 11)
         self._first = torch.randn(24, 32, generator=g) * 3 / math.sqrt(32)
         self._second = torch.randn(self.out, 24, generator=g) * 3 / math.sqrt(24)
-        self._chain = torch.softmax(3 * torch.randn(_TOKENS, _TOKENS, generator=g), -1)
+        self._chain = torch.softmax(3 * torch.randn(TOKENS, TOKENS, generator=g), -1)
         self._templates = torch.randn(CLASSES, 64, generator=g)
 
     def batch(self, number: int) -> Batch:
@@ -189,7 +191,7 @@ class Data:
         return y.argmax(-1)
 
     def _text(self, g: torch.Generator) -> Batch:
-        steps = [torch.randint(_TOKENS, (self.size,), generator=g)]
+        steps = [torch.randint(TOKENS, (self.size,), generator=g)]
         for _ in range(12):
             steps.append(torch.multinomial(self._chain[steps[-1]], 1, generator=g).squeeze(1))
         text = torch.stack(steps, 1)
@@ -204,13 +206,13 @@ def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     return F.cross_entropy(out.flatten(0, -2), y.flatten())
 
 
-def network(kind: str, width: int, depth: int, out: int, seed: int) -> Net:
-    """The model as training starts: fresh, or (fine-tuning) with an embedding and body that learnt another task."""
+def network(build: Builder, width: int, depth: int, out: int, seed: int, fine_tuned: bool) -> Net:
+    """The model as training starts: fresh, or with an embedding and body that learnt another task."""
     torch.manual_seed(seed)
-    model = KINDS[kind][0](width, depth, out)
-    if kind == "fine-tune":
+    model = build(width, depth, out)
+    if fine_tuned:
         before = Data("vector", "classes", 32, seed + 77)
-        teacher = KINDS[kind][0](width, depth, CLASSES)
+        teacher = build(width, depth, CLASSES)
         optimizer = torch.optim.Adam(teacher.parameters(), lr=3e-3)
         for k in range(150):
             optimizer.zero_grad()

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR
 
 from benchmarks.probe.nets import KINDS, Data, Net, groups, network
+from benchmarks.probe.others import OTHERS
 
 #: Steps of a long run: the truth.
 STEPS = 300
@@ -66,6 +67,17 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any], float]] = {
     "muon": (getattr(torch.optim, "Muon", None), {"weight_decay": 0.0}, 0.02),
     "unknown": (Damped, {}, 0.02),
 }
+_FIRST = [*OPTIMIZERS]  # setups below FURTHER have these
+OPTIMIZERS |= {
+    "nadam": (NAdam, {}, 3e-3),
+    "radam": (RAdam, {}, 3e-3),
+    "adamax": (Adamax, {}, 3e-3),
+}
+#: From this seed on setups are of other kinds, sizes and optimizers as well.
+FURTHER = 5000
+_MODELS = {**KINDS, **OTHERS}
+_CONVOLUTIONS = ("cnn-bn", "resnet-gn", "temporal")
+_NORMED = ("gpt", "vit", "post-norm", "cnn-bn", "resnet-gn", "temporal")  # before anything else, or on tokens
 SCENARIOS = ("healthy", "one", "all", "two", "edge", "outliers", "low", "one")
 
 
@@ -93,7 +105,9 @@ class Spec:
     @property
     def data(self) -> Data:
         outliers = 0.04 if self.scenario == "outliers" else 0.0
-        return Data(KINDS[self.kind][1], self.task, self.batch, self.seed, outliers, far=10 ** (2 + 2 * self.severity))
+        return Data(
+            _MODELS[self.kind][1], self.task, self.batch, self.seed, outliers, far=10 ** (2 + 2 * self.severity)
+        )
 
 
 @dataclass
@@ -110,21 +124,27 @@ class Setup:
 
 def spec(seed: int) -> Spec:
     r = random.Random(seed * 7919)
-    kinds = list(KINDS)
-    kind, optimizer = kinds[seed % len(kinds)], r.choice(list(OPTIMIZERS))
-    if (kind, optimizer) == ("cnn-bn", "muon"):
+    further = seed >= FURTHER
+    kinds = list(OTHERS if further else KINDS)
+    kind, optimizer = kinds[seed % len(kinds)], r.choice(list(OPTIMIZERS) if further else _FIRST)
+    form = _MODELS[kind][1]
+    attention = kind in ("gpt", "vit", "post-norm", "llama", "mixer")
+    if optimizer == "muon" and kind in _CONVOLUTIONS:
         optimizer = "nesterov"  # convolutions are no matrices
     scenario = SCENARIOS[(seed // len(kinds)) % len(SCENARIOS)]
-    if scenario == "outliers" and kind in ("gpt", "vit", "cnn-bn"):
+    if scenario == "outliers" and (form == "tokens" or kind in _NORMED):
         scenario = "healthy"  # norms at the entrance, and tokens, know no outliers
     task = r.choice(["classes", "classes", "noisy", "regression"])
-    if KINDS[kind][1] in ("image", "tokens"):
+    if form in ("image", "tokens"):
         task = "classes"
     splits = (
         ["decay", "layers", "parts"] if scenario in ("one", "two") else ["single", "parts", "parts", "decay", "layers"]
     )
+    if further and attention:
+        splits = [split for split in splits if split != "layers"]  # forty, each of which labelling would try alone
     if kind == "fine-tune":
         splits = ["parts"]
+    widths, batches = [48, 64] if further else [32, 48], [16, 32] if attention else [16, 32, 64]
     return Spec(
         seed,
         scenario,
@@ -133,16 +153,17 @@ def spec(seed: int) -> Spec:
         schedule=r.choice(["constant", "constant", "warm-up", "cosine", "one-cycle"]),
         split=r.choice(splits),
         task=task,
-        width=32 if kind in ("gpt", "vit") else r.choice([32, 48]),
-        depth=r.choice([2, 3, 5]),
-        batch=r.choice([16, 32] if kind in ("gpt", "vit") else [16, 32, 64]),
+        width=32 if attention else r.choice(widths),
+        depth=r.choice([2, 3] if further else [2, 3, 5]),
+        batch=r.choice(batches),
         severity=r.random(),
     )
 
 
 def build(spec: Spec, rates: Sequence[float] | None = None) -> Setup:
     """The objects, as training starts; ``rates`` instead of the spec's own."""
-    model = network(spec.kind, spec.width, spec.depth, spec.data.out, spec.seed)
+    maker = _MODELS[spec.kind][0]
+    model = network(maker, spec.width, spec.depth, spec.data.out, spec.seed, fine_tuned=spec.kind == "fine-tune")
     named = list(groups(model, spec.split))
     rule, options, _ = OPTIMIZERS[spec.optimizer]
     split = [named]
