@@ -50,9 +50,9 @@ def prose(value: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", text(value))
 
 
-def chart(traces: Sequence[Trace], label: str) -> str:
-    """The traces as lines on common axes; the vertical one is logarithmic where they are far apart."""
-    low, high, logarithmic = plot.axis(traces)
+def chart(traces: Sequence[Trace], title: str, wide: bool = False) -> str:
+    """The traces as lines on common axes, the vertical one as `lrlint.formats.plot.axis` says."""
+    low, high, logarithmic = plot.axis(traces, wide)
     height = plot.scaler(low, high, logarithmic)
     first, last = min(t.steps[0] for t in traces), max(t.steps[-1] for t in traces)
     span = max(last - first, 1)
@@ -75,7 +75,7 @@ def chart(traces: Sequence[Trace], label: str) -> str:
     )
     labels = "".join(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{label}</text>' for x, y, anchor, label in marks)
     axes = f'<path d="M{_LEFT} 2V{base}H{_WIDTH}" fill="none" stroke="currentColor" opacity=".4"/>'
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{axes}{lines}{labels}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{axes}{lines}{labels}</svg>'
 
 
 def legend(lines: Iterable[str]) -> str:

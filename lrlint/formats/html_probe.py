@@ -38,27 +38,25 @@ def _loss(facts: ProbeFacts) -> str:
     trace = picture.losses(facts)
     if trace is None:
         return ""
-    return f'<p class="dim">as configured: {text(picture.configured(facts))}</p>{chart([trace], "loss")}'
+    return f'<p class="dim">as configured: {text(picture.configured(facts))}</p>{chart([trace], "loss", wide=True)}'
 
 
 def _ratios(facts: ProbeFacts) -> str:
     drawn = picture.ratios(facts)
     if not drawn:
         return ""
-    labels = legend(group.label for group, _ in drawn)
-    return f'<p class="dim">update / weights</p>{chart([trace for _, trace in drawn], "update / weights")}{labels}'
+    curves = chart([trace for _, trace in drawn], "update / weights", wide=True)
+    return f'<p class="dim">{picture.of_weights(facts)}</p>{curves}{legend(group.label for group, _ in drawn)}'
 
 
 def _groups(facts: ProbeFacts) -> str:
+    if not facts.groups:
+        return ""
     rows = "".join(map(_row, facts.groups[: picture.GROUPS]))
     more = len(facts.groups) - picture.GROUPS
     rest = f"<p>and {plural(more, 'more group')}</p>" if more > 0 else ""
     head = "".join(f'<th scope="col">{name}</th>' for name in picture.HEADERS)
-    return (
-        f'<div class="wide"><table class="probe"><thead><tr>{head}</tr></thead>{rows}</table></div>{rest}'
-        if rows
-        else ""
-    )
+    return f'<div class="wide"><table class="probe"><thead><tr>{head}</tr></thead>{rows}</table></div>{rest}'
 
 
 def _row(group: ProbeGroup) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lrlint.facts import GroupSchedule, Schedule, Trace
 from lrlint.vocabulary import listing, number, rate
 
-#: Groups whose peaks are further apart than this are drawn on a logarithmic axis.
+#: Groups whose peaks (or values that are shown whole) are further apart than this are drawn on a logarithmic axis.
 _LINEAR = 20.0
 #: A logarithmic axis reaches this far below the slowest group's peak; what is lower (a rate of 0) lies on its floor.
 _BELOW = 1e-2
@@ -79,9 +79,14 @@ def _others(schedule: Schedule, names: Mapping[int, str], arrow: str) -> list[st
     return lines
 
 
-def chart(traces: Sequence[Trace], *, width: int = 72, height: int = 6, ascii: bool = False) -> list[str]:
-    """The traces on common axes, ``height`` lines of at most ``width`` columns and one for the steps below."""
-    low, high, logarithmic = axis(traces)
+def chart(
+    traces: Sequence[Trace], *, width: int = 72, height: int = 6, ascii: bool = False, wide: bool = False
+) -> list[str]:
+    """The traces on common axes, ``height`` lines of at most ``width`` columns and one for the steps below.
+
+    ``wide``: see `axis`.
+    """
+    low, high, logarithmic = axis(traces, wide)
     above, below = rate(high), rate(low)
     if logarithmic and any(trace.floor < low for trace in traces):
         below = ("<=" if ascii else "≤") + below
@@ -130,10 +135,16 @@ def _letter(index: int) -> str:
     return chr(ord("a") + index % 26)
 
 
-def axis(traces: Sequence[Trace]) -> tuple[float, float, bool]:
-    """(lowest value shown, highest, whether the axis is logarithmic)."""
+def axis(traces: Sequence[Trace], wide: bool = False) -> tuple[float, float, bool]:
+    """(lowest value shown, highest, whether the axis is logarithmic).
+
+    Rates are drawn so that a fall to zero looks like one. ``wide``: what may grow or fall by orders of magnitude, all
+    of which is shown.
+    """
     high = max(trace.peak for trace in traces)
     floor = min(trace.floor for trace in traces)
+    if wide and floor > 0 and high / floor > _LINEAR:
+        return floor, high, True
     slowest = min((trace.peak for trace in traces if trace.peak > 0), default=0.0)
     low = min((value for trace in traces for value in trace.values if value > _BELOW * slowest), default=high)
     if floor >= 0 and slowest > 0 and high / slowest > _LINEAR:

@@ -75,6 +75,12 @@ def ratios(facts: ProbeFacts) -> list[tuple[ProbeGroup, Trace]]:
     return [(group, trace) for group, trace in found if trace is not None]
 
 
+def of_weights(facts: ProbeFacts) -> str:
+    """What the curves of the ratios show."""
+    more = len(facts.groups) > _CURVES
+    return f"update / weights{f' (first {_CURVES} of {len(facts.groups)} groups)' if more else ''}"
+
+
 def margin(group: ProbeGroup) -> str:
     """How far its rate may go, behind the verdict."""
     if group.factor is None:
@@ -91,11 +97,14 @@ def _charts(facts: ProbeFacts, width: int, ascii: bool) -> list[str]:
     lines: list[str] = []
     loss = losses(facts)
     if loss is not None:
-        lines += ["", f"  as configured: {configured(facts)}", *chart([loss], width=width, height=5, ascii=ascii)]
+        lines += [
+            "",
+            f"  as configured: {configured(facts)}",
+            *chart([loss], width=width, height=5, ascii=ascii, wide=True),
+        ]
     drawn = [trace for _, trace in ratios(facts)]
     if drawn:
-        more = f" (first {_CURVES} of {len(facts.trace.ratios)} groups)" if len(facts.trace.ratios) > _CURVES else ""
-        lines += ["", f"  update / weights{more}", *chart(drawn, width=width, height=5, ascii=ascii)]
+        lines += ["", f"  {of_weights(facts)}", *chart(drawn, width=width, height=5, ascii=ascii, wide=True)]
     return lines
 
 

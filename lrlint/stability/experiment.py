@@ -238,8 +238,8 @@ class Experiment:
         if result.judged.healed:
             result.reason = "what the peak rates spoil is made good when the schedule lets them fall"
         elif result.judged.leapt and not (result.tail is not None and result.tail.heavy):
-            top = max(result.judged.base.losses) / abs(result.judged.opening)
-            result.reason = f"the loss leapt to {top:.2g} times its start, and came back"
+            start, top = result.judged.opening, max(result.judged.base.losses)
+            result.reason = f"the loss leapt from {start:.3g} to {top:.3g}, and came back"
         steps = round(STRESSED * self.steps)
         base, level = result.judged.base.level(steps), self.ladder.stress().level()
         allowed = base + 0.3 * max(lab.opening - base, 0.0) + FLOOR * abs(lab.opening)
