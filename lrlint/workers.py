@@ -37,12 +37,14 @@ _POLL = 1.0
 class Job:
     """What to do with a target.
 
-    ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe).
+    ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe). ``beside``: how many
+    such processes share the cores.
     """
 
     target: Target
     folder: Path
     probe: dict[str, Any] | None = None
+    beside: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def inspect_all(jobs: Sequence[Job], processes: int) -> list[Inspected | Failure
     if processes == 0:
         return [_received(job, _attempt(job)) for job in jobs]
     context = _context(len(jobs))
-    waiting = list(enumerate(jobs))
+    waiting = list(enumerate(replace(job, beside=min(processes, len(jobs))) for job in jobs))
     running: dict[int, _Worker] = {}
     results: dict[int, Inspected | Failure] = {}
     try:
@@ -224,8 +226,11 @@ def _attempt(job: Job) -> dict[str, Any]:
 
 def _inspect(job: Job) -> dict[str, Any]:
     from lrlint.inspection.build import build
+    from lrlint.inspection.guard import share_cores
     from lrlint.inspection.target import load
 
+    if job.beside > 1:
+        share_cores(job.beside)
     target = job.target
     built = load(
         target.target or None,
