@@ -45,15 +45,16 @@ class Attention(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
-class Recurrent(nn.Module):
-    """The last state of an RNN, LSTM or GRU."""
+class States(nn.Module):
+    """All states of a recurrent layer, or the last."""
 
-    def __init__(self, kind: type[nn.RNNBase], width: int) -> None:
+    def __init__(self, cells: nn.RNNBase, last: bool) -> None:
         super().__init__()
-        self.cells = kind(width, width, batch_first=True)
+        self.cells, self.last = cells, last
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.cells(x)[0][:, -1]  # type: ignore[no-any-return]
+        states = self.cells(x)[0]
+        return states[:, -1] if self.last else states  # type: ignore[no-any-return]
 
 
 class Positions(nn.Module):
@@ -127,7 +128,9 @@ def _gpt(w: int, depth: int, out: int) -> Net:
 
 
 def _recurrent(kind: type[nn.RNNBase]) -> Callable[[int, int, int], Net]:
-    return lambda w, depth, out: Net(nn.Linear(8, w), Recurrent(kind, w), nn.Linear(w, out))
+    return lambda w, depth, out: Net(
+        nn.Linear(8, w), States(kind(w, w, batch_first=True), last=True), nn.Linear(w, out)
+    )
 
 
 Builder = Callable[[int, int, int], Net]  # of width, depth and outputs

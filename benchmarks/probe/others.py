@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.probe.nets import TOKENS, Builder, Net, Positions, Transpose
+from benchmarks.probe.nets import TOKENS, Builder, Net, Positions, States, Transpose
 
 
 class Skip(nn.Module):
@@ -44,18 +44,6 @@ class Heads(nn.Module):
         return self.mix(x, x, x, attn_mask=mask, need_weights=False)[0]  # type: ignore[no-any-return]
 
 
-class States(nn.Module):
-    """All states of a recurrent layer, or the last."""
-
-    def __init__(self, cells: nn.RNNBase, last: bool) -> None:
-        super().__init__()
-        self.cells, self.last = cells, last
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        states = self.cells(x)[0]
-        return states[:, -1] if self.last else states  # type: ignore[no-any-return]
-
-
 class Pool(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.flatten(2).mean(2)
@@ -64,14 +52,14 @@ class Pool(nn.Module):
 def _post_norm(w: int, depth: int, out: int) -> Net:
     """The first transformer's order: the norm after the sum."""
     embed = nn.Sequential(nn.Unfold(2, stride=2), Transpose(), nn.Linear(4, w), Positions(16, w))
-    layers = [nn.TransformerEncoderLayer(w, 4, 2 * w, 0.1, batch_first=True) for _ in range(min(depth, 3))]
+    layers = [nn.TransformerEncoderLayer(w, 4, 2 * w, 0.1, batch_first=True) for _ in range(depth)]
     return Net(embed, nn.Sequential(*layers, Transpose(), Pool()), nn.Linear(w, out))
 
 
 def _llama(w: int, depth: int, out: int) -> Net:
     """A decoder with RMSNorm and gated layers."""
     blocks: list[nn.Module] = []
-    for _ in range(min(depth, 3)):
+    for _ in range(depth):
         blocks += [Skip(nn.RMSNorm(w), Heads(w)), Skip(nn.RMSNorm(w), Gated(w))]
     embed = nn.Sequential(nn.Embedding(TOKENS, w), Positions(12, w))
     return Net(embed, nn.Sequential(*blocks, nn.RMSNorm(w)), nn.Linear(w, TOKENS, bias=False))
@@ -80,7 +68,7 @@ def _llama(w: int, depth: int, out: int) -> Net:
 def _mixer(w: int, depth: int, out: int) -> Net:
     """MLP-Mixer (https://arxiv.org/abs/2105.01601)."""
     blocks: list[nn.Module] = []
-    for _ in range(min(depth, 3)):
+    for _ in range(depth):
         across = [Transpose(), nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16), Transpose()]
         blocks += [Skip(nn.LayerNorm(w), *across)]
         blocks += [Skip(nn.LayerNorm(w), nn.Linear(w, 2 * w), nn.GELU(), nn.Linear(2 * w, w))]
@@ -96,7 +84,7 @@ def _resnet(w: int, depth: int, out: int) -> Net:
         return Skip(convolutions[0], nn.GroupNorm(4, w), nn.ReLU(), convolutions[1], nn.GroupNorm(4, w))
 
     embed = nn.Sequential(nn.Conv2d(1, w, 3, stride=2, padding=1), nn.GroupNorm(4, w), nn.ReLU())
-    return Net(embed, nn.Sequential(*(block() for _ in range(min(depth, 3))), Pool()), nn.Linear(w, out))
+    return Net(embed, nn.Sequential(*(block() for _ in range(depth)), Pool()), nn.Linear(w, out))
 
 
 def _plain_cnn(w: int, depth: int, out: int) -> Net:

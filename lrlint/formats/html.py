@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lrlint import names
 from lrlint.facts import Span
 from lrlint.finding import Finding
+from lrlint.formats import html_parts
 from lrlint.formats.html_parts import STYLE, prose, text
 from lrlint.formats.html_setup import section
 from lrlint.formats.summary import summary
@@ -38,7 +39,7 @@ def _title(run: Run) -> str:
 
 def fragment(run: Run) -> str:
     """The findings, with their own style, to stand inside another page."""
-    return f'<style>{STYLE}</style><div class="lrlint">{_body(run)}</div>'
+    return html_parts.fragment(_body(run))
 
 
 def _body(run: Run) -> str:

@@ -40,6 +40,11 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _WIDTH, _HEIGHT, _LEFT, _BELOW = 640, 170, 70, 22
 
 
+def fragment(body: str) -> str:
+    """A part of a page with its own style, to stand inside another page."""
+    return f'<style>{STYLE}</style><div class="lrlint">{body}</div>'
+
+
 def text(value: str) -> str:
     """Escaped for HTML, without control characters."""
     return escape(clean(value.replace("\t", "    ")))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from lrlint.facts import ProbeFacts
 from lrlint.facts.probe import ProbeGroup
+from lrlint.formats import html_parts
 from lrlint.formats import probe_picture as picture
-from lrlint.formats.html_parts import STYLE, chart, legend, prose, text
-from lrlint.formats.text import plural
-from lrlint.vocabulary import number, rate
+from lrlint.formats.html_parts import chart, legend, prose, text
+from lrlint.vocabulary import count, number, rate
 
 _SEVERITY = {"unstable": "error", "stalled": "warning", "inconclusive": "warning"}
 
 
 def fragment(facts: ProbeFacts) -> str:
     """The result with its own style, for notebooks."""
-    return f'<style>{STYLE}</style><div class="lrlint">{section(facts)}</div>'
+    return html_parts.fragment(section(facts))
 
 
 def section(facts: ProbeFacts) -> str:
@@ -54,7 +54,7 @@ def _groups(facts: ProbeFacts) -> str:
         return ""
     rows = "".join(map(_row, facts.groups[: picture.GROUPS]))
     more = len(facts.groups) - picture.GROUPS
-    rest = f"<p>and {plural(more, 'more group')}</p>" if more > 0 else ""
+    rest = f"<p>and {count(more, 'more group')}</p>" if more > 0 else ""
     head = "".join(f'<th scope="col">{name}</th>' for name in picture.HEADERS)
     return f'<div class="wide"><table class="probe"><thead><tr>{head}</tr></thead>{rows}</table></div>{rest}'
 
