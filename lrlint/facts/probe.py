@@ -16,7 +16,8 @@ class ProbeArm:
 
     ``changes`` are (optimizer, group, factor on its rate) of every group that did not run at its configured rate;
     ``clip`` is the largest gradient norm that was let through. ``first`` and ``last`` are the mean loss over its
-    opening and closing steps, ``ended`` says why it stopped: ``full``, ``non-finite``, ``exploded`` or ``memory``.
+    opening and closing steps, ``ended`` says why it stopped: ``full``, ``non-finite``, ``exploded``, ``memory`` or
+    ``given up`` (far behind after two thirds of its steps).
     ``fresh``: its batches came in another order than those of the search, or are one batch again and again. ``cooled``:
     from this step on at a tenth of the rates (0: never), to see whether damage lasts.
     """
@@ -33,7 +34,7 @@ class ProbeArm:
 
     @property
     def broke(self) -> bool:
-        return self.ended != "full"
+        return self.ended not in ("full", "given up")
 
 
 @dataclass(frozen=True, slots=True)

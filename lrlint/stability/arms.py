@@ -91,6 +91,7 @@ class Laboratory:
         seed: int = 0,
         fresh: bool = False,
         keep: bool = False,
+        hopeless: Callable[[Sequence[float]], bool] | None = None,
     ) -> Outcome:
         """A run from the start, or the one that was made before.
 
@@ -105,6 +106,8 @@ class Laboratory:
             taken = len(known.losses)
             if taken == steps or (known.broke and (taken < steps or fresh)):
                 return known
+            if known.ended == "given up" and hopeless is not None:
+                return known
             if fresh:  # at another length its batches are others
                 continue
             if taken > steps:  # what it did later does not count
@@ -112,7 +115,7 @@ class Laboratory:
             if known.number in self._ends:
                 return self.extend(known, steps)
         self._begin(seed, self._batches(steps, seed if fresh else None))
-        return self._go(outcome, Trace(self.stepper.keys), steps, keep)
+        return self._go(outcome, Trace(self.stepper.keys), steps, keep, hopeless)
 
     def run_on(self, batches: Batches, factors: Sequence[float], steps: int) -> Outcome:
         """A run on other batches."""
@@ -181,14 +184,21 @@ class Laboratory:
         self.stepper.seed, self.stepper.batches = self.seed + seed, batches
         self.stepper.begin()
 
-    def _go(self, outcome: Outcome, trace: Trace, steps: int, keep: bool) -> Outcome:
+    def _go(
+        self,
+        outcome: Outcome,
+        trace: Trace,
+        steps: int,
+        keep: bool,
+        hopeless: Callable[[Sequence[float]], bool] | None = None,
+    ) -> Outcome:
         start = len(trace)
         clip = DECLARED if outcome.clip is None else outcome.clip
         patient = set(outcome.factors) == {1.0}
 
         def stop(trace: Trace) -> bool:
             self._tick(trace)
-            return exploded(trace.loss, patient)
+            return exploded(trace.loss, patient) or (hopeless is not None and hopeless(trace.loss))
 
         rates = self.rates_at(outcome.factors, outcome.cools)
         self.stepper.run(steps - start, rates, clip, start=start, stop=stop, trace=trace)
@@ -196,13 +206,13 @@ class Laboratory:
         self.steps += len(trace) - start
         ended = {"non-finite": "non-finite", "memory": "memory"}.get(trace.stopped or "", "full")
         if trace.stopped == "asked":
-            ended = "exploded"
+            ended = "exploded" if exploded(trace.loss, patient) else "given up"
         trace.stopped = None
         number = len(self.outcomes) if outcome.number < 0 else outcome.number
         found = replace(outcome, losses=tuple(trace.loss), norms=tuple(trace.norm), ended=ended, number=number)
         self.outcomes[number:] = [found, *self.outcomes[number + 1 :]]
         self.traces[number], self._taken[number] = trace, self.stepper.batches
-        if keep and not found.broke:
+        if keep and ended == "full":
             self._keep(found)
         return found
 

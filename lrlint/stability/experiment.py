@@ -155,8 +155,8 @@ class Experiment:
             change = adviser.rate(blame)
             if change.verified:
                 break
-        if len(blame.groups) < self.lab.count and not adviser.convinces(change):
-            result.changes.append(adviser.rate(attribution.everything))
+        if len(blame.groups) < self.lab.count and (other := adviser.instead(change, attribution.everything)):
+            result.changes.append(other)
         result.changes.append(change)
 
     def _sets(self, attribution: Attribution) -> Iterator[Blame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
@@ -22,7 +22,8 @@ COOL = 0.1
 class Outcome:
     """One run. ``losses`` are its losses by step, ``norms`` the norms of the whole gradient.
 
-    ``cools``: the step from which on all rates were multiplied by `COOL`; 0 for never.
+    ``cools``: the step from which on all rates were multiplied by `COOL`; 0 for never. ``ended``: why it did; ``full`` and
+    ``given up`` are the ends of runs that were as they should be.
     """
 
     factors: tuple[float, ...]
@@ -37,7 +38,7 @@ class Outcome:
 
     @property
     def broke(self) -> bool:
-        return self.ended != "full"
+        return self.ended not in ("full", "given up")
 
     def level(self, length: int | None = None) -> float:
         """`typical` closing loss of the first ``length`` steps; infinite for a run that broke before."""
@@ -99,7 +100,9 @@ class Trial(Protocol):
         seed: int = 0,
         fresh: bool = False,
         keep: bool = False,
-    ) -> Outcome: ...
+        hopeless: Callable[[Sequence[float]], bool] | None = None,
+    ) -> Outcome:
+        """``hopeless``, asked after each step with the losses so far, may give the run up."""
 
     def extend(self, outcome: Outcome, steps: int) -> Outcome:
         """The same run with more steps, ``steps`` in all."""

@@ -80,6 +80,33 @@ def test_lower_rates_for_all_come_first_where_the_guilty_ones_alone_leave_traini
     assert not finding.related
 
 
+def test_lower_rates_for_all_come_first_where_the_best_run_is_no_yardstick() -> None:
+    """At a tenth of all rates the first weight stands still, just below its 2/h, so that its own reduction does better
+    than that; half a decade lower still, all weights learn fast.
+    """
+    model = Bowls((0.35, 19.99), (0.3, 1.99), (0.35, 0.8))
+    steep, *others = model.parameters()
+    found = probed(model, SGD([{"params": [steep]}, {"params": others}], lr=1.0))
+    assert found.guilty == [(0, 0)]
+    first, second, *_ = found.recommendations
+    assert (first.groups, second.groups) == (((0, 0), (0, 1)), ((0, 0),))
+    assert first.verified
+    assert second.verified
+    assert first.evidence[0].last < second.evidence[0].last
+
+
+def test_a_reduction_far_behind_after_two_thirds_of_its_steps_is_given_up() -> None:
+    """The loss of each weight grows by a tenth with each step: reducing one of them alone is hopeless."""
+    model = Bowls((0.5, 2.05), (0.5, 2.05))
+    found = probed(model, SGD([{"params": [w]} for w in model.parameters()], lr=1.0))
+    assert found.guilty == [(0, 0), (0, 1)]
+    assert found.recommendations[0].verified
+    given_up = [arm for arm in found.facts.arms if arm.ended == "given up"]
+    assert {arm.steps for arm in given_up} == {12}  # of 18, in which the fault shows
+    assert {len(arm.changes) for arm in given_up} == {1}
+    assert not any(arm.broke for arm in given_up)
+
+
 @pytest.mark.parametrize("decays", [True, False])
 def test_a_loss_that_comes_down_with_the_rate_is_no_fault_where_the_schedule_lets_it(decays: bool) -> None:
     """Steps of 3 around a minimum one away: half the time the loss is above its start, at any length."""
