@@ -38,7 +38,7 @@ def _loss(facts: ProbeFacts) -> str:
     trace = picture.losses(facts)
     if trace is None:
         return ""
-    return f'<p class="dim">as configured: {text(picture.configured(facts))}</p>{chart([trace], "loss", wide=True)}'
+    return f'<p class="dim">as configured: {text(picture.as_configured(facts))}</p>{chart([trace], "loss", wide=True)}'
 
 
 def _ratios(facts: ProbeFacts) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lrlint.evidence import course, cure, labels, repaired
+from lrlint.evidence import configured, course, cure, labels, repaired
 from lrlint.facts import ProbeFacts, Trace
 from lrlint.facts.probe import ProbeGroup, Recommendation
 from lrlint.formats.plot import chart
@@ -57,9 +57,9 @@ def told(facts: ProbeFacts, recommendation: Recommendation) -> str:
     return f"{text}; {result}" if result else text
 
 
-def configured(facts: ProbeFacts) -> str:
-    """The course of the first run as configured, which is the one that is drawn."""
-    run = next((arm for arm in facts.arms if not arm.changes and arm.clip is None), None)
+def as_configured(facts: ProbeFacts) -> str:
+    """The course of the run that is drawn: the longest as configured."""
+    run = configured(facts)
     return course(run) if run is not None else "not run"
 
 
@@ -99,7 +99,7 @@ def _charts(facts: ProbeFacts, width: int, ascii: bool) -> list[str]:
     if loss is not None:
         lines += [
             "",
-            f"  as configured: {configured(facts)}",
+            f"  as configured: {as_configured(facts)}",
             *chart([loss], width=width, height=5, ascii=ascii, wide=True),
         ]
     drawn = [trace for _, trace in ratios(facts)]

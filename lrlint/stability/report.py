@@ -22,8 +22,8 @@ _DIGITS = 5
 def facts(experiment: Experiment, result: Result, labels: Mapping[Key, str], notes: Sequence[str] = ()) -> ProbeFacts:
     """The facts of a finished experiment."""
     lab = experiment.lab
-    base = next((o for o in lab.outcomes if set(o.factors) == {1.0} and o.clip is None and not o.fresh), None)
-    trace = lab.trace(base) if base is not None else Trace(lab.keys)
+    plain = [o for o in lab.outcomes if set(o.factors) == {1.0} and o.clip is None and not (o.fresh or o.cools)]
+    trace = lab.trace(max(plain, key=lambda o: len(o.losses))) if plain else Trace(lab.keys)
     watch = experiment.watch
     return ProbeFacts(
         verdict=result.verdict,
