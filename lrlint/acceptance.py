@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lrlint import baseline, session
-from lrlint.formats.text import plural
 from lrlint.run import Run
 from lrlint.settings import BASELINE
+from lrlint.vocabulary import count
 
 
 def update(asked: session.Request, prune: bool) -> tuple[Run, str]:
@@ -38,4 +38,4 @@ def _told(before: baseline.Baseline, after: baseline.Baseline, name: str) -> str
         len(after.entries.keys() - before.entries.keys()),
         len(before.entries.keys() - after.entries.keys()),
     )
-    return f"{name}: {plural(len(after.entries), 'accepted finding')} ({added} new, {removed} removed)"
+    return f"{name}: {count(len(after.entries), 'accepted finding')} ({added} new, {removed} removed)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -120,7 +119,7 @@ def inspect(asked: Request) -> list[Found | Failure]:
         from lrlint import workers
 
         jobs = [workers.Job(target, asked.settings.folder, asked.probe) for target in live]
-        count = asked.jobs if asked.jobs is not None else min(len(live), os.cpu_count() or 1)
+        count = asked.jobs if asked.jobs is not None else min(len(live), workers.cores())
         for target, result in zip(live, workers.inspect_all(jobs, count), strict=True):
             failed = isinstance(result, Failure)
             results[target.name] = result if isinstance(result, Failure) else Found(target, result.setup, result.root)

@@ -64,6 +64,11 @@ class _Worker:
     message: Any = field(default=None)
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def inspect_all(jobs: Sequence[Job], processes: int) -> list[Inspected | Failure]:
     """The facts of each target, or why there are none, in the order of the jobs.
 
@@ -226,11 +231,11 @@ def _attempt(job: Job) -> dict[str, Any]:
 
 def _inspect(job: Job) -> dict[str, Any]:
     from lrlint.inspection.build import build
-    from lrlint.inspection.guard import share_cores
+    from lrlint.inspection.guard import limit_threads
     from lrlint.inspection.target import load
 
     if job.beside > 1:
-        share_cores(job.beside)
+        limit_threads(max(1, cores() // job.beside))
     target = job.target
     built = load(
         target.target or None,

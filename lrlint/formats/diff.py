@@ -6,7 +6,8 @@ from lrlint.compare import Comparison
 from lrlint.files import dump
 from lrlint.formats.markdown import code
 from lrlint.formats.markdown import text as markup
-from lrlint.formats.text import Style, clean, plural, wrap
+from lrlint.formats.text import Style, clean, wrap
+from lrlint.vocabulary import count
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "moved": ("!", "magenta")}
 
@@ -36,4 +37,4 @@ def _markdown(found: Comparison, before: str, after: str) -> str:
 
 
 def _closing(found: Comparison) -> str:
-    return "no difference" if found.same else plural(len(found.changes), "change")
+    return "no difference" if found.same else count(len(found.changes), "change")

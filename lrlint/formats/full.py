@@ -9,8 +9,9 @@ from lrlint.facts import Span
 from lrlint.finding import Finding, Related
 from lrlint.formats.frame import Mark, frame
 from lrlint.formats.summary import summary
-from lrlint.formats.text import SEVERITY_COLOUR, Style, clean, plural, wrap
+from lrlint.formats.text import SEVERITY_COLOUR, Style, clean, wrap
 from lrlint.sources import Sources
+from lrlint.vocabulary import count
 
 if TYPE_CHECKING:
     from lrlint.run import Failure, Run
@@ -91,7 +92,7 @@ def _subject(parameters: tuple[str, ...]) -> str:
     """The one pattern of the parameters, or how many there are (their patterns are listed below the frame)."""
     patterns = names.compress(parameters)
     if len(patterns) != 1:
-        return plural(len(parameters), "parameter") if parameters else ""
+        return count(len(parameters), "parameter") if parameters else ""
     return patterns[0] if len(parameters) == 1 else f"{patterns[0]} ({len(parameters)})"
 
 
@@ -113,7 +114,7 @@ def _facts(found: Finding, style: Style) -> list[str]:
 
 def _patterns(parameters: tuple[str, ...]) -> str:
     patterns = names.compress(parameters)
-    rest = f", and {plural(len(patterns) - _NAMES, 'more pattern')}" if len(patterns) > _NAMES else ""
+    rest = f", and {count(len(patterns) - _NAMES, 'more pattern')}" if len(patterns) > _NAMES else ""
     return ", ".join(patterns[:_NAMES]) + rest
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from lrlint.finding import Finding
 from lrlint.formats.places import place
 from lrlint.formats.summary import summary
-from lrlint.formats.text import clean, plural
+from lrlint.formats.text import clean
+from lrlint.vocabulary import count
 
 if TYPE_CHECKING:
     from lrlint.run import Run
@@ -31,7 +32,7 @@ def render(run: Run) -> str:
         left += len(found[most:])
     lines += [f"::error title=lrlint::{_data(f'{failure.target}: {failure.message}')}" for failure in run.failures]
     if left:
-        text = f"{plural(left, 'finding')} more in the step summary: GitHub shows {MOST} annotations of a level"
+        text = f"{count(left, 'finding')} more in the step summary: GitHub shows {MOST} annotations of a level"
         lines.append(f"::notice title=lrlint::{_data(text)}")
     return "\n".join([*lines, _plain(summary(run))]) + "\n"
 

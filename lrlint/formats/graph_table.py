@@ -5,8 +5,8 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from lrlint.facts import GraphFacts, Parameter, ParameterUse, Setup
-from lrlint.formats.text import Style, clean, plural, shorten
-from lrlint.vocabulary import rate
+from lrlint.formats.text import Style, clean, shorten
+from lrlint.vocabulary import count, rate
 
 _HEADERS = ("order", "parameter", "role", "in", "out", "followed by", "lr", "decay")
 
@@ -27,7 +27,7 @@ def render(setup: Setup, style: Style) -> str:
     decayed = [p for use, p in used if use.scale_invariant and any(g.weight_decay > 0 for g in setup.groups_of(p))]
     if decayed:
         parts.append(
-            f"{plural(len(decayed), 'decayed weight')} {'is' if len(decayed) == 1 else 'are'} scale-invariant (a norm "
+            f"{count(len(decayed), 'decayed weight')} {'is' if len(decayed) == 1 else 'are'} scale-invariant (a norm "
             "follows): decay there does not shrink the function, it sets the effective rate (arXiv 1706.05350)"
         )
     return "\n\n".join(parts) + "\n"
@@ -35,7 +35,7 @@ def render(setup: Setup, style: Style) -> str:
 
 def _head(setup: Setup, graph: GraphFacts, style: Style) -> str:
     complete = "" if graph.complete else "; values were guessed, verdicts on use are left open"
-    told = f"{plural(graph.operators, 'operator')} on {graph.method}, inputs: {graph.inputs}{complete}"
+    told = f"{count(graph.operators, 'operator')} on {graph.method}, inputs: {graph.inputs}{complete}"
     return f"{style.paint(clean(setup.target) or 'setup', 'bold')}  {told}"
 
 

@@ -12,8 +12,8 @@ from lrlint.formats import html_parts
 from lrlint.formats.html_parts import STYLE, prose, text
 from lrlint.formats.html_setup import section
 from lrlint.formats.summary import summary
-from lrlint.formats.text import plural
 from lrlint.sources import SourceFile, Sources
+from lrlint.vocabulary import count
 
 if TYPE_CHECKING:
     from lrlint.run import Run
@@ -34,7 +34,7 @@ def render(run: Run) -> str:
 
 def _title(run: Run) -> str:
     several = len(run.targets) != 1
-    return f"lrlint: {plural(len(run.targets), 'target') if several else run.targets[0] or 'setup'}"
+    return f"lrlint: {count(len(run.targets), 'target') if several else run.targets[0] or 'setup'}"
 
 
 def fragment(run: Run) -> str:
@@ -94,7 +94,7 @@ def _finding(found: Finding, sources: Sources) -> str:
     patterns = names.compress(found.parameters)
     if patterns:
         listed = "<br>".join(f"<code>{text(pattern)}</code>" for pattern in patterns)
-        lines.append(f"<details><summary>{plural(len(found.parameters), 'parameter')}</summary>{listed}</details>")
+        lines.append(f"<details><summary>{count(len(found.parameters), 'parameter')}</summary>{listed}</details>")
     lines.append(_help(found.help))
     return f'<div class="finding {found.severity}">{"".join(lines)}</div>'
 

@@ -11,7 +11,8 @@ from lrlint.catalog import Catalog
 from lrlint.declare import Rule
 from lrlint.errors import UsageError
 from lrlint.files import dump
-from lrlint.formats.text import SEVERITY_COLOUR, Style, columns, plural, shorten
+from lrlint.formats.text import SEVERITY_COLOUR, Style, columns, shorten
+from lrlint.vocabulary import count
 
 
 def find(known: Catalog, name: str) -> Rule | Builtin:
@@ -95,7 +96,7 @@ def catalogue(known: Catalog, style: Style) -> str:
             room = max(style.width - width - len(rule.code) - 6, 30)
             lines.append(f"  {code}  {rule.name.ljust(width)}  {shorten(rule.summary + off, room)}")
         lines.append("")
-    return "\n".join([*lines, f"{plural(len(known.rules), 'rule')}; `lrlint rule CODE` explains one"]) + "\n"
+    return "\n".join([*lines, f"{count(len(known.rules), 'rule')}; `lrlint rule CODE` explains one"]) + "\n"
 
 
 def rule_json(rule: Rule | Builtin) -> str:

@@ -8,8 +8,8 @@ from tabulate import tabulate
 
 from lrlint import names
 from lrlint.facts import Group, Optimizer, Parameter, Setup
-from lrlint.formats.text import Style, clean, plural, shorten
-from lrlint.vocabulary import rate
+from lrlint.formats.text import Style, clean, shorten
+from lrlint.vocabulary import count, rate
 
 _ROWS = 40
 
@@ -72,7 +72,7 @@ def size(setup: Setup) -> str:
     present = _present(setup)
     total = sum(parameter.numel for parameter in present)
     trainable = sum(parameter.numel for parameter in present if parameter.requires_grad)
-    tensors = plural(len(present), "parameter tensor")
+    tensors = count(len(present), "parameter tensor")
     return f"{tensors}, {_count(total)} elements ({_count(trainable)} trainable)"
 
 
@@ -126,7 +126,7 @@ def pattern_rows(label: str, parameters: Sequence[Parameter]) -> list[Row]:
         rows.append(["", "", "", clean(text), str(len(same)), elements, _shape(same), _role(same) + frozen])
     if len(rows) > _ROWS:
         rest = sum(int(row[4]) for row in rows[_ROWS:])
-        rows = [*rows[:_ROWS], ["", "", "", f"and {plural(len(rows) - _ROWS, 'more pattern')}", str(rest), "", "", ""]]
+        rows = [*rows[:_ROWS], ["", "", "", f"and {count(len(rows) - _ROWS, 'more pattern')}", str(rest), "", "", ""]]
     if rows:
         rows[0][0] = clean(label)
     return rows

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from lrlint.formats.text import clean, plural
+from lrlint.formats.text import clean
+from lrlint.vocabulary import count
 
 if TYPE_CHECKING:
     from lrlint.run import Run
@@ -15,7 +16,7 @@ def summary(run: Run) -> str:
     """``2 errors, 1 warning (1 suppressed, 3 baselined) · 61 rules, 4 skipped: no schedule horizon given``."""
     counts = run.counts()
     found = [
-        plural(counts[severity], noun)
+        count(counts[severity], noun)
         for severity, noun in (("error", "error"), ("warning", "warning"))
         if counts[severity]
     ]
@@ -32,11 +33,11 @@ def summary(run: Run) -> str:
         text += f" ({', '.join(aside)})"
     parts = [text]
     if len(run.targets) > 1:
-        parts.append(plural(len(run.targets), "target") + (f", {len(run.failures)} failed" if run.failures else ""))
+        parts.append(count(len(run.targets), "target") + (f", {len(run.failures)} failed" if run.failures else ""))
     elif run.failures:
         parts.append("the target failed")
     if run.checked:
-        parts.append(plural(run.ran, "rule") + _skipped(run))
+        parts.append(count(run.ran, "rule") + _skipped(run))
     return " · ".join(parts)
 
 

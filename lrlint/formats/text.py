@@ -68,7 +68,3 @@ def shorten(text: str, width: int) -> str:
             break
         kept += character
     return kept + "…"
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

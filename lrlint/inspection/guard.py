@@ -162,10 +162,9 @@ def _set_num_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def share_cores(processes: int) -> None:
-    """Use no more threads than this process's share of the cores: threads that are kept waiting wait for each other."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    _set_num_threads(min(torch.get_num_threads(), max(1, cores // processes)))
+def limit_threads(count: int) -> None:
+    """Use no more threads than this: more than there are cores wait for each other."""
+    _set_num_threads(min(torch.get_num_threads(), count))
 
 
 def _set_deterministic(state: tuple[bool, bool]) -> None:
