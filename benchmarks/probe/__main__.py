@@ -1,6 +1,6 @@
 """How often the probe is right, on setups that were labelled by long runs.
 
-python -m benchmarks.probe                 the setups that are reported: of the kinds that limits were set on, and of others
+python -m benchmarks.probe                 the reported setups: of the kinds that limits were set on, of others, and both
 python -m benchmarks.probe --half tune     those that limits were set on
 python -m benchmarks.probe --label 240     label setups anew (most of an hour), into truth.jsonl
 """
@@ -86,11 +86,16 @@ def main() -> int:
                         file.flush()
             print(f"labelled in {time.monotonic() - started:.0f} s")
             return 0
-        for half in [options.half] if options.half else ["report", "others"]:
+        found: list[Row] = []
+        halves = [options.half] if options.half else ["report", "others"]
+        for half in halves:
             started = time.monotonic()
             results = list(pool.map(partial(_evaluate, device=options.device), rows(half, options.limit)))
+            found += results
             print(f"{half}\n{table(results, options.verbose)}\n", flush=True)
             print(f"{len(results)} setups, {time.monotonic() - started:.0f} s", file=sys.stderr)
+        if len(halves) > 1:
+            print(f"both together\n{table(found, verbose=False)}")
     return 0
 
 
