@@ -174,10 +174,14 @@ class Adviser:
         )
 
     def _holds(self, run: Outcome, share: float) -> bool:
-        """It takes something off the loss, and lacks no more than this share of what the best run takes off."""
+        """It takes something off the loss, and lacks no more than this share of what the best run takes off. Where even
+        that takes off nothing, what does no harm holds.
+        """
         if run.broke:
             return False
         opening = self.trial.start(len(run.losses))
+        if self.found.best is not None and self.found.still:
+            return run.level() - opening <= FLOOR * abs(opening)
         if self.found.best is not None and self._behind(run) > share:
             return False
         return opening - run.level() > FLOOR * abs(opening)

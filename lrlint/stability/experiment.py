@@ -135,6 +135,11 @@ class Experiment:
         lab, result = self.lab, self.result
         assert result.judged is not None
         result.verdict = "unstable"
+        if result.judged.still:
+            steps = result.judged.length
+            result.reason = (
+                f"no rate makes measurable progress in {steps} steps: what repairs it is only seen to do no harm"
+            )
         lab.expected, lab.stage = lab.steps + 7 * self.steps, "looking for the groups to blame"
         if self._outliers(adviser):
             return

@@ -92,6 +92,11 @@ class Judgement:
         return arrears(self.level, self.opening - self.gain, self.opening)
 
     @property
+    def still(self) -> bool:
+        """Whether even the best run takes nothing off the loss."""
+        return self.gain <= self.floor
+
+    @property
     def leapt(self) -> bool:
         """Whether the run as configured went far above its start."""
         return max(self.base.losses) > LEAP * max(abs(self.opening), TINY)

@@ -107,6 +107,21 @@ def test_a_reduction_far_behind_after_two_thirds_of_its_steps_is_given_up() -> N
     assert not any(arm.broke for arm in given_up)
 
 
+def test_where_no_rate_learns_what_does_no_harm_is_verified_and_said_to_do_no_more() -> None:
+    """Nothing to gain: the first weight is next to its minimum, from which it is thrown, the second hardly matters."""
+
+    class Flat(Bowls):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return 1 + super().forward(batch)
+
+    model = Flat((1e-4, 2.2), (1e-4, 0.01))
+    found = probed(model, SGD([{"params": [w]} for w in model.parameters()], lr=1.0))
+    assert found.verdict == "unstable"
+    assert found.guilty == [(0, 0)]
+    assert found.recommendations[0].verified
+    assert found.facts.reason.startswith("no rate makes measurable progress")
+
+
 @pytest.mark.parametrize("decays", [True, False])
 def test_a_loss_that_comes_down_with_the_rate_is_no_fault_where_the_schedule_lets_it(decays: bool) -> None:
     """Steps of 3 around a minimum one away: half the time the loss is above its start, at any length."""
