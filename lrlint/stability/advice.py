@@ -180,7 +180,7 @@ class Adviser:
         if run.broke:
             return False
         opening = self.trial.start(len(run.losses))
-        if self.found.best is not None and self.found.still:
+        if self.found.sick and self.found.still:
             return run.level() - opening <= FLOOR * abs(opening)
         if self.found.best is not None and self._behind(run) > share:
             return False

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lrlint.stability.margins import HALF, QUICK, Judgement, behind
-from lrlint.stability.outcome import Outcome, Trial, arrears, closing, typical
+from lrlint.stability.outcome import Outcome, Trial, arrears, closing_level
 
 #: A fault that showed late is repaired when the run is as long as the one that showed it, up to so many times the length.
 PURSUED = 3
@@ -107,7 +107,7 @@ class Attribution:
         """Whether a run is so far behind the best one by now that the steps it has left will not bring it near."""
         if len(losses) != self.early:
             return False
-        return arrears(typical(losses[-closing(self.early) :]), self.early_level, self.opening) > GIVEN_UP
+        return arrears(closing_level(losses), self.early_level, self.opening) > GIVEN_UP
 
     def largest(self, blame: Blame) -> Blame:
         """The set at the largest factor that repairs, in half decades."""

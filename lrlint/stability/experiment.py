@@ -110,7 +110,7 @@ class Experiment:
             self._nothing_holds(adviser)
         elif judged.sick:
             self._sick(adviser)
-        elif self._still():
+        elif judged.still:
             self._stalled(adviser)
         else:
             self._stable(adviser)
@@ -197,14 +197,6 @@ class Experiment:
         trace = self.lab.trace(self.result.judged.base)
         slopes = [(trace.slope.get(key) or [0.0])[0] for key in self.lab.keys]
         return [-slope if math.isfinite(slope) else math.inf for slope in slopes]
-
-    def _still(self) -> bool:
-        """No run takes anything off the loss."""
-        judged = self.result.judged
-        assert judged is not None
-        length = judged.length
-        runs = [run for run in (judged.base, *judged.rungs.values()) if len(run.losses) >= length]
-        return judged.opening - min(run.level(length) for run in runs) <= judged.floor
 
     def _stalled(self, adviser: Adviser) -> None:
         """Can one batch be learnt by heart, at any rate? A model that cannot do that does not learn."""

@@ -93,8 +93,9 @@ class Judgement:
 
     @property
     def still(self) -> bool:
-        """Whether even the best run takes nothing off the loss."""
-        return self.gain <= self.floor
+        """No run takes anything off the loss."""
+        runs = [run for run in (self.base, *self.rungs.values()) if len(run.losses) >= self.length]
+        return self.opening - min(run.level(self.length) for run in runs) <= self.floor
 
     @property
     def leapt(self) -> bool:

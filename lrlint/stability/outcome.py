@@ -45,7 +45,7 @@ class Outcome:
         losses = self.losses if length is None else self.losses[:length]
         if self.broke and len(losses) == len(self.losses):
             return math.inf
-        return typical(losses[-closing(len(losses)) :])
+        return closing_level(losses)
 
 
 def exploded(losses: Sequence[float], patient: bool = False) -> bool:
@@ -71,6 +71,11 @@ def typical(losses: Iterable[float]) -> float:
         return math.inf
     middle = median(values)
     return sum(min(loss, middle + 2 * abs(middle)) for loss in values) / len(values)
+
+
+def closing_level(losses: Sequence[float]) -> float:
+    """`typical` loss of the last steps; infinite for none."""
+    return typical(losses[-closing(len(losses)) :])
 
 
 def arrears(level: float, best: float, opening: float) -> float:
