@@ -31,6 +31,8 @@ TARGETS = {
     "tensors_1k": True,
     "tensors_10k": True,
     "tensors_100k": False,
+    "million_steps": True,
+    "groups_500": True,
 }
 #: Commands that load no torch.
 COMMANDS = {"--help": ("--help",), "rule": ("rule",), "rule LR301": ("rule", "LR301")}

@@ -48,15 +48,15 @@ class Llama(nn.Module):
         return self.lm_head(self.norm(x))
 
 
-def _setup(model: nn.Module, **more: Any) -> dict[str, Any]:
+def _setup(model: nn.Module, steps: int = STEPS, **more: Any) -> dict[str, Any]:
     """Matrices decay, vectors do not, a cosine over the run."""
     groups = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.1},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = AdamW(groups, lr=3e-4, betas=(0.9, 0.95), foreach=False)
-    scheduler = CosineAnnealingLR(optimizer, STEPS)
-    return {"model": model, "optimizer": optimizer, "scheduler": scheduler, "total_steps": STEPS, **more}
+    scheduler = CosineAnnealingLR(optimizer, steps)
+    return {"model": model, "optimizer": optimizer, "scheduler": scheduler, "total_steps": steps, **more}
 
 
 def _tokens(device: str) -> tuple[torch.Tensor, ...]:
@@ -97,3 +97,15 @@ def tensors_10k() -> dict[str, Any]:
 
 def tensors_100k() -> dict[str, Any]:
     return _crowd(100_000)
+
+
+def million_steps() -> dict[str, Any]:
+    return _setup(Llama(2, 64, 256, 64, 1_000), steps=1_000_000)
+
+
+def groups_500() -> dict[str, Any]:
+    """A group for every tensor, as layer-wise rates make them."""
+    model = nn.ModuleList(nn.Linear(8, 8) for _ in range(250))
+    optimizer = AdamW([{"params": [p], "lr": 1e-4} for p in model.parameters()], foreach=False)
+    scheduler = CosineAnnealingLR(optimizer, STEPS)
+    return {"model": model, "optimizer": optimizer, "scheduler": scheduler, "total_steps": STEPS}

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -365,19 +364,6 @@ def test_a_new_rule_is_two_files_that_pass_the_harness(project: Path) -> None:
     assert [case.function for case in cases] == ["bad", "good_below_the_limit"]
     for case in cases:
         testing.run(case)
-
-
-def test_startup_is_fast(project: Path) -> None:
-    """The best of several runs, with room for a slow machine; the goal on a common one is 150 ms."""
-    for arguments in (["--help"], ["rule"]):
-        best = min(_seconds(arguments, project) for _ in range(5))
-        assert best < 0.5, f"lrlint {' '.join(arguments)} took {best:.2f} s"
-
-
-def _seconds(arguments: list[str], cwd: Path) -> float:
-    started = time.perf_counter()
-    assert lrlint(*arguments, cwd=cwd).returncode == 0
-    return time.perf_counter() - started
 
 
 def test_live_targets_in_worker_processes(tmp_path: Path) -> None:

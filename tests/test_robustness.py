@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
+from work import calls
 
 import lrlint
 from lrlint.errors import UsageError
@@ -625,17 +625,18 @@ def test_a_hundred_thousand_tensors(crowd: nn.Module) -> None:
     vectors = [p for p in crowd.parameters() if p.ndim == 1]
     matrices = [p for p in crowd.parameters() if p.ndim == 2]
     optimizer = AdamW([{"params": matrices[1:]}, {"params": vectors, "weight_decay": 0.0}], foreach=False)
-    started = time.perf_counter()
     run = lrlint.check(crowd, optimizer, CosineAnnealingLR(optimizer, 1000), total_steps=1000, graph=False)
-    assert time.perf_counter() - started < 60
     assert len(run.setup.parameters) == 100_000
     assert {name for found in run.findings for name in found.parameters} <= {"blocks.0.0.weight"}
 
 
-def test_a_group_for_every_tensor() -> None:
-    with torch.device("meta"):
-        model = nn.ModuleList(nn.Linear(1, 1) for _ in range(1_000))
-    optimizer = AdamW([{"params": [p], "lr": 1e-4} for p in model.parameters()], foreach=False)
-    started = time.perf_counter()
-    checked(model, optimizer, CosineAnnealingLR(optimizer, 1000), total_steps=1000)
-    assert time.perf_counter() - started < 30
+def test_twice_as_many_groups_are_about_twice_the_work() -> None:
+    def work(groups: int) -> int:
+        with torch.device("meta"):
+            model = nn.ModuleList(nn.Linear(1, 1) for _ in range(groups // 2))
+        optimizer = AdamW([{"params": [p], "lr": 1e-4} for p in model.parameters()], foreach=False)
+        scheduler = CosineAnnealingLR(optimizer, 1000)
+        return calls(lambda: lrlint.check(model, optimizer, scheduler, total_steps=1000))
+
+    work(10)  # imports and first calls are no work of the groups'
+    assert work(1_000) < 2.2 * work(500)
