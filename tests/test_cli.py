@@ -454,7 +454,7 @@ def test_an_interruption(tmp_path: Path) -> None:
     assert process.stderr is not None
     assert "here" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
     assert "interrupted" in err
     assert "Traceback" not in err

@@ -589,7 +589,7 @@ def test_code_that_cannot_be_interrupted_ends_the_process_with_3(write: Callable
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 3

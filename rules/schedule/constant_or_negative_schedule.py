@@ -15,6 +15,8 @@ Sources: https://github.com/huggingface/transformers/issues/324 (negative rate a
 https://github.com/AmirmohammadRostami/KeywordsSpotting-EfficientNet-A0/issues/1 (`eta_min` equal to the rate)
 """
 
+from math import isclose
+
 from lrlint import Finding, rule
 from lrlint.vocabulary import rate
 
@@ -78,9 +80,9 @@ def _constant(schedule):
         return None
     if not all(trace.constant(1e-12) and trace.peak > 0 for trace in traces):
         return None
-    if any(attributes.get(name) == value for name, value in NEUTRAL.items()):
+    if any(_alike(attributes.get(name), value) for name, value in NEUTRAL.items()):
         return None
-    if attributes.get("start_factor", 0) == attributes.get("end_factor", 1):
+    if _alike(attributes.get("start_factor"), attributes.get("end_factor")):
         return None
     if schedule.class_name in STEPPED:
         text = f"{schedule.class_name} changes nothing in {schedule.horizon} {schedule.unit}s: it begins after that"
@@ -90,3 +92,8 @@ def _constant(schedule):
     arguments = ", ".join(f"{k}={v}" for k, v in attributes.items() if k in ARGUMENTS)
     text = f"{schedule.class_name} leaves the rate constant at {rate(traces[0].peak)} ({arguments})"
     return text, "error", "choose eta_min below the rate and T_max in whole steps"
+
+
+def _alike(value, other):
+    """The same number but for rounding. A class of the user's may hold anything under these names."""
+    return isinstance(value, int | float) and isinstance(other, int | float) and isclose(value, other)

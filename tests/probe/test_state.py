@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from setups_probe import MODELS, OPTIMIZERS, SCHEDULERS, SPECIAL, Setup, Stateful
 from torch import nn
@@ -94,7 +94,7 @@ setups = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(
     setups,
     st.sampled_from(sorted(SCHEDULERS)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.optim import AdamW
@@ -15,11 +15,9 @@ import lrlint
 from lrlint.facts.schedule import course, peak_rate
 from lrlint.inspection.schedules.sampling import compress, explore
 
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 values = st.lists(st.floats(-1e6, 1e6, allow_nan=False, width=32), min_size=1, max_size=200)
 
 
-@patient
 @given(values=values, strides=st.lists(st.integers(1, 9), min_size=200, max_size=200))
 def test_a_compressed_trace_keeps_ends_and_extremes_and_stays_close(values: list[float], strides: list[int]) -> None:
     steps = [sum(strides[:k]) for k in range(len(values))]
@@ -35,7 +33,6 @@ def test_a_smooth_course_needs_few_points() -> None:
     assert len(trace.steps) < 20
 
 
-@patient
 @given(
     edge=st.integers(1, 999_998),
     before=st.floats(0.1, 1.0),
@@ -48,7 +45,6 @@ def test_a_jump_is_found_to_the_step(edge: int, before: float, after: float) -> 
     assert len(found.steps) < 500
 
 
-@patient
 @given(top=st.integers(0, 1_000_000))
 def test_a_maximum_is_found_to_the_step(top: int) -> None:
     found = explore(lambda step: (1 - ((step - top) / 1e6) ** 2,), 1_000_000, (), 5000)

@@ -42,7 +42,7 @@ def really(optimizer: Any, scheduler: Any, total: int) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("name", [n for n in (*TORCH, *HF) if n not in ("ReduceLROnPlateau", "greedy")])
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=6, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
 def test_traces_equal_real_steps(name: str, data: st.DataObject) -> None:
     total, lrs = data.draw(steps), (1e-4, 1e-3)

@@ -46,7 +46,7 @@ def sweep(make: Callable[..., dict[str, Any]], names: list[str]) -> Any:
     """One test per scheduler, each over random parameters, declared in optimizer steps, in epochs, or not at all."""
 
     @pytest.mark.parametrize("name", names)
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=15, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(data=st.data())
     def test(name: str, data: st.DataObject) -> None:
         total = data.draw(steps)
