@@ -110,6 +110,51 @@ def test_the_keys_of_a_table_of_optimizers_are_their_names(tmp_path: Path, monke
     assert sorted(built.optimizers) == ["c", "g"]
 
 
+SAM = f"""
+{NET}
+class SAM(torch.optim.Optimizer):
+    def __init__(self, params, base, **options):
+        super().__init__(params, dict(rho=0.05, **options))
+        self.base_optimizer = base(self.param_groups, **options)
+        self.param_groups = self.base_optimizer.param_groups
+
+    def second_step(self):
+        self.base_optimizer.step()
+
+net = Net()
+optimizer = SAM(net.parameters(), torch.optim.SGD, lr=0.1)
+net(torch.randn(2, 4)).sum().backward()
+optimizer.second_step()
+"""
+
+
+def test_an_optimizer_and_the_one_that_it_steps_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    setup = build(load(None, script=script(tmp_path, SAM)), graph=False)
+    assert [optimizer.class_name for optimizer in setup.optimizers] == ["SAM"]
+    assert not setup.discarded
+
+
+NORMED = f"""
+{NET}
+net = nn.ModuleDict({{"body": nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8)), "head": nn.Linear(8, 2)}})
+net.body.requires_grad_(False)
+optimizer = torch.optim.SGD(net.head.parameters(), lr=0.1)
+for _ in range(2):
+    net.train()
+    net.body.eval()
+    net.head(net.body(torch.randn(4, 4))).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_modes_are_those_of_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for text, expected in ((NORMED, False), (NORMED.replace("net.body.eval()", ""), True)):
+        setup = build(load(None, script=script(tmp_path, text)), graph=False)
+        assert [norm.trains_statistics for norm in setup.norms] == [expected]
+
+
 def test_a_library_that_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("accelerate")
     text = f"""

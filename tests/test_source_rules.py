@@ -136,6 +136,54 @@ def test_a_class_is_read_through_its_methods_and_bases(tmp_path: Path) -> None:
     assert lines == {("LR701", 4), ("LR702", 16)}
 
 
+FROZEN = """
+import torch
+from torch import nn
+
+def build():
+    model = nn.Module()
+    model.body, model.head = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8)), nn.Linear(8, 2)
+    model.body.requires_grad_(False)
+    {once}
+    return model, torch.optim.SGD(model.head.parameters(), lr=0.1)
+
+def quiet(module):
+    if isinstance(module, nn.BatchNorm1d):
+        module.eval()
+
+def main(loader):
+    model, optimizer = build()
+    for epoch in range(10):
+        model.train()
+        {each}
+        for batch in loader:
+            model.head(model.body(batch)).sum().backward()
+            optimizer.step()
+        model.eval()
+"""
+
+
+@pytest.mark.parametrize(
+    ("once", "each", "expected"),
+    [
+        ("pass", "model.body.eval()", []),
+        ("pass", "model.apply(quiet)", []),
+        ("pass", "[m.eval() for m in model.modules() if isinstance(m, nn.BatchNorm1d)]", []),
+        ("pass", "for m in model.body.modules(): m.eval()", []),
+        ("pass", "teacher.eval()", ["LR504"]),
+        ("pass", "pass", ["LR504"]),
+        ("model.body.eval()", "pass", ["LR504"]),
+        ("pass", "model.head.eval()", ["LR504"]),
+    ],
+)
+def test_parts_that_the_loop_puts_back_into_evaluation_mode(
+    tmp_path: Path, once: str, each: str, expected: list[str]
+) -> None:
+    (tmp_path / "train.py").write_text(FROZEN.format(once=once, each=each))
+    _, found = check(tmp_path, "train.py:build", "--select", "LR504")
+    assert [item["rule"] for item in found] == expected
+
+
 WRAPPED = """
 import torch
 from torch import nn

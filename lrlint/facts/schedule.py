@@ -106,8 +106,8 @@ class Schedule:
 
     - ``horizon_from``: ``total_steps`` (declared), ``scheduler`` (its own length) or ``default`` (a short look ahead);
     - ``clock_from``: what tells ``period``, the optimizer steps per scheduler step (below 1: several scheduler steps
-      per optimizer step): ``declared``, ``lightning``, ``class``, ``length``, ``argument``, ``course``
-      (only one clock makes sense of it) or ``assumed``;
+      per optimizer step): ``declared``, ``lightning``, ``source`` (the training loop), ``class``, ``length``,
+      ``argument``, ``course`` (only one clock makes sense of it) or ``assumed``;
       ``interval`` (``step`` or ``epoch``), ``frequency`` and ``monitor`` as configured, ``calls_per_step``;
       ``config``: the entry of a Lightning scheduler configuration, as written;
     - ``length``, ``length_name``: after how many of its own steps it is over, and which argument says so
@@ -116,7 +116,7 @@ class Schedule:
       ``constant``, ``decay``, ``warmup``, ``cycle``, ``plateau``, ``lambda``, ``averaging``, ``other``;
     - ``attributes``: its public numbers and strings; ``children``: the same record of each nested scheduler, with
       ``class_name``, ``qualified``, ``attributes``, ``lists``, ``base_lrs``, ``foreign`` (drives another optimizer);
-    - ``lists``: length of each of its per-group lists; ``base_lrs``: the rates it scales;
+    - ``lists``: length of each of its per-group lists; ``base_lrs``: the rates it scales; ``last_lrs``: those it set last;
     - ``floor``, ``floor_name``: the absolute rate it anneals to (``floors``: one per group);
     - ``lambdas``: ``count``, ``distinct``, ``arguments`` (names of the counter), ``names`` and ``modules`` of the
       functions, and where all see one variable ``shared`` (its names), ``loop`` (those that a loop sets) or

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lrlint.facts.span import Span
+
+#: Methods that a framework calls while it trains, after it has put the model into training mode.
+HOOK = re.compile(r"on_train_|on_before_|training_step$|train_step$|compute_loss$")
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,8 @@ class SourceCall:
     """A call of a training loop, in the order in which it is made.
 
     ``kind``: ``backward``, ``scaled_backward`` (of a GradScaler's scaled loss), ``unscale`` (or an unknown call that
-    may do so), ``clip``, ``zero_grad``, ``optimizer_step``, ``scaler_step``, ``scheduler_step``; ``optimizer`` (one is
+    may do so), ``clip``, ``zero_grad``, ``optimizer_step``, ``scaler_step``, ``scheduler_step``; ``train`` and ``eval``
+    (the mode of the module ``receiver`` is set); ``optimizer`` (one is
     built and bound to ``receiver``); ``iterator`` (a one-shot iterator that an earlier call has used up; ``receiver`` is
     its name, ``first`` that earlier use); ``average`` (of parameters, without buffers; ``receiver`` is its name).
 
@@ -36,6 +41,11 @@ class SourceCall:
     first: Span | None = None
     covers: tuple[str, ...] = ()
     scaled: bool = False
+
+    @property
+    def function_name(self) -> str:
+        """The name of ``function``, which is labelled ``path:name:line``."""
+        return self.function.rsplit(":", 2)[-2] if self.function.count(":") > 1 else self.function
 
     def excludes(self, other: SourceCall) -> bool:
         """Whether the two stand under conditions that are never true together."""
@@ -90,5 +100,36 @@ class SourceFacts:
             found.setdefault(call.function, []).append(call)
         return list(found.values())
 
+    def put_back(self) -> Iterator[SourceCall]:
+        """Calls that take parts of a model out of the training mode that it was put into before."""
+        for calls in self.functions():
+            hooked = HOOK.match(calls[0].function_name) is not None
+            trained: set[str] = set()
+            for call in calls:
+                if call.kind == "train":
+                    trained.add(call.receiver)
+                elif call.kind == "eval" and (trained or hooked) and call.receiver not in trained:
+                    yield call
+
     def of_kind(self, kind: str) -> Iterator[SourceCall]:
         return (call for call in self.calls if call.kind == kind)
+
+    def scheduler_interval(self) -> str | None:
+        """Whether the schedulers are stepped once per optimizer step (``step``) or once per many, after a loop of such
+        steps (``epoch``). None where no loop shows it, where a scheduler has a condition of its own, and where they differ.
+        """
+        found = {
+            _interval(call, [step for step in calls if step.kind in ("optimizer_step", "scaler_step")])
+            for calls in self.functions()
+            for call in calls
+            if call.kind == "scheduler_step" and not call.arguments
+        }
+        return found.pop() if len(found) == 1 else None
+
+
+def _interval(call: SourceCall, steps: list[SourceCall]) -> str | None:
+    depth = len(call.loops)
+    if any(step.loops == call.loops and set(call.guards) <= set(step.guards) for step in steps):
+        return "step"
+    nested = bool(steps) and all(len(step.loops) > depth > 0 and step.loops[:depth] == call.loops for step in steps)
+    return "epoch" if nested and not call.guards else None

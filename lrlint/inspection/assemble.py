@@ -25,6 +25,7 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
         example_inputs=found.example_inputs,
         train=found.train,
         extra_modules=dict(found.extra_modules),
+        in_training=found.in_training,
     )
     said: dict[str, Any] = {}
     configs: list[dict[str, Any]] = []

@@ -40,7 +40,7 @@ def _build(built: Built, graph: bool) -> Setup:
     optimizers = tuple(_optimizers(built, registry))
     discarded = tuple(_discarded(built, registry))
     rejections = tuple(_rejections(built, registry))
-    norms = norm_facts(tree, registry, built.models)
+    norms = norm_facts(tree, registry, {} if built.in_training else built.models)
     ties = tie_facts(tree, registry, built.models)
     parameters = tuple(with_values(registry))
     setup = Setup(
@@ -59,7 +59,7 @@ def _build(built: Built, graph: bool) -> Setup:
         span=built.span,
         notes=(*built.notes, *_value_notes(parameters)),
     )
-    setup = _with_source(_with_checkpoint(_with_schedules(setup, built), built), built)
+    setup = _with_checkpoint(_with_schedules(_with_source(setup, built), built), built)
     if not graph:
         return replace(setup, notes=(*setup.notes, Note("graph", "the forward pass was left out (--no-graph)")))
     return _with_graph(setup, built, registry)
@@ -132,7 +132,8 @@ def _with_schedules(setup: Setup, built: Built) -> Setup:
         return setup
     from lrlint.inspection.schedules import simulate
 
-    schedules, notes = simulate(built, list(built.optimizers.values()), setup.training)
+    loop = setup.source.scheduler_interval() if setup.source else None
+    schedules, notes = simulate(built, list(built.optimizers.values()), setup.training, loop)
     for optimizer in setup.optimizers:
         for group in optimizer.groups:
             _set_peak(group, peak_rate(schedules, optimizer.index, group.index))

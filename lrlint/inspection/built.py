@@ -27,8 +27,8 @@ class Built:
     parallel to ``schedulers``: what a framework does with each (``interval``, ``frequency``, ``monitor``, ...), {}
     where nothing is known. ``wraps`` gives the class an optimizer was unwrapped from, by its key. ``train`` is the
     function that trains: it is read, never run. ``owner`` is the LightningModule or Trainer the optimizer came from.
-    ``span`` is where the target is defined. ``paths`` are the folders that must be importable when code of the target
-    runs later (see `running`).
+    ``span`` is where the target is defined. ``in_training``: its modules are in the modes they train in. ``paths`` are
+    the folders that must be importable when code of the target runs later (see `running`).
     """
 
     models: dict[str, nn.Module] = field(default_factory=dict)
@@ -45,6 +45,7 @@ class Built:
     rejections: list[Rejected] = field(default_factory=list)
     wraps: dict[str, str] = field(default_factory=dict)
     span: Span | None = None
+    in_training: bool = False
     target: str = ""
     owner: Any = None
     notes: list[Note] = field(default_factory=list)

@@ -95,7 +95,9 @@ def class_span(cls: type, root: Path | None) -> Span | None:
 
 
 def norm_facts(tree: Tree, registry: Registry, roots: Mapping[str, nn.Module]) -> list[NormLayer]:
-    """Every normalisation layer, told by type or class name."""
+    """Every normalisation layer, told by type or class name. ``roots`` are the models that `train` is still to be called
+    on; where they are in their training modes already, none.
+    """
     places = [(place, module_kind(type(place.module))) for place in tree.places]
     norms = [(place, kind.removeprefix("norm:")) for place, kind in places if kind.startswith("norm:")]
     after_train = _training_after_train(roots) if any(kind == "batch" for _, kind in norms) else {}

@@ -45,7 +45,8 @@ class Nonsense(Exception):
 class Outcome:
     """The parts of a setup, sorted but not yet unwrapped. Scheduler entries may be dicts of Lightning's form.
 
-    ``span`` is the place that stands for the whole, where that is no definition.
+    ``span`` is the place that stands for the whole, where that is no definition. ``in_training``: it was taken from a
+    training loop, its modules are in the modes they train in.
     """
 
     models: dict[str, Any] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Outcome:
     train: Any = None
     declared: dict[str, Any] = field(default_factory=dict)
     span: Span | None = None
+    in_training: bool = False
 
 
 def is_model(item: Any) -> bool:

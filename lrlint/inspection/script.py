@@ -103,7 +103,7 @@ def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
 
 def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
     optimizers = _in_use(stepping, seen, [optimizer for optimizer, _ in recording.created_optimizers])
-    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    held = set().union(*map(_held, optimizers))
     modules = {id(value): (name, value) for name, value in reversed(seen) if isinstance(value, nn.Module)}
     inner = {id(child) for _, module in modules.values() for child in module.modules() if child is not module}
     roots = [(name, module) for key, (name, module) in modules.items() if key not in inner]
@@ -113,7 +113,7 @@ def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
             "no model in sight holds the parameters that the script's first optimizer.step() trains",
             "write a factory that returns the model and its optimizer: train.py:build",
         )
-    found = Outcome(models=_keyed(models))
+    found = Outcome(models=_keyed(models), in_training=True)
     found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
     found.schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
     found.extra_modules = {n: m for n, m in roots if n in _LOSSES and any(True for _ in m.parameters())}
@@ -127,10 +127,29 @@ def _in_use(stepping: Optimizer, seen: Seen, created: list[Any]) -> list[Any]:
     """The optimizers in sight, also inside a list, a dict or a wrapper; one that was built and dropped is not."""
     visible = {id(stepping)}
     for _, value in seen:
-        parts = value if isinstance(value, (list, tuple)) else value.values() if type(value) is dict else (value,)
-        for part in parts:
+        for part in _parts(value):
             visible |= {id(part), id(getattr(part, "optimizer", None))} if outcome.is_optimizer(part) else set()
-    return [optimizer for optimizer in created if id(optimizer) in visible] or [stepping]
+    found = [optimizer for optimizer in created if id(optimizer) in visible] or [stepping]
+    inner = {id(part) for optimizer in found for part in _inside(optimizer)}
+    return [optimizer for optimizer in found if id(optimizer) not in inner]
+
+
+def _inside(optimizer: Any) -> Iterator[Any]:
+    """The optimizers that this one steps (as SAM does): it keeps them, and holds what they hold."""
+    mine = _held(optimizer)
+    for value in vars(optimizer).values():
+        for part in _parts(value):
+            if part is not optimizer and outcome.is_optimizer(part) and _held(part) <= mine:
+                yield part
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """What a list or a dict holds; else the value itself."""
+    yield from value if isinstance(value, (list, tuple)) else value.values() if type(value) is dict else (value,)
+
+
+def _held(optimizer: Any) -> set[int]:
+    return {id(p) for group in optimizer.param_groups for p in group["params"]}
 
 
 def _is_batch(value: Any) -> bool:

@@ -11,7 +11,8 @@ Reported once per model when all of a batch norm's own parameters are frozen (or
 top-level part around it is, and it is in training mode after `model.train()` was really called (flags are put back).
 *Info* for copies that are never trained by gradient (teacher, momentum encoder): MoCo runs them in training mode on
 purpose; and for a model that arrives in evaluation mode as a whole: the loop of a linear probe keeps it there.
-Left alone: FrozenBatchNorm classes, momentum 0, and models that are frozen as a whole.
+Left alone: FrozenBatchNorm classes, momentum 0, models that are frozen as a whole, and what the training loop (or a
+hook such as `on_train_epoch_start`) puts back into evaluation mode. A script is judged by the modes of its first step.
 
 Sources: https://github.com/lightly-ai/lightly/issues/1438, https://github.com/kdexd/virtex/issues/16,
 https://github.com/tianweiy/CenterPoint/issues/168, https://github.com/pytorch/pytorch/issues/66073,
@@ -25,6 +26,8 @@ from lrlint.names import describe
 from lrlint.vocabulary import count, is_copy
 
 _FROZEN_CLASS = re.compile("frozen", re.IGNORECASE)
+#: Names that loops over modules give to each of them.
+_ANY_MODULE = re.compile(r"m|mod|module|child|layer|block|bn|norm|n|l|c")
 
 
 @rule("LR504", severity="warning", confidence="high")
@@ -45,20 +48,29 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
             continue
         root, part = _root(setup, norm.path), _part(setup, norm.path)
         total, trained = sizes.get(part, (0, 0))
-        if total and total - trained >= frozen * total and sizes[root][1]:
+        if total and total - trained >= frozen * total and sizes[root][1] and not _put_back(setup, norm.path):
             found.setdefault((root, any(map(is_copy, part.split(".")))), []).append(norm)
     for (root, copied), norms in found.items():
         undone = sum(not norm.training for norm in norms)
         parts = list(dict.fromkeys(_part(setup, norm.path) or "model" for norm in norms))
         yield Finding(
             norms,
-            f"{count(len(norms), 'batch norm')} of the frozen {describe(parts)} still update running statistics in "
+            f"{count(len(norms), 'batch norm')} of the frozen {describe(parts)} still "
+            f"{'update' if len(norms) > 1 else 'updates'} running statistics in "
             f"training mode{' (their eval() is undone by train())' if undone else ''}: "
             f"{describe(norm.path for norm in norms)}",
             data={"norms": len(norms), "parts": parts, "undone": undone},
             help="keep them in evaluation mode by overriding train(), or use FrozenBatchNorm",
             severity="info" if copied or not setup.module_by_path[root].training else "",
         )
+
+
+def _put_back(setup, path):
+    """Whether the training loop puts the layer back into evaluation mode: `model.train()`, then `model.backbone.eval()`."""
+    for call in setup.source.put_back() if setup.source else ():
+        if _ANY_MODULE.fullmatch(call.receiver) or call.receiver.rsplit(".", 1)[-1] in path.split("."):
+            return True
+    return False
 
 
 def _root(setup, path):

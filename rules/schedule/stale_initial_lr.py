@@ -9,7 +9,8 @@ What to do: `del group["initial_lr"]` before building the new scheduler, or set 
 `last_epoch=-1` for a fresh run and load the scheduler's state to resume.
 
 Silent when the optimizer carries state from a checkpoint: a decayed `lr` beside its `initial_lr` is then what it should
-be. Not judged for `OneCycleLR` and `CyclicLR`, which are told their rates.
+be, and where the rate was changed after the scheduler was built (a warm-up of its own dampens it). Not judged for
+`OneCycleLR` and `CyclicLR`, which are told their rates.
 
 Sources: https://github.com/pytorch/pytorch/issues/21965, https://github.com/mozilla/TTS/issues/57 (`last_epoch=0`),
 https://github.com/akamaster/pytorch_resnet_cifar10/pull/14 (stamping), https://github.com/pytorch/pytorch/issues/60265
@@ -71,6 +72,9 @@ def _stale(schedule, scheduled, label):
     if scheduled.lr is None or scheduled.group >= len(bases) or start or schedule.class_name not in CURVES:
         return ""
     base, first = bases[scheduled.group], scheduled.lr.first
+    found = dict(enumerate(schedule.details.get("last_lrs", ())))
+    if scheduled.group in found and abs(found[scheduled.group] - base) <= 1e-6 * base:
+        return ""  # the rate was changed after the scheduler was built
     if abs(first - base) > 1e-6 * max(first, base):
         return f"{label} has lr {rate(first)}, but {schedule.class_name} scales the initial_lr {rate(base)} it found"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from torch.optim import lr_scheduler as s
 import lrlint
 from lrlint.config import Settings
 from lrlint.facts import Schedule, Setup
+from lrlint.inspection.build import build
+from lrlint.inspection.target import load
 
 
 def inspected(make: Any, **declared: Any) -> Setup:
@@ -113,8 +116,6 @@ def module(result: Any) -> Any:
 
 
 def linted(tmp_path: Any, name: str, **declared: Any) -> tuple[Schedule, list[str]]:
-    from lrlint.inspection.build import build
-    from lrlint.inspection.target import load
     from lrlint.run import lint
 
     (tmp_path / "target_under_test.py").write_text(
@@ -174,7 +175,6 @@ def test_transformers_trainer_is_stepped_per_optimizer_step(tmp_path: Any) -> No
     )
     rows = [{"input_ids": torch.zeros(4, dtype=torch.long), "labels": torch.zeros(4, dtype=torch.long)}] * 8
     trainer = transformers.Trainer(transformers.GPT2LMHeadModel(config), arguments, train_dataset=rows)
-    from lrlint.inspection.build import build
     from lrlint.inspection.target import adopt
 
     built = adopt(trainer, None)
@@ -182,6 +182,46 @@ def test_transformers_trainer_is_stepped_per_optimizer_step(tmp_path: Any) -> No
     assert (found.unit, found.period, found.horizon) == ("step", 1, 200)
     assert found.groups[0].lr is not None
     assert (found.groups[0].lr.peak_step, found.groups[0].lr.peak) == (20, pytest.approx(1e-3))
+
+
+LOOP = """
+import torch
+
+def build():
+    model = torch.nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return model, optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
+
+def epoch(model, optimizer, loader):
+    for batch in loader:
+        model(batch).sum().backward()
+        optimizer.step()
+        {inner}
+
+def main(loader):
+    model, optimizer, scheduler = build()
+    for _ in range(30):
+        epoch(model, optimizer, loader)
+        {outer}
+"""
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "expected"),
+    [
+        ("pass", "scheduler.step()", ("epoch", "source")),
+        ("scheduler.step()", "pass", ("step", "source")),
+        ("scheduler.step()", "scheduler.step()", ("step", "assumed")),
+        ("pass", "scheduler.step(1)", ("step", "assumed")),
+        ("if len(batch): scheduler.step()", "pass", ("step", "assumed")),
+    ],
+)
+def test_the_loop_shows_how_often_the_scheduler_is_stepped(
+    tmp_path: Path, inner: str, outer: str, expected: tuple[str, str]
+) -> None:
+    (tmp_path / "train.py").write_text(LOOP.format(inner=inner, outer=outer))
+    (found,) = build(load(f"{tmp_path}/train.py:build"), graph=False).schedules
+    assert (found.unit, found.details["clock_from"]) == expected
 
 
 def test_a_function_that_only_makes_sense_in_epochs_counts_epochs() -> None:

@@ -148,6 +148,21 @@ def test_a_million_steps_are_hardly_more_work_than_a_tenth_of_them(name: str) ->
     assert all(len(group.lr.steps) < 1000 for group in found.groups if group.lr)
 
 
+def test_a_look_ahead_goes_on_where_the_rates_still_rise() -> None:
+    def noam(step: int) -> float:
+        return 512**-0.5 * min(max(step, 1) ** -0.5, step * 4000**-1.5)
+
+    model, optimizer = pair((1.0, 1.0))
+    found = simulated(model, optimizer, s.LambdaLR(optimizer, noam))
+    assert found.horizon == 10_000
+    assert all(
+        g.lr is not None and (g.lr.peak_step, g.lr.peak) == (4000, pytest.approx(noam(4000))) for g in found.groups
+    )
+    model, optimizer = pair()
+    growing = simulated(model, optimizer, s.ExponentialLR(optimizer, 1.01))  # a range test: it never turns
+    assert growing.horizon == 1000
+
+
 def test_what_was_not_followed_to_the_end_is_said() -> None:
     model, optimizer = pair()
     scheduler = s.MultiplicativeLR(optimizer, lambda t: 0.999999)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import Note, Span
-from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
+from lrlint.facts.source import HOOK, NamePattern, SourceCall, SourceFacts
 from lrlint.inspection.loops.averages import averages
 from lrlint.inspection.loops.calls import Reader
 from lrlint.inspection.loops.code import Code, File, Place
@@ -31,9 +31,10 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
     code = Code(project)
     patterns = tuple(_patterns(built, code))
     if built.owner is not None:
-        if not patterns:
+        hooks = tuple(_hooks(built.owner, project, code))
+        if not patterns and not hooks:
             return None, [Note("source", "the training loop is the framework's")]
-        return SourceFacts(code.paths, (), patterns), []
+        return SourceFacts(code.paths, hooks, patterns), []
     start = None if built.train is None else project.definition(built.train)
     spans = [start] if start is not None else [built.span, *_created(built)]
     files = [code.file(path) for path in dict.fromkeys(span.path for span in spans if span is not None)]
@@ -48,6 +49,18 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
 def _created(built: Built) -> Iterator[Span | None]:
     for _, span in built.recording.created_optimizers:
         yield span
+
+
+def _hooks(owner: Any, project: Project, code: Code) -> Iterator[SourceCall]:
+    """The modes that the owner's own methods set while a framework trains."""
+    reader = Reader(code)
+    for name in filter(HOOK.match, dir(type(owner))):
+        span = project.definition(getattr(type(owner), name))
+        if span is None or (file := code.file(span.path)) is None:
+            continue
+        for place in code.places(file):
+            if getattr(place.node, "lineno", 0) == span.line:
+                yield from (call for call in reader.calls(place) if call.kind == "eval")
 
 
 def _patterns(built: Built, code: Code) -> Iterator[NamePattern]:

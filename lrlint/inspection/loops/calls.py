@@ -109,8 +109,8 @@ class _Body:
     def _calls(self, node: ast.AST, loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
         for call in calls_in(node):
             for given in call.args:  # a closure runs within the step that it is given to
-                if isinstance(given, ast.Name) and given.id in self._place.inner:
-                    yield from self._enter(self._place.inner[given.id], loops, guards)
+                if (inner := self._given(call, given)) is not None:
+                    yield from self._enter(inner, loops, guards)
             inside = self._reader.code.called(self._place, call)
             if inside is not None:
                 yield from self._enter(inside, loops, guards)
@@ -127,6 +127,15 @@ class _Body:
                     covers=found.covers,
                     scaled=found.scaled,
                 )
+
+    def _given(self, call: ast.Call, given: ast.expr) -> Place | None:
+        """The function that a call is given to run: a closure, or what `Module.apply` runs on every module."""
+        if not isinstance(given, ast.Name):
+            return None
+        functions = self._place.file.functions
+        if last(call.func) == "apply" and given.id in functions:
+            return Place(self._place.file, functions[given.id])
+        return self._place.inner.get(given.id)
 
     def _enter(self, place: Place, loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
         for call in self._reader.calls(place):

@@ -22,6 +22,8 @@ _OF_OTHERS = re.compile(
 )
 _CLIPS = frozenset(("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm"))
 _EVENTS = frozenset(("step", "unscale_", "zero_grad", "backward", "manual_backward")) | _CLIPS
+#: Calls on a module that set its mode.
+_MODES = frozenset(("train", "eval"))
 _CLIPPERS = frozenset(("", "utils", "nn.utils", "torch.nn.utils", "clip_grad", "torch.nn.utils.clip_grad"))
 _HOOKS = re.compile(r"hook|callback|^fire|^trigger|^emit|dispatch|^on_|^notify|unscale", re.IGNORECASE)
 _FRACTIONS = (ast.Div, ast.FloorDiv, ast.Mult)
@@ -91,7 +93,7 @@ class Kinds:
     def may_concern(self, call: ast.Call) -> bool:
         """Whether a call can be one of those that make a training step, before anything else is known of it."""
         name = last(call.func)
-        return name in _EVENTS or name in self._clips or _may_unscale(call)
+        return name in _EVENTS or name in self._clips or _sets_mode(call) or _may_unscale(call)
 
     def of(self, call: ast.Call, bound: Bound) -> Kind | None:
         """What the call does, or None where that is nothing of a training step."""
@@ -109,6 +111,8 @@ class Kinds:
             kind = self._step(last(owner))
             placed = ("its last_epoch is set",) if kind == "scheduler_step" and last(owner) in self._placed else ()
             return Kind(kind, receiver, conditions=placed) if kind else None
+        if _sets_mode(call):
+            return Kind(name, receiver)
         if name == "unscale_":
             return Kind("unscale", receiver)
         if name == "zero_grad":
@@ -159,6 +163,13 @@ def _may_unscale(call: ast.Call) -> bool:
     of_self = isinstance(call.func, ast.Attribute) and last(call.func.value) in ("self", "callbacks", "hooks")
     hooked = _HOOKS.search(last(call.func)) is not None
     return (of_self and hooked) or "unscale" in last(call.func) or (last(call.func) == "self" and bool(given))
+
+
+def _sets_mode(call: ast.Call) -> bool:
+    """``module.eval()``, ``module.train()`` or ``module.train(True)``."""
+    given = [*call.args, *(word.value for word in call.keywords)]
+    plain = all(isinstance(value, ast.Constant) and value.value is True for value in given)
+    return isinstance(call.func, ast.Attribute) and call.func.attr in _MODES and plain
 
 
 def _is_rate_class(base: str) -> bool:

@@ -8,11 +8,12 @@ follows a metric is not simulated, and says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import GroupSchedule, Note, Schedule, Training
 from lrlint.inspection.schedules import kinds
-from lrlint.inspection.schedules.clock import Clock, calls_per_step, clock_of, in_epochs
+from lrlint.inspection.schedules.clock import FURTHER, Clock, calls_per_step, clock_of, in_epochs
 from lrlint.inspection.schedules.describe import before_of, constructed_at, details_of
 from lrlint.inspection.schedules.follow import Driver, Followed, follow, position
 from lrlint.inspection.schedules.isolation import Isolation, Uncopyable, quiet
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["resume", "simulate"]
 
 
-def simulate(built: Built, optimizers: Sequence[Any], training: Training) -> tuple[tuple[Schedule, ...], list[Note]]:
+def simulate(
+    built: Built, optimizers: Sequence[Any], training: Training, loop: str | None = None
+) -> tuple[tuple[Schedule, ...], list[Note]]:
     """What the target's schedulers do to the groups of ``optimizers``, one record per scheduler of ``built``.
 
+    ``loop``: the interval (``step`` or ``epoch``) at which the training loop was seen to step them, None if it was not.
     A note with the fact ``schedule`` tells why none could be simulated.
     """
-    entries = [_Entry(built, index, optimizers, training) for index in range(len(built.schedulers))]
+    entries = [_Entry(built, index, optimizers, training, loop) for index in range(len(built.schedulers))]
     held = [{id(node) for child in kinds.children_of(e.scheduler) for node in kinds.tree(child)} for e in entries]
     for entry in entries:
         entry.nested = any(id(entry.scheduler) in inner for inner in held)
@@ -50,7 +54,9 @@ def simulate(built: Built, optimizers: Sequence[Any], training: Training) -> tup
 class _Entry:
     """One scheduler of the target with what is known about it before it runs."""
 
-    def __init__(self, built: Built, index: int, optimizers: Sequence[Any], training: Training) -> None:
+    def __init__(
+        self, built: Built, index: int, optimizers: Sequence[Any], training: Training, loop: str | None
+    ) -> None:
         configs = built.scheduler_configs
         self.index = index
         self.training = training
@@ -62,9 +68,10 @@ class _Entry:
         self.skipped = kinds.data_driven(self.scheduler)
         if self.skipped is None and self.optimizer is None:
             self.skipped = f"{type(self.scheduler).__name__} holds no optimizer that could be followed"
-        from_trainer = any(base.__name__ == "Trainer" for base in type(built.owner).__mro__)
+        if any(base.__name__ == "Trainer" for base in type(built.owner).__mro__):
+            loop = "step"  # as transformers' own loop does
         calls = calls_per_step(self.config, training)
-        self.clock: Clock = clock_of(self.scheduler, self.config, training, calls, from_trainer)
+        self.clock: Clock = clock_of(self.scheduler, self.config, training, calls, loop)
         self.span = built.recording.scheduler(self.scheduler)
         self.before = self._before(built)
 
@@ -179,7 +186,7 @@ def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
             continue
         team = [e for e in entries if e.active and _share(e, entry)]
         try:
-            result = _follow(team)
+            result = _over_the_top(entry, _follow(team)) if len(team) == 1 else _follow(team)
             other = in_epochs(entry.clock, entry.training) if len(team) == 1 else None
             if other is not None and (result.strange or result.ends_at(other.horizon / other.period)):
                 assumed, entry.clock = entry.clock, other
@@ -194,6 +201,21 @@ def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
             continue
         found.update(dict.fromkeys((member.index for member in team), result))
     return found
+
+
+def _over_the_top(entry: _Entry, result: Followed) -> Followed:
+    """A look ahead of default length that ends while the rates still rise goes on, if that shows where they turn.
+
+    The base rate says nothing of it where the factor is the rate itself, as in the usual form of Noam's schedule.
+    """
+    if entry.clock.horizon_from != "default" or not result.rises:
+        return result
+    near, entry.clock = entry.clock, replace(entry.clock, horizon=FURTHER * entry.clock.horizon)
+    further = _follow([entry])
+    if further.strange or further.capped is not None or further.rises:
+        entry.clock = near
+        return result
+    return further
 
 
 def _follow(team: Sequence[_Entry]) -> Followed:

@@ -16,6 +16,8 @@ from lrlint.inspection.schedules import kinds
 
 #: Followed without a declared run or a length of the scheduler's own.
 DEFAULT_HORIZON = 1000
+#: Followed so many times further where the rates still rise by then: Noam's warm-up takes 4000 steps.
+FURTHER = 10
 #: A run so many times longer than an epoch-style scheduler is more likely a run of many epochs than a slip.
 _MANY = 20
 
@@ -36,9 +38,11 @@ class Clock:
     interval: str
 
 
-def clock_of(scheduler: Any, config: Mapping[str, Any], training: Training, calls: int, from_trainer: bool) -> Clock:
-    """The clock of one scheduler; ``calls`` is how many steps its wrapper makes of one call."""
-    interval, source = _interval(scheduler, config, training, from_trainer)
+def clock_of(scheduler: Any, config: Mapping[str, Any], training: Training, calls: int, loop: str | None) -> Clock:
+    """The clock of one scheduler; ``calls`` is how many steps its wrapper makes of one call, ``loop`` the interval at
+    which the training loop steps it, where one was read.
+    """
+    interval, source = _interval(scheduler, config, training, loop)
     frequency = config.get("frequency")
     every = frequency if isinstance(frequency, int) and frequency > 0 else 1
     per_epoch = epoch_length(training)
@@ -71,7 +75,7 @@ def _total(training: Training, unit: str) -> int | None:
     return epochs if isinstance(epochs, int) and epochs > 0 else None
 
 
-def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, from_trainer: bool) -> tuple[str, str]:
+def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, loop: str | None) -> tuple[str, str]:
     """(``step`` or ``epoch``, what tells)."""
     options = training.options
     for declared in (config.get("interval"), options.get("interval"), options.get("scheduler_interval")):
@@ -79,12 +83,12 @@ def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, fro
             return declared, "lightning" if config.get("framework") == "lightning" else "declared"
     if config.get("framework") == "lightning":
         return "epoch", "lightning"  # what Lightning does without a word
-    if from_trainer:
-        return "step", "declared"
     if kinds.counts_steps(scheduler):
         return "step", "class"
     if kinds.is_timm(scheduler) and isinstance(in_epochs := getattr(scheduler, "t_in_epochs", None), bool):
         return ("epoch" if in_epochs else "step"), "class"
+    if loop in ("step", "epoch"):
+        return loop, "source"
     return _inferred(scheduler, training)
 
 

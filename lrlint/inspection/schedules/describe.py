@@ -41,6 +41,7 @@ def details_of(scheduler: Any) -> dict[str, Any]:
         found.update(length=length.steps, length_name=length.name, final=length.final)
     if "base_lrs" not in found:  # a sequence has none of its own
         found["base_lrs"] = next((rates for leaf in kinds.leaves(scheduler) if (rates := rates_of(leaf))), None)
+    found["last_lrs"] = rates_of(scheduler, "_last_lr")  # as it set them last
     floors = [(floor, leaf) for leaf in kinds.leaves(scheduler) if (floor := kinds.floor_of(leaf)) is not None]
     if floors:
         (name, value), _ = floors[-1]  # the last one to act decides where a sequence ends

@@ -50,6 +50,12 @@ class Followed:
         rates = [traces["lr"] for traces in self.groups if "lr" in traces]
         return any(rate.floor < 0 or _gone_early(rate) for rate in rates if rate.peak > 0)
 
+    @property
+    def rises(self) -> bool:
+        """Whether a rate is at its highest when the course ends, and not before."""
+        rates = [traces["lr"] for traces in self.groups if "lr" in traces]
+        return any(rate.peak_step == rate.steps[-1] > rate.steps[0] for rate in rates)
+
     def ends_at(self, step: float) -> bool:
         """Whether the fastest rate is gone by this step, and not much earlier."""
         rates = [traces["lr"] for traces in self.groups if "lr" in traces]
