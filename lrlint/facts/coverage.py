@@ -7,6 +7,7 @@ made here, once, so that each fault is reported by one rule.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -195,7 +196,20 @@ def _pairs(ghosts: Sequence[Member], missing: Sequence[Parameter]) -> list[tuple
                 pairs.append((member, waiting[key].pop()))
         done = {parameter.index for _, parameter in pairs}
         left = [parameter for parameter in left if parameter.index not in done]
-    return pairs
+    return [*pairs, *_biases(pairs, ghosts, left)]
+
+
+def _biases(
+    pairs: Sequence[tuple[Member, Parameter]], ghosts: Sequence[Member], left: Sequence[Parameter]
+) -> Iterator[tuple[Member, Parameter]]:
+    """The biases of resized layers: as long as the one matrix and as the other, the next ghost after the first."""
+    taken = {id(member) for member, _ in pairs}
+    after = {id(member): bias for member, bias in itertools.pairwise(ghosts) if id(bias) not in taken}
+    for member, matrix in pairs:
+        bias = after.get(id(member))
+        if bias is None or not matrix.shape or bias.parameter.shape != (member.parameter.shape or ())[:1]:
+            continue
+        yield from ((bias, p) for p in left if p.module == matrix.module and p.shape == matrix.shape[:1])
 
 
 def _same_shape(parameter: Parameter) -> object:

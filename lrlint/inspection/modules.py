@@ -71,15 +71,20 @@ def _attributes(model: nn.Module) -> dict[str, Any]:
     return found
 
 
+def _file(cls: type) -> str:
+    """Where a class is written. A script's ``__main__`` is gone by now: there its methods tell."""
+    if cls.__module__ != "__main__":
+        return getattr(sys.modules.get(cls.__module__), "__file__", None) or ""
+    codes = (getattr(value, "__code__", None) for value in vars(cls).values())
+    return next((code.co_filename for code in codes if code is not None), "")
+
+
 @per_class
 def class_span(cls: type, root: Path | None) -> Span | None:
     """The class statement, for classes whose file lies under the project root (and not in an installed package)."""
     if root is None:
         return None
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    if not file:
-        return None
-    path = Path(file)
+    path = Path(_file(cls))
     if not path.is_relative_to(root) or "site-packages" in path.parts or not path.is_file():
         return None
     try:

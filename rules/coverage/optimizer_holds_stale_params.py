@@ -48,7 +48,7 @@ def optimizer_holds_stale_params(setup):
             cover.replaced,
             f"the optimizer holds {count(len(taken), 'tensor')} that the model has replaced: in their place "
             f"{describe(p.name for p in cover.replaced)}{_why(cover)}",
-            related={"held instead": [member.group for member, _ in cover.pairs][:1]},
+            related={"held instead": [member for member, _ in cover.pairs]},
             data={"ghosts": len(taken), "uncovered": len(cover.replaced)},
             help=_ADVICE,
         )

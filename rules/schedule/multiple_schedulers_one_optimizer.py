@@ -19,6 +19,7 @@ from lrlint.vocabulary import listing, rate
 
 #: Classes that multiply the present rate: the product does not depend on their order.
 FACTORS = {"StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "ConstantLR", "PolynomialLR", "MultiplicativeLR"}
+COMBINE = "combine them in SequentialLR (one after the other) or ChainedScheduler (both at once)"
 
 
 @rule("LR413", severity="warning", confidence="medium", needs=("optimizer",))
@@ -35,19 +36,28 @@ def multiple_schedulers_one_optimizer(setup):
         lost = bool(base) and peak < 0.9 * base and simulated[0].whole
         if len(simulated) < 2 and all(set(s.details["shape"]) <= {"warmup", "constant"} for s in simulated):
             continue
-        if len(simulated) >= 2 and {s.class_name for s in simulated} <= FACTORS and not lost:
+        bare = _without_scheduler(setup) if len({s.class_name for s in ours}) == 1 else []
+        if len(simulated) >= 2 and {s.class_name for s in simulated} <= FACTORS and not lost and not bare:
             continue
         text = f"{names} drive one optimizer, each on its own"
+        if bare:
+            text += f", and {listing(other.label for other in bare)} has none"
         if lost:
             text += f": stepped side by side the rate peaks at {rate(peak)} instead of {rate(base)}"
         yield Finding(
-            [*ours],
+            ours[::-1] if bare else ours,
             text,
             related=optimizer,
             data={"schedulers": [s.class_name for s in ours], "peak": peak, "configured": base},
-            help="combine them in SequentialLR (one after the other) or ChainedScheduler (both at once)",
+            help=f"give one of them to {bare[0].label}" if bare else COMBINE,
             severity=severity,
         )
+
+
+def _without_scheduler(setup):
+    """The optimizers that no scheduler drives: beside two of one class on another, one was built on the wrong one."""
+    driven = {schedule.optimizer for schedule in setup.schedules}
+    return [] if None in driven else [optimizer for optimizer in setup.optimizers if optimizer.index not in driven]
 
 
 def _peak(schedules):

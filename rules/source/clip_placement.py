@@ -1,8 +1,9 @@
-"""Gradients are clipped at the wrong moment: for every micro-batch of an accumulation window, or after the step.
+"""Gradients are clipped at the wrong moment: for every micro-batch of a window, after the step or before the backward.
 
 Clipping the sum of gradients again and again while it grows favours the last micro-batches. After `optimizer.step()`
-it changes nothing that is used. Clipped group by group, each group is held to the threshold by itself, which changes
-the size of the groups' steps relative to each other (*info*: some do so on purpose).
+it changes nothing that is used; between `zero_grad()` and the backward pass there is nothing to clip. Clipped group by
+group, each group is held to the threshold by itself, which changes the size of the groups' steps relative to each other
+(*info*: some do so on purpose).
 
 What to do: clip once, over all parameters, right before the optimizer's step and under the same condition.
 
@@ -37,6 +38,8 @@ def clip_placement(setup):
                 text = f"gradients are clipped for every batch, the optimizer steps only where `{window}`"
             elif clip.loops and beside and _too_late(calls, place, clip, beside):
                 text = "gradients are clipped after the optimizer's step: the clipped values are never used"
+            elif clip.loops and _too_early(calls, place, clip):
+                text = "gradients are clipped between zero_grad() and the backward pass: they are zero then"
             elif several and _GROUP.match(clip.receiver):
                 text, severity = "every parameter group is clipped by itself, at the same threshold", "info"
             else:
@@ -72,3 +75,15 @@ def _too_late(calls, place, clip, beside):
     before = any("backward" in other.kind and other.loops[: len(clip.loops)] == clip.loops for other in calls[:step])
     after = any("backward" in other.kind for other in calls[step:place])
     return before and not after and call.guards == clip.guards and "clip" in kinds
+
+
+def _too_early(calls, place, clip):
+    """The last thing before it clears the gradients, the next is the backward pass."""
+    around = [(k, c.kind) for k, c in enumerate(calls) if (c.loops, c.guards) == (clip.loops, clip.guards)]
+    before = [kind for k, kind in around if k < place and _moves(kind)]
+    after = [kind for k, kind in around if k > place and _moves(kind)]
+    return before[-1:] == ["zero_grad"] and bool(after) and "backward" in after[0]
+
+
+def _moves(kind):
+    return kind == "zero_grad" or kind in _STEPS or "backward" in kind
