@@ -13,7 +13,8 @@ scheduler; with accelerate either multiply it by the number of processes or do n
 
 Needs the declared `total_steps`. Constant, cyclic and data-driven schedulers, decays without a length and warm-ups are
 not judged by their length; `partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the
-run is taken for one stepped per epoch; where `steps_per_epoch` is not declared this is told as *info*. Severity is
+run is taken for one stepped per epoch; where neither `steps_per_epoch` is declared nor the source of the training loop
+shows it, this is told as *info*. Severity is
 warning (error only where training would crash), as measured on published recipes.
 
 Sources: https://github.com/huggingface/transformers/pull/24088, https://github.com/huggingface/accelerate/issues/2318,
@@ -51,6 +52,10 @@ def scheduler_horizon_mismatch(setup):
 def _judge(schedule, training):
     """(message, severity, confidence); an empty message where the lengths agree."""
     name, error, end = schedule.class_name, schedule.details.get("error"), own_end(schedule)
+    if _counted_in_steps(schedule, training):
+        named = f"{schedule.details['length_name']}={schedule.details['length']}"
+        text = f"{name}: {named} counts the run's optimizer steps, but the training loop steps it once per epoch"
+        return f"{text}: it hardly begins", "", ""
     if schedule.unit == "epoch" and schedule.details.get("clock_from") == "assumed" and end:
         text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
         return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
@@ -69,6 +74,13 @@ def _judge(schedule, training):
         if 20 * found.step <= schedule.horizon:
             return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
     return _early(schedule, found, training), "", ""
+
+
+def _counted_in_steps(schedule, training):
+    """As long as the run in optimizer steps, and stepped once per epoch."""
+    per_epoch = schedule.details.get("clock_from") == "source" and schedule.details.get("interval") == "epoch"
+    many = (training.steps_per_epoch or 2) > 1 and (training.total_steps or 0) >= 100
+    return per_epoch and many and schedule.details.get("final") and schedule.details["length"] == training.total_steps
 
 
 def _early(schedule, found, training):

@@ -8,7 +8,8 @@ start once per epoch, because the warm-up counts the steps within the epoch.
 What to do: compute the warm-up in optimizer steps; build the scheduler before the first step, so that its constructor
 sets the first rate; give it the global step.
 
-Needs the declared `total_steps`. Cyclic schedulers and restarts, and schedules that only fall, are not judged.
+Judged over the declared `total_steps`; whether the warm-up ends, over the scheduler's own length as well. Cyclic
+schedulers and restarts, and schedules that only fall, are not judged.
 
 Sources: https://github.com/hirofumi0810/neural_sp/issues/137 (warm-up longer than the run),
 https://github.com/marian-nmt/marian/issues/156 (first step at full rate),
@@ -21,17 +22,19 @@ from lrlint import Finding, rule
 from lrlint.vocabulary import rate
 
 
-@rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule", "total_steps"))
+@rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def warmup_or_peak_anomaly(setup):
     for schedule in setup.schedules:
-        if not schedule.leads or not schedule.declared or "cycle" in schedule.details["shape"] or schedule.horizon < 10:
+        covered = schedule.declared or (schedule.whole and schedule.details.get("final"))
+        if not schedule.leads or not covered or "cycle" in schedule.details["shape"] or schedule.horizon < 10:
             continue
         traces = [group.lr for group in schedule.groups if group.lr and group.lr.peak > 0]
         if not traces:
             continue
         trace = max(traces, key=lambda t: t.peak)
         bases = [base for base in schedule.details.get("base_lrs", ()) if base > 0]
-        text = _unfinished(schedule, trace, max(bases, default=0.0)) or _late(trace) or _again(setup, schedule, trace)
+        text = _unfinished(schedule, trace, max(bases, default=0.0))
+        text = text or (schedule.declared and (_late(trace) or _again(setup, schedule, trace)))
         if text:
             yield Finding(
                 schedule,
