@@ -110,6 +110,14 @@ def test_the_keys_of_a_table_of_optimizers_are_their_names(tmp_path: Path, monke
     assert sorted(built.optimizers) == ["c", "g"]
 
 
+def test_a_class_of_the_script_is_marked_where_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = f"{NET}\nnet = Net()\ntorch.optim.SGD(net.parameters(), 0.5).step()\n"
+    root, *_ = build(load(None, script=script(tmp_path, text)), graph=False).modules
+    assert root.span is not None
+    assert text.split("\n")[root.span.line - 1] == "class Net(nn.Module):"
+
+
 SAM = f"""
 {NET}
 class SAM(torch.optim.Optimizer):

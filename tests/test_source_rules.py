@@ -184,6 +184,41 @@ def test_parts_that_the_loop_puts_back_into_evaluation_mode(
     assert [item["rule"] for item in found] == expected
 
 
+LIGHTNING = """
+import lightning
+import torch
+from torch import nn
+
+class Base(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8)), nn.Linear(8, 2)
+        self.body.requires_grad_(False)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.head.parameters(), lr=0.1)
+
+class Quiet(Base):
+    def on_train_epoch_start(self):
+        self.body.eval()
+
+class Inherits(Quiet):
+    pass
+
+class Loud(Quiet):
+    def on_train_epoch_start(self):
+        self.head.eval()
+"""
+
+
+@pytest.mark.parametrize(("name", "expected"), [("Quiet", []), ("Inherits", []), ("Loud", ["LR504"])])
+def test_parts_that_a_hook_puts_back_into_evaluation_mode(tmp_path: Path, name: str, expected: list[str]) -> None:
+    pytest.importorskip("lightning")
+    (tmp_path / "train.py").write_text(LIGHTNING)
+    _, found = check(tmp_path, f"train.py:{name}", "--select", "LR504")
+    assert [item["rule"] for item in found] == expected
+
+
 WRAPPED = """
 import torch
 from torch import nn
