@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lrlint.facts.coverage import coverage
+from lrlint.facts.source import STEPS
 from lrlint.vocabulary import is_loss
 
 if TYPE_CHECKING:
     from lrlint.facts.core import Parameter, Setup
     from lrlint.facts.source import SourceCall
 
-STEPS = ("optimizer_step", "scaler_step")
 _GROUP = re.compile(r"^(.+)\.param_groups\[(\d+)\]\[['\"]params['\"]\]$")
 _WHOLE = re.compile(r"(^|\.)(ddp_|raw_|dist_|compiled_)?(model|net|network)(\.module)?$")
 _SPARED = re.compile(r"head|fc|classif|margin|metric|arc|disc|loss|critic$|prior|ema|teacher", re.IGNORECASE)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from lrlint.facts.span import Span
 
+#: Kinds of calls that take an optimizer's step.
+STEPS = ("optimizer_step", "scaler_step")
 #: Methods that a framework calls while it trains, after it has put the model into training mode.
 HOOK = re.compile(r"on_train_|on_before_|training_step$|train_step$|compute_loss$")
 
@@ -18,9 +20,9 @@ class SourceCall:
 
     ``kind``: ``backward``, ``scaled_backward`` (of a GradScaler's scaled loss), ``unscale`` (or an unknown call that
     may do so), ``clip``, ``zero_grad``, ``optimizer_step``, ``scaler_step``, ``scheduler_step``; ``train`` and ``eval``
-    (the mode of the module ``receiver`` is set); ``optimizer`` (one is
-    built and bound to ``receiver``); ``iterator`` (a one-shot iterator that an earlier call has used up; ``receiver`` is
-    its name, ``first`` that earlier use); ``average`` (of parameters, without buffers; ``receiver`` is its name).
+    (the mode of the module ``receiver`` is set); ``optimizer`` (one is built and bound to ``receiver``); ``iterator`` (a
+    one-shot iterator that an earlier call has used up; ``receiver`` is its name, ``first`` that earlier use);
+    ``average`` (of parameters, without buffers; ``receiver`` is its name).
 
     ``function`` is the one that was read; a call of a function that it calls stands in its place. ``loops`` are the
     lines of the enclosing loops, outermost first, ``guards`` the conditions within the innermost loop. ``arguments``:
@@ -119,7 +121,7 @@ class SourceFacts:
         steps (``epoch``). None where no loop shows it, where a scheduler has a condition of its own, and where they differ.
         """
         found = {
-            _interval(call, [step for step in calls if step.kind in ("optimizer_step", "scaler_step")])
+            _interval(call, [step for step in calls if step.kind in STEPS])
             for calls in self.functions()
             for call in calls
             if call.kind == "scheduler_step" and not call.arguments

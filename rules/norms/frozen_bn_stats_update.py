@@ -39,6 +39,7 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
                 total = sizes.setdefault(part, [0, 0])
                 total[0] += parameter.numel
                 total[1] += parameter.numel if parameter.requires_grad else 0
+    back = [call.receiver for call in setup.source.put_back()] if setup.source else []
     found = {}  # (model, whether its part is a copy) → norms
     for norm in setup.norms:
         own = [parameter for parameter in (norm.weight, norm.bias) if parameter is not None]
@@ -48,7 +49,7 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
             continue
         root, part = _root(setup, norm.path), _part(setup, norm.path)
         total, trained = sizes.get(part, (0, 0))
-        if total and total - trained >= frozen * total and sizes[root][1] and not _put_back(setup, norm.path):
+        if total and total - trained >= frozen * total and sizes[root][1] and not _put_back(back, norm.path):
             found.setdefault((root, any(map(is_copy, part.split(".")))), []).append(norm)
     for (root, copied), norms in found.items():
         undone = sum(not norm.training for norm in norms)
@@ -65,12 +66,10 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
         )
 
 
-def _put_back(setup, path):
+def _put_back(receivers, path):
     """Whether the training loop puts the layer back into evaluation mode: `model.train()`, then `model.backbone.eval()`."""
-    for call in setup.source.put_back() if setup.source else ():
-        if _ANY_MODULE.fullmatch(call.receiver) or call.receiver.rsplit(".", 1)[-1] in path.split("."):
-            return True
-    return False
+    parts = path.split(".")
+    return any(_ANY_MODULE.fullmatch(receiver) or receiver.rsplit(".", 1)[-1] in parts for receiver in receivers)
 
 
 def _root(setup, path):

@@ -14,8 +14,8 @@ scheduler; with accelerate either multiply it by the number of processes or do n
 Needs the declared `total_steps`. Constant, cyclic and data-driven schedulers, decays without a length and warm-ups are
 not judged by their length; `partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the
 run is taken for one stepped per epoch; where neither `steps_per_epoch` is declared nor the source of the training loop
-shows it, this is told as *info*. Severity is
-warning (error only where training would crash), as measured on published recipes.
+shows it, this is told as *info*. Severity is warning (error only where training would crash), as measured on published
+recipes.
 
 Sources: https://github.com/huggingface/transformers/pull/24088, https://github.com/huggingface/accelerate/issues/2318,
 https://github.com/jzhang38/EasyContext/issues/21, https://github.com/huggingface/diffusers/issues/3954,

@@ -15,8 +15,7 @@ https://github.com/meituan-longcat/LongCat-Image/issues/46, https://github.com/p
 """
 
 from lrlint import Finding, rule
-
-_STEPS = ("optimizer_step", "scaler_step")
+from lrlint.facts.source import STEPS
 
 
 @rule("LR707", severity="warning", confidence="low", needs=("source",), default=False)
@@ -25,7 +24,7 @@ def accumulation_loss_scale(setup):
     for calls in setup.source.functions():
         for loops in {call.loops for call in calls if call.loops}:
             beside = [call for call in calls if call.loops == loops and not call.managed]
-            steps = [call for call in beside if call.kind in _STEPS]
+            steps = [call for call in beside if call.kind in STEPS]
             windows = [[guard for guard in step.guards if "%" in guard] for step in steps]
             backward = [call for call in beside if "backward" in call.kind and not any("%" in g for g in call.guards)]
             if not steps or not all(windows) or not backward:

@@ -19,8 +19,8 @@ https://github.com/huggingface/transformers/pull/614
 import re
 
 from lrlint import Finding, rule
+from lrlint.facts.source import STEPS
 
-_STEPS = ("optimizer_step", "scaler_step")
 _GROUP = re.compile(r"""^\w*(group|pg|g)\w*\[['"]params['"]\]$""")
 
 
@@ -32,7 +32,7 @@ def clip_placement(setup):
         for place, clip in enumerate(calls):
             if clip.kind != "clip" or clip.managed or clip.span in found:
                 continue
-            beside = [(k, step) for k, step in enumerate(calls) if step.kind in _STEPS and step.loops == clip.loops]
+            beside = [(k, step) for k, step in enumerate(calls) if step.kind in STEPS and step.loops == clip.loops]
             severity = ""
             if window := _window(calls, clip, beside):
                 text = f"gradients are clipped for every batch, the optimizer steps only where `{window}`"
@@ -86,4 +86,4 @@ def _too_early(calls, place, clip):
 
 
 def _moves(kind):
-    return kind == "zero_grad" or kind in _STEPS or "backward" in kind
+    return kind == "zero_grad" or kind in STEPS or "backward" in kind

@@ -18,16 +18,15 @@ https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pyt
 """
 
 from lrlint import Finding, rule
+from lrlint.facts.source import STEPS
 from lrlint.vocabulary import number
-
-_STEPS = ("optimizer_step", "scaler_step")
 
 
 @rule("LR703", severity="warning", confidence="medium", needs=("source",))
 def scheduler_step_placement(setup):
     found = {}
     for calls in setup.source.functions():
-        steps = [(place, call) for place, call in enumerate(calls) if call.kind in _STEPS]
+        steps = [(place, call) for place, call in enumerate(calls) if call.kind in STEPS]
         for place, call in enumerate(calls):
             if call.kind != "scheduler_step" or call.arguments or call.managed or not call.loops or call.span in found:
                 continue

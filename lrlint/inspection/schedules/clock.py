@@ -87,7 +87,7 @@ def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, loo
         return "step", "class"
     if kinds.is_timm(scheduler) and isinstance(in_epochs := getattr(scheduler, "t_in_epochs", None), bool):
         return ("epoch" if in_epochs else "step"), "class"
-    if loop in ("step", "epoch"):
+    if loop is not None:
         return loop, "source"
     return _inferred(scheduler, training)
 

@@ -43,23 +43,25 @@ class Followed:
     capped: int | None = None
 
     @property
+    def rates(self) -> list[Trace]:
+        """The learning rate of each group that has one."""
+        return [traces["lr"] for traces in self.groups if "lr" in traces]
+
+    @property
     def strange(self) -> bool:
         """Whether no run would be planned like this: the rate is negative, or gone in the first twentieth of it."""
         if self.error is not None or self.non_finite is not None:
             return True
-        rates = [traces["lr"] for traces in self.groups if "lr" in traces]
-        return any(rate.floor < 0 or _gone_early(rate) for rate in rates if rate.peak > 0)
+        return any(rate.floor < 0 or _gone_early(rate) for rate in self.rates if rate.peak > 0)
 
     @property
     def rises(self) -> bool:
         """Whether a rate is at its highest when the course ends, and not before."""
-        rates = [traces["lr"] for traces in self.groups if "lr" in traces]
-        return any(rate.peak_step == rate.steps[-1] > rate.steps[0] for rate in rates)
+        return any(rate.peak_step == rate.steps[-1] > rate.steps[0] for rate in self.rates)
 
     def ends_at(self, step: float) -> bool:
         """Whether the fastest rate is gone by this step, and not much earlier."""
-        rates = [traces["lr"] for traces in self.groups if "lr" in traces]
-        rate = max(rates, key=lambda rate: rate.peak, default=None)
+        rate = max(self.rates, key=lambda rate: rate.peak, default=None)
         gone = rate.gone_from if rate is not None else None
         return gone is not None and 0.9 * step <= gone <= 1.1 * step + 1
 
