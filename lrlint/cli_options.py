@@ -240,7 +240,7 @@ EXPERIMENT = together(
     option(
         "--budget", metavar="TIME", callback=_seconds, section="Probe", help="Stop with what is known after 30s, 2m."
     ),
-    option("--device", metavar="DEVICE", section="Probe", help="Where to run (default: where the model is)."),
+    option("--device", metavar="DEVICE", section="Probe", help="Where to run (default: auto, a GPU if there is one)."),
     option(
         "--require-device",
         metavar="DEVICE",

@@ -257,13 +257,17 @@ def _inspect(job: Job) -> dict[str, Any]:
 
 
 def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any]) -> Any:
-    """The probe's facts about a built target; what takes long is told on a terminal."""
+    """The probe's facts about a built target, on a GPU where there is one; what takes long is told on a terminal."""
     from lrlint.stability import examine
+    from lrlint.stability.placement import require
 
     given = {key.replace("-", "_"): value for key, value in arguments.items()}
     required = given.pop("require_device", None)
+    if required is not None:
+        require(required)
+    device = given.pop("device", None) or required or "auto"
     with _progress() as tell:
-        return examine(built, setup, **{**given, "device": given.get("device") or required}, progress=tell)
+        return examine(built, setup, **given, device=device, progress=tell)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ training loop does that prints its loss: gradients, the optimizer's step, and on
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 from statistics import median
@@ -23,6 +22,7 @@ from torch import nn
 import lrlint
 from lrlint.facts import Training
 from lrlint.stability.batches import Batches, collect
+from lrlint.stability.conditions import repeatable
 from lrlint.stability.steps import Stepper
 
 #: CUDA's calls that make the host wait.
@@ -62,48 +62,69 @@ def adamw(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=3e-4, weight_decay=0.1)
 
 
-def steps(model: nn.Module, batches: Batches, precision: str | None, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of bare steps and of the probe's, taken in turn."""
+def bare(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, precision: str | None) -> None:
+    """A step of a training loop that looks at its loss."""
+    optimizer.zero_grad()
+    with torch.autocast(batch["labels"].device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        loss = model(**batch).loss
+    loss.backward()
+    optimizer.step()
+    loss.item()
+
+
+def steps(model: nn.Module, batches: Batches, precision: str | None, rounds: int) -> tuple[list[float], ...]:
+    """Seconds of bare steps, of the probe's, and of the probe's with deterministic algorithms, taken in turn."""
     optimizer = adamw(model)
     stepper = Stepper([model], [optimizer], batches, None, Training(precision=precision))
-
-    def bare(k: int) -> None:
-        optimizer.zero_grad()
-        with stepper.autocast():
-            loss = model(**batches.at(k)).loss
-        loss.backward()
-        optimizer.step()
-        loss.item()
 
     def probed(k: int) -> None:
         stepper.step(k).read()
 
-    found: dict[Callable[[int], None], list[float]] = {bare: [], probed: []}
+    def repeated(k: int) -> None:
+        with repeatable(stepper.device):
+            probed(k)
+
+    takes = (lambda k: bare(model, optimizer, batches.at(k), precision), probed, repeated)
+    found: tuple[list[float], ...] = ([], [], [])
     for k in range(rounds + 3):
-        for take, times in found.items():
+        for take, times in zip(takes, found, strict=True):
             started = time.perf_counter()
             take(k)
             if k >= 3:
                 times.append(time.perf_counter() - started)
-    return found[bare], found[probed]
+    return found
 
 
-def waits(model: nn.Module, batches: Batches, precision: str | None, count: int = 5) -> float:
+def waits(model: nn.Module, batches: Batches, precision: str | None) -> int:
     """How often a measured step makes the host wait for the device."""
     stepper = Stepper([model], [adamw(model)], batches, None, Training(precision=precision))
     stepper.step(0).read()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        for k in range(count):
-            stepper.step(k).read()
-    torch.cuda.synchronize()  # outside the profile
-    return sum(event.count for event in profile.key_averages() if event.key in WAITS) / count
+
+    def counted(steps: int) -> int:
+        activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities) as profile:
+            for k in range(steps):
+                stepper.step(k).read()
+        return sum(event.count for event in profile.key_averages() if event.key in WAITS)
+
+    return counted(2) - counted(1)  # the profiler waits as well, when it begins and ends
 
 
 def peak(device: torch.device) -> int:
-    """Bytes: the most that was allocated on the device, or the process's largest size."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Bytes: the most that was allocated on the device since the last call."""
+    found = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return found
+
+
+def of_training(model: nn.Module, batches: Batches, precision: str | None) -> int:
+    """Bytes that bare steps take on the device, with the model."""
+    peak(model.device)  # type: ignore[arg-type]
+    optimizer = adamw(model)
+    for k in range(3):
+        bare(model, optimizer, batches.at(k), precision)
+    optimizer.zero_grad()
+    return peak(model.device)  # type: ignore[arg-type]
 
 
 def row(name: str, make: Callable[[bool], tuple[nn.Module, list[Any]]], device: torch.device, rounds: int) -> list[str]:
@@ -116,23 +137,30 @@ def row(name: str, make: Callable[[bool], tuple[nn.Module, list[Any]]], device: 
 
     model, items = fresh()
     precision = "bf16-mixed" if device.type == "cuda" else None
-    bare, probed = steps(model, collect(items, device), precision, rounds)
-    synced = f"{waits(model, collect(items, device), precision):g}" if device.type == "cuda" else "–"
+    plain, probed, repeated = steps(model, collect(items, device), precision, rounds)
+    synced = memory = "–"
+    training = 0
+    if device.type == "cuda":
+        synced = f"{waits(model, collect(items, device), precision)}"
+        training = of_training(model, collect(items, device), precision)
     model, items = fresh()  # the steps above have learnt these batches
-    state = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
-    before, started = peak(device), time.perf_counter()
+    started = time.perf_counter()
     found = lrlint.probe(model, adamw(model), batches=items, precision=precision)
     seconds = time.perf_counter() - started
+    if device.type == "cuda":
+        state = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
+        memory = f"{(peak(device) - training) / state:.2f}"
     return [
         name,
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f}M",
-        f"{1e3 * median(bare):.1f}",
-        f"{median(probed) / median(bare):.2f}",
+        f"{1e3 * median(plain):.1f}",
+        f"{median(probed) / median(plain):.2f}",
+        f"{median(repeated) / median(plain):.2f}",
         synced,
         found.verdict,
         f"{found.steps_run}",
         f"{seconds:.1f}",
-        f"{(peak(device) - before) / state:.2f}",
+        memory,
     ]
 
 
@@ -145,7 +173,17 @@ def main() -> None:
     if device.type == "cpu":
         torch.set_num_threads(1)
     rows = [row(name, make, device, options.rounds) for name, make in (("ViT", vit), ("GPT", gpt))]
-    heads = ["model", "size", "bare step, ms", "measured / bare", "waits / step", "verdict", "steps", "probe, s"]
+    heads = [
+        "model",
+        "size",
+        "bare step, ms",
+        "measured / bare",
+        "repeatable / bare",
+        "waits / step",
+        "verdict",
+        "steps",
+        "probe, s",
+    ]
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU, one thread"
     print(where)
     print(tabulate(rows, headers=[*heads, "memory above, in states"], disable_numparse=True))

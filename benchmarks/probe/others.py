@@ -40,7 +40,7 @@ class Heads(nn.Module):
         self.mix = nn.MultiheadAttention(width, 4, bias=False, batch_first=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device)
         return self.mix(x, x, x, attn_mask=mask, need_weights=False)[0]  # type: ignore[no-any-return]
 
 

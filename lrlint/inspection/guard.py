@@ -7,7 +7,6 @@ import ctypes
 import importlib
 import io
 import os
-import random
 import signal
 import sys
 import threading
@@ -20,6 +19,8 @@ from types import FrameType
 from typing import Any
 
 import torch
+
+from lrlint.inspection.randomness import random_states
 
 #: Seconds between the time limit and giving up on code that cannot be interrupted.
 GRACE = 5.0
@@ -94,7 +95,7 @@ def preserved() -> Iterator[None]:
     path, argv, environment = list(sys.path), list(sys.argv), dict(os.environ)
     finders, depth = list(sys.meta_path), sys.getrecursionlimit()
     cwd = _cwd()
-    rng = _random_states()
+    rng = random_states()
     settings = _torch_settings()
     with warnings.catch_warnings():
         try:
@@ -119,16 +120,6 @@ def _cwd() -> str | None:
         return os.getcwd()
     except OSError:  # it was removed
         return None
-
-
-def _random_states() -> list[tuple[Any, Any]]:
-    states: list[tuple[Any, Any]] = [(random.setstate, random.getstate()), (torch.set_rng_state, torch.get_rng_state())]
-    numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
-        states.append((numpy.set_state, numpy.get_state()))
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
-    return states
 
 
 def _torch_settings() -> list[tuple[Any, Any]]:

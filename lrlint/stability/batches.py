@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lrlint.errors import UsageError
 from lrlint.inspection import hf_trainer
 from lrlint.stability.failures import target_code
-from lrlint.stability.place import device_memory, host_memory
+from lrlint.stability.place import device_memory
 from lrlint.stability.randomness import random_states
 from lrlint.stability.records import Attributes, Contents
 from lrlint.stability.walk import Walk
@@ -83,9 +83,7 @@ def collect(
         raise UsageError(
             "there are several loaders", "give the batches of one, or what the training loop makes of both"
         )
-    if target is not None and _fits(found, target):
-        found = [moved(item, target) for item in found]
-    return Batches(found, target, cycled=len(found) < limit)
+    return Batches(_held(found, target), target, cycled=len(found) < limit)
 
 
 def synthesize(
@@ -97,7 +95,8 @@ def synthesize(
     """
     generator = torch.Generator().manual_seed(seed)
     items = [_map(example_inputs, lambda part: _like(part, generator)) for _ in range(count)]
-    return Batches(items, None if device is None else torch.device(device), cycled=True, weak=True)
+    target = None if device is None else torch.device(device)
+    return Batches(_held(items, target), target, cycled=True, weak=True)
 
 
 def _like(part: Any, generator: torch.Generator) -> Any:
@@ -175,9 +174,13 @@ def _unnoticed(source: Any) -> Iterator[None]:
             record.restore()
 
 
-def _fits(items: Sequence[Any], device: torch.device) -> bool:
-    free = host_memory() if device.type == "cpu" else device_memory(device)
-    return free is None or sum(_bytes_of(item) for item in items) < _SHARE * free
+def _held(items: list[Any], device: torch.device | None) -> list[Any]:
+    """The batches on an accelerator, where they leave room for the steps."""
+    if device is None or device.type == "cpu":
+        return items
+    free = device_memory(device)
+    fit = free is None or sum(_bytes_of(item) for item in items) < _SHARE * free
+    return [moved(item, device) for item in items] if fit else items
 
 
 def _bytes_of(item: Any) -> int:

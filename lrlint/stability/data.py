@@ -11,7 +11,7 @@ from lrlint.errors import UsageError
 from lrlint.facts import Setup
 from lrlint.inspection.built import Built
 from lrlint.inspection.graph.inputs import candidates
-from lrlint.stability.batches import Batches, collect, moved, synthesize
+from lrlint.stability.batches import Batches, collect, synthesize
 
 Data = tuple[Batches, Any, list[str]]
 _MADE_UP = "no batches were given: batches and loss are made up after {source}, the evidence is weak"
@@ -21,7 +21,7 @@ class NoData(Exception):
     """There is nothing to take steps with; the message says why."""
 
 
-def data_of(built: Built, setup: Setup, limit: int, device: Any, seed: int) -> Data:
+def data_of(built: Built, setup: Setup, limit: int, device: torch.device, seed: int) -> Data:
     """(batches, loss function, notes). Batches and loss that are made up give weak evidence.
 
     Raises NoData where there is neither a batch nor inputs to make one after.
@@ -38,7 +38,7 @@ def data_of(built: Built, setup: Setup, limit: int, device: Any, seed: int) -> D
         loss = _MadeUp(seed)
         try:
             with torch.no_grad():
-                loss(model, moved(batches.at(0), next(model.parameters()).device))
+                loss(model, batches.at(0))
         except Exception as error:  # these inputs do not fit; the next ones may
             why = why or f" ({type(error).__name__}: {str(error).splitlines()[0]})"
             continue

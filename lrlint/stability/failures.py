@@ -9,8 +9,11 @@ from pathlib import Path
 import torch
 
 from lrlint.errors import LrlintError, TargetError
+from lrlint.inspection.randomness import is_lost
 from lrlint.inspection.source import Project
 from lrlint.inspection.trace import trim
+
+_LATE = "it may stem from an earlier operation; with --device cpu the error names the one at fault"
 
 
 @contextmanager
@@ -28,7 +31,20 @@ def target_code(doing: str) -> Iterator[None]:
             raise
         text = str(error).split("\n", 1)[0]
         trace = trim(error, Project(Path.cwd()))
-        raise TargetError(f"{doing} raised {type(error).__name__}: {text}".rstrip(": "), "", trace) from error
+        hint = _LATE if is_lost(error) else ""
+        raise TargetError(f"{doing} raised {type(error).__name__}: {text}".rstrip(": "), hint, trace) from error
+
+
+@contextmanager
+def device_failures() -> Iterator[None]:
+    """What the target's code does to a device shows at any later operation on it: it becomes a TargetError as well."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        with target_code("a step"):
+            raise
 
 
 def is_out_of_memory(error: BaseException) -> bool:

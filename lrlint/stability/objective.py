@@ -82,7 +82,9 @@ def _is_lightning(model: nn.Module) -> bool:
 def _training_step(module: Any) -> Callable[[Any, int], Any]:
     if not getattr(module, "automatic_optimization", True):
         raise UsageError("the LightningModule optimizes manually: its steps cannot be taken for it", _HINT)
-    takes_index = "batch_idx" in inspect.signature(module.training_step).parameters
+    parameters = inspect.signature(module.training_step).parameters
+    variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
+    takes_index = "batch_idx" in parameters or len(parameters) > 1 or variadic  # as Lightning decides it
 
     def compute(batch: Any, step: int) -> Any:
         with _silent_log(module):

@@ -9,26 +9,13 @@ from typing import Any
 
 import torch
 
+from lrlint.inspection import randomness as kept
 from lrlint.stability.records import Record, State
 
 
 def random_states() -> list[Record]:
-    """The global random states of Python, NumPy (only if it is loaded), torch and its accelerators in use."""
-    states: list[Record] = [
-        State(random.getstate(), random.setstate),
-        State(torch.get_rng_state(), torch.set_rng_state),
-    ]
-    numpy = sys.modules.get("numpy.random")
-    if numpy is not None:
-        states.append(State(numpy.get_state(), numpy.set_state))
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        states.append(State(torch.cuda.get_rng_state_all(), torch.cuda.set_rng_state_all))
-    if torch.backends.mps.is_available():
-        states.append(State(torch.mps.get_rng_state(), torch.mps.set_rng_state))
-    xpu: Any = getattr(torch, "xpu", None)
-    if xpu is not None and xpu.is_initialized():
-        states.append(State(xpu.get_rng_state_all(), xpu.set_rng_state_all))
-    return states
+    """The global random states, as a snapshot keeps them."""
+    return [State(value, restore) for restore, value in kept.random_states()]
 
 
 def seed_all(seed: int, step: int) -> None:
@@ -37,7 +24,8 @@ def seed_all(seed: int, step: int) -> None:
     # Not torch.manual_seed: while CUDA is not in use it formats the stack on every call, and seeds its later first use.
     torch.default_generator.manual_seed(value)
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed_all(value)
+        with kept.tolerant():
+            torch.cuda.manual_seed_all(value)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(value)
     xpu: Any = getattr(torch, "xpu", None)

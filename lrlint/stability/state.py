@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lrlint.errors import UsageError
+from lrlint.inspection.randomness import tolerant
 from lrlint.stability.place import Room
 from lrlint.stability.randomness import random_states
 from lrlint.stability.records import Record, State
@@ -62,7 +63,7 @@ class Snapshot:
     def restore(self) -> None:
         """Put everything back. Signals that would interrupt it are handled when it is done."""
         with _uninterrupted():
-            with torch.no_grad():
+            with torch.no_grad(), tolerant():  # what a device failed at is the news, not that it takes nothing back
                 for record in (*self._records, *self._tensors, self._room):
                     record.restore()
             for state in self._process:
@@ -156,10 +157,12 @@ def _bytes(storage: torch.UntypedStorage, low: int, high: int) -> torch.Tensor:
 
 
 def _reserve(optimizers: Sequence[Any]) -> int:
-    """Bytes that steps will need on top: a gradient, and two moments where the optimizer has no state yet."""
+    """Bytes that steps will need on top: a gradient, its statistics' two copies, and two moments where the optimizer has
+    no state yet.
+    """
     total = 0
     for optimizer in optimizers:
-        copies = 1 if getattr(optimizer, "state", None) else 3
+        copies = 3 if getattr(optimizer, "state", None) else 5
         for group in optimizer.param_groups:
             total += copies * sum(p.numel() * p.element_size() for p in group["params"] if p.requires_grad)
     return total

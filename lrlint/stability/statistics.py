@@ -149,7 +149,8 @@ class _Flat:
         if along:
             self._dots(gradients, moves, _ALONG)
         else:
-            self.found[[column + _ALONG for column in self._bounds]] = math.nan
+            for column in self._bounds:
+                self._outs[column + _ALONG].fill_(math.nan)
         torch._foreach_copy_(moves.views, self._now())
         self._dots(moves, moves, _WEIGHT)
 

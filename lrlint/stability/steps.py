@@ -19,7 +19,7 @@ from lrlint.stability.batches import Batches
 from lrlint.stability.failures import is_out_of_memory
 from lrlint.stability.objective import objective
 from lrlint.stability.onestep import Closure, OneStep, Part, closure_of
-from lrlint.stability.placement import placed
+from lrlint.stability.placement import place_of
 from lrlint.stability.randomness import seed_all
 from lrlint.stability.statistics import GroupFacts, Key, Statistics
 from lrlint.stability.trace import Reading, StepFacts, Trace
@@ -38,11 +38,10 @@ class Stepper:
 
     ``loss_fn``: see `lrlint.stability.objective.objective`; a list or dict of as many as there are optimizers gives
     each optimizer its own (they step one after the other, and the loss is the sum). ``training`` declares precision,
-    gradient scaler, accumulation and clipping. ``device``: where to run; models and optimizer states are moved there
-    (by default they stay where they are). ``statistics``: whether steps measure groups (else the loss alone).
+    gradient scaler, accumulation and clipping. ``statistics``: whether steps measure groups (else the loss alone).
 
-    Modules stay in the mode (train or eval) they are in. Raises UsageError when models, optimizers and loss make no
-    step, DeviceError for a device that is not there.
+    Modules stay on the device and in the mode (train or eval) they are in. Raises UsageError when models, optimizers
+    and loss make no step.
     """
 
     def __init__(
@@ -52,16 +51,15 @@ class Stepper:
         batches: Batches,
         loss_fn: Any = None,
         training: Training | None = None,
-        device: torch.device | str | None = None,
         *,
         seed: int = 0,
         statistics: bool = True,
     ) -> None:
         self.models, self.optimizers, self.batches = list(models), list(optimizers), batches
         self.training, self.seed, self.statistics = training or Training(), seed, statistics
-        self.device = placed(self.models, self.optimizers, device)
-        if batches.device is None:
-            batches.device = self.device
+        if not self.models or not self.optimizers:
+            raise UsageError("there is no model or no optimizer to take steps with")
+        self.device = place_of(self.models)
         self.parts = self._divide(loss_fn)
         self.closures: list[Closure] = [closure_of(optimizer) for optimizer in self.optimizers]
         self.scaler: torch.amp.GradScaler | None = None
@@ -80,8 +78,7 @@ class Stepper:
         return {key: float(value) for key, value in values.items() if value is not None}
 
     def begin(self) -> None:
-        """Call when a run begins, its state restored (which may have moved models to where they came from)."""
-        placed(self.models, self.optimizers, self.device)
+        """Call when a run begins, its state restored."""
         for part in self.parts:
             part.statistics.reset()
         for optimizer in self.optimizers:

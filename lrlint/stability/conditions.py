@@ -1,0 +1,67 @@
+"""The conditions under which a probe's steps run: as they are written, and the same every time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+
+import torch
+
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Compiled modules and functions run eagerly, and what was compiled of them stays as it is.
+
+    Runs from restored states would be compiled again and again, up to the limit after which torch gives a function up
+    for good, also in the user's own training; some were seen to fail at that (an optimizer's compiled step); and a CUDA
+    graph's outputs are overwritten by its next replay. torch before 2.6 has no such switch: there, they run compiled.
+    """
+    stance = getattr(torch.compiler, "set_stance", None)
+    if stance is None or "torch._dynamo" not in sys.modules:  # nothing is compiled without it, and its import is slow
+        yield
+        return
+    with stance("force_eager"):
+        yield
+
+
+@contextlib.contextmanager
+def repeatable(device: torch.device, *, strict: bool = True) -> Iterator[None]:
+    """On CUDA, operations give the same bits every time; ``strict``: those that cannot raise (see `irregular`).
+
+    Attention and embeddings were seen to differ from the first step on without it, in float32 and bfloat16.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, own = torch.backends.cudnn, torch._C  # the public setter would change the compiler's options as well
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills, flags = own._get_deterministic_fill_uninitialized_memory(), (cudnn.deterministic, cudnn.benchmark)
+    workspace = os.environ.get(_CUBLAS)
+    own._set_deterministic_algorithms(True, warn_only=not strict)
+    own._set_deterministic_fill_uninitialized_memory(False)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    os.environ.setdefault(_CUBLAS, ":4096:8")  # torch asks for it; its products are the same without it on one stream
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="(?s).*deterministic")
+            yield
+    finally:
+        own._set_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        own._set_deterministic_fill_uninitialized_memory(fills)
+        cudnn.deterministic, cudnn.benchmark = flags
+        if workspace is None:
+            os.environ.pop(_CUBLAS, None)
+
+
+def irregular(message: str) -> str:
+    """The operation that torch says cannot be `repeatable`; empty where the message is about something else."""
+    found = re.search(r"(\S+) does not have a deterministic implementation", message)
+    if found is not None:
+        return found.group(1)
+    return "a matrix product" if "not deterministic because it uses CuBLAS" in message else ""

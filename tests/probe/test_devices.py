@@ -1,0 +1,206 @@
+"""Where a probe runs: on a GPU where there is one, the same every time, and where the target is if it does not run there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim import SGD, AdamW
+
+import lrlint
+from lrlint.errors import LrlintError, TargetError
+from lrlint.stability.conditions import repeatable
+
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+CPU = torch.device("cpu")
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def gpu(test: Any) -> Any:
+    for mark in GPU:
+        test = mark(test)
+    return test
+
+
+def task(classes: int = 4) -> list[Batch]:
+    g = torch.Generator().manual_seed(0)
+    return [(torch.randn(32, 12, generator=g), torch.randint(classes, (32,), generator=g)) for _ in range(20)]
+
+
+def setup() -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 4))
+    return model, SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+def loss_fn(model: nn.Module, batch: Batch) -> torch.Tensor:
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def test_what_does_not_run_on_the_gpu_runs_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for a GPU on which the target's code fails: a device that no model can be moved to."""
+    monkeypatch.setattr("lrlint.stability.examination.places", lambda *arguments: [torch.device("xpu"), CPU])
+    model, optimizer = setup()
+    weights = [p.detach().clone() for p in model.parameters()]
+    found = lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn, device="auto")
+    assert (found.verdict, found.facts.device) == ("stable", "cpu")
+    assert found.facts.notes[0].startswith("run on cpu: on xpu, moving the model to xpu raised")
+    assert found.facts.notes[0] in " ".join(str(found).split())
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), weights, strict=True))
+    monkeypatch.undo()
+    plain = lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn)
+    assert plain.facts.arms == found.facts.arms
+
+
+def test_what_fails_everywhere_is_told_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrlint.stability.examination.places", lambda *arguments: [torch.device("xpu"), CPU])
+    model, optimizer = setup()
+    with pytest.raises(TargetError, match=r"Target \d is out of bounds"):
+        lrlint.probe(model, optimizer, batches=task(8), loss_fn=loss_fn)
+
+
+RAISED: list[str] = []  # not in a closure: the probe would put it back
+
+
+def test_what_cannot_be_repeated_is_run_all_the_same_and_told() -> None:
+    model, optimizer = setup()
+
+    def once(model: nn.Module, batch: Batch) -> torch.Tensor:
+        if not RAISED:
+            RAISED.append("avg_pool_cuda does not have a deterministic implementation, but you set it")
+            raise RuntimeError(RAISED[0])
+        return loss_fn(model, batch)
+
+    found = lrlint.probe(model, optimizer, batches=task(), loss_fn=once)
+    assert found.verdict == "stable"
+    assert found.facts.notes == ("avg_pool_cuda is not deterministic on cpu: figures vary from run to run",)
+
+
+def test_a_failure_that_shows_late_is_the_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel fails at is raised by any later operation on its device, also by those of the probe."""
+
+    def fail(reading: Any) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered\nSearch for it")
+
+    monkeypatch.setattr("lrlint.stability.trace.Reading.read", fail)
+    model, optimizer = setup()
+    weights = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(
+        TargetError, match=r"a step raised RuntimeError: CUDA error: device-side assert triggered$"
+    ) as told:
+        lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn)
+    assert "--device cpu" in told.value.hint
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), weights, strict=True))
+
+
+# On a GPU
+
+
+class Attention(nn.Module):
+    """Embedding, attention and pooling; with ``irregular`` one that torch cannot repeat."""
+
+    def __init__(self, irregular: bool) -> None:
+        super().__init__()
+        self.tokens, self.mix = nn.Embedding(40, 64), nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
+        self.conv, self.pool = nn.Conv1d(64, 32, 3), nn.AdaptiveAvgPool2d((8, 3)) if irregular else nn.AvgPool2d(4, 10)
+        self.head = nn.LazyLinear(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(self.conv(self.mix(self.tokens(x)).transpose(1, 2))[:, None]).flatten(1))
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16-mixed"])
+@pytest.mark.parametrize("irregular", [False, True])
+def test_the_same_seed_gives_the_same_bytes_on_a_gpu(irregular: bool, precision: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    batches = [(torch.randint(40, (32, 128), generator=g), torch.randint(4, (32,), generator=g)) for _ in range(20)]
+    torch.manual_seed(0)
+    model = Attention(irregular)
+    model(batches[0][0])
+    model.cuda()
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    options: dict[str, Any] = {"batches": batches, "loss_fn": loss_fn, "precision": precision}
+    first = lrlint.probe(model, optimizer, **options)
+    if irregular:
+        assert "adaptive_avg_pool2d_backward_cuda is not deterministic" in first.facts.notes[0]
+    else:
+        assert lrlint.probe(model, optimizer, **options).to_dict() == first.to_dict()
+        assert not first.facts.notes
+
+
+@gpu
+def test_settings_that_make_steps_repeatable_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+
+    def settings() -> tuple[Any, ...]:
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.backends.cudnn.deterministic,
+            os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        )
+
+    before = settings()
+    with repeatable(torch.device("cuda")):
+        assert settings()[:4] == (True, False, False, True)
+    assert settings() == before
+
+
+@gpu
+def test_a_model_on_the_cpu_is_probed_on_the_gpu_and_comes_back() -> None:
+    model, optimizer = setup()
+    F.mse_loss(model(task()[0][0]), torch.zeros(32, 4)).backward()
+    optimizer.step()  # momentum to move
+    state = [p.detach().clone() for p in model.parameters()]
+    criterion = nn.CrossEntropyLoss(weight=torch.ones(4))
+    found = lrlint.probe(model, optimizer, batches=task(), loss_fn=criterion, device="auto")
+    assert (found.verdict, found.facts.device, found.facts.notes) == ("stable", "cuda:0", ())
+    assert not criterion.weight.is_cuda
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), state, strict=True))
+    assert not any(s["momentum_buffer"].is_cuda for s in optimizer.state.values())
+
+
+@gpu
+def test_a_loss_that_stays_on_the_cpu_is_told_and_needs_no_gpu() -> None:
+    model, optimizer = setup()
+    weight = torch.ones(4)
+    loss = lambda model, batch: F.cross_entropy(model(batch[0]), batch[1], weight)  # noqa: E731
+    found = lrlint.probe(model, optimizer, batches=task(), loss_fn=loss, device="auto")
+    assert (found.facts.device, found.verdict) == ("cpu", "stable")
+    assert "Expected all tensors to be on the same device" in found.facts.notes[0]
+    with pytest.raises(LrlintError, match="Expected all tensors to be on the same device"):
+        lrlint.probe(model, optimizer, batches=task(), loss_fn=loss, device="cuda")
+
+
+OUT_OF_RANGE = """
+import torch
+from torch import nn
+
+def setup():
+    model = nn.Linear(12, 4)
+    batches = [(torch.randn(8, 12), torch.randint(4, 9, (8,))) for _ in range(20)]
+    return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), 0.1), "batches": batches,
+            "loss_fn": nn.CrossEntropyLoss()}
+"""
+
+
+@gpu
+@pytest.mark.parametrize(
+    ("device", "told"), [("cuda", "device-side assert triggered"), ("auto", "is out of bounds"), ("cpu", "is out of")]
+)
+def test_a_device_that_fails_for_good_is_told(tmp_path: Path, device: str, told: str) -> None:
+    (tmp_path / "job.py").write_text(OUT_OF_RANGE)
+    command = [sys.executable, "-m", "lrlint", "probe", "job.py:setup", "--device", device]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3, done.stderr
+    assert told in done.stderr
+    assert ("with --device cpu the error names" in done.stderr) == (device == "cuda")
