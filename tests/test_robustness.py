@@ -450,6 +450,28 @@ def test_another_default_device_is_none_of_its_business() -> None:
     assert [p.values for p in elsewhere.setup.parameters] == [p.values for p in plain.setup.parameters]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_another_default_dtype_is_none_of_its_business(dtype: torch.dtype) -> None:
+    """Of the program; the model keeps its own."""
+
+    def facts(model: nn.Module) -> dict[str, Any]:
+        inputs = (torch.zeros(2, 4, dtype=torch.float32),)
+        run = checked(model, AdamW(model.parameters(), lr=1e-3), example_inputs=inputs)
+        assert run.setup is not None
+        return run.setup.to_dict()
+
+    model = mlp()
+    expected = facts(model)
+    torch.set_default_dtype(dtype)
+    try:
+        found = facts(model)
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found["graph"] == expected["graph"] is not None
+    assert found["parameters"] == expected["parameters"]
+
+
 def test_a_distributed_tensor_is_one() -> None:
     program = """
 import os, torch

@@ -696,6 +696,20 @@ def test_more_of_the_targets_code_can_run_later(write: Callable[..., Path]) -> N
         assert built.loss_fn(None) == 42
 
 
+def test_it_runs_with_the_settings_of_torch_that_the_target_left(write: Callable[..., Path]) -> None:
+    write("""
+        def build():
+            torch.set_default_dtype(torch.float64)
+            m = net()
+            return m, SGD(m.parameters(), lr=1)
+    """)
+    built = load("job.py:build")
+    assert torch.get_default_dtype() == torch.float32
+    with built.running():
+        assert torch.ones(1).dtype == torch.float64
+    assert torch.get_default_dtype() == torch.float32
+
+
 # --- torch refuses --------------------------------------------------------------------------------------------------
 
 REFUSED = {

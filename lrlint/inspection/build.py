@@ -11,6 +11,7 @@ from torch import nn
 
 from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
 from lrlint.facts.schedule import peak_rate
+from lrlint.inspection.guard import no_default_device
 from lrlint.inspection.modules import model_facts, module_facts, norm_facts, tie_facts
 from lrlint.inspection.optimizers import optimizer_fact
 from lrlint.inspection.parameters import Registry, register_tree, with_values
@@ -167,13 +168,14 @@ def _set_peak(group: Group, simulated: float | None) -> None:
 def _with_graph(setup: Setup, built: Built, registry: Registry) -> Setup:
     from lrlint.inspection.graph import observe
 
-    facts, notes = observe(
-        built.models,
-        {id(tensor): fact.name for tensor, fact in registry.pairs},
-        example_inputs=built.example_inputs,
-        batches=built.batches,
-        batch_size=setup.training.batch_size,
-    )
+    with no_default_device():
+        facts, notes = observe(
+            built.models,
+            {id(tensor): fact.name for tensor, fact in registry.pairs},
+            example_inputs=built.example_inputs,
+            batches=built.batches,
+            batch_size=setup.training.batch_size,
+        )
     setup = replace(setup, graph=facts, notes=(*setup.notes, *notes))
     if facts is not None:
         _refine_roles(setup.parameters, facts.parameters)

@@ -13,6 +13,7 @@ from torch import nn
 
 from lrlint.facts import Note, Span, Training
 from lrlint.inspection.guard import user_code
+from lrlint.inspection.randomness import Kept
 from lrlint.inspection.spans import Recording
 
 #: (kind, error, optimizer class, tensors concerned, span) of an optimizer that torch refused to build.
@@ -28,7 +29,8 @@ class Built:
     where nothing is known. ``wraps`` gives the class an optimizer was unwrapped from, by its key. ``train`` is the
     function that trains: it is read, never run. ``owner`` is the LightningModule or Trainer the optimizer came from.
     ``span`` is where the target is defined. ``in_training``: its modules are in the modes they train in. ``paths`` are
-    the folders that must be importable when code of the target runs later (see `running`).
+    the folders that must be importable when code of the target runs later (see `running`), ``settings`` those of torch that
+    the target's code left where it was run apart.
     """
 
     models: dict[str, nn.Module] = field(default_factory=dict)
@@ -50,13 +52,16 @@ class Built:
     owner: Any = None
     notes: list[Note] = field(default_factory=list)
     paths: Sequence[Path] = ()
+    settings: Sequence[Kept] = ()
 
     @contextmanager
-    def running(self, timeout: float | None = None) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Run more of the target's code (its batches, loss or forward) as it was run when it was built.
 
-        Prints go to standard error, its modules can be imported, and process state is restored. Raises
-        `lrlint.inspection.guard.Expired` after ``timeout`` seconds.
+        With the settings of torch that it left. Prints go to standard error, its modules can be imported, and process
+        state is restored.
         """
-        with user_code(self.paths, timeout=timeout, name=self.target):
+        with user_code(self.paths, name=self.target):
+            for apply, value in self.settings:
+                apply(value)
             yield

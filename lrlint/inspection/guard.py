@@ -16,11 +16,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 
-from lrlint.inspection.randomness import random_states
+from lrlint.inspection.randomness import Kept, random_states
 
 #: Seconds between the time limit and giving up on code that cannot be interrupted.
 GRACE = 5.0
@@ -122,19 +121,37 @@ def _cwd() -> str | None:
         return None
 
 
-def _torch_settings() -> list[tuple[Any, Any]]:
+def training_settings() -> list[Kept]:
+    """torch's settings that decide what training steps compute."""
     return [
         (torch.set_default_dtype, torch.get_default_dtype()),
         (_set_default_device, _default_device()),
-        (torch.set_grad_enabled, torch.is_grad_enabled()),
-        (_set_num_threads, torch.get_num_threads()),
         (
             _set_deterministic,
             (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
         ),
-        (torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled()),
         (_set_matmul_precision, torch.get_float32_matmul_precision()),
     ]
+
+
+def _torch_settings() -> list[Kept]:
+    return [
+        *training_settings(),
+        (torch.set_grad_enabled, torch.is_grad_enabled()),
+        (_set_num_threads, torch.get_num_threads()),
+        (torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled()),
+    ]
+
+
+@contextmanager
+def no_default_device() -> Iterator[None]:
+    """Tensors that are made without a device lie on the CPU, whatever the program has set."""
+    before = _default_device()
+    _set_default_device(None)
+    try:
+        yield
+    finally:
+        _set_default_device(before)
 
 
 def _default_device() -> torch.device | None:

@@ -22,7 +22,7 @@ from lrlint.inspection import arguments, outcome, resolve, trace
 from lrlint.inspection import script as scripts
 from lrlint.inspection.assemble import assemble
 from lrlint.inspection.built import Built
-from lrlint.inspection.guard import Expired, user_code
+from lrlint.inspection.guard import Expired, training_settings, user_code
 from lrlint.inspection.outcome import Nonsense, Outcome
 from lrlint.inspection.rejections import owners, rejected
 from lrlint.inspection.source import Project, root_for
@@ -150,6 +150,7 @@ class _Job:
             ):
                 self.recording = record
                 built = self._build(build)
+                settings = training_settings()
         except Nonsense as nonsense:
             raise TargetError(f"{self.text} gave {nonsense}", outcome.EXPECTED) from None
         except Expired as error:  # it came between two lines of ours
@@ -160,6 +161,7 @@ class _Job:
             span=built.span or self.span or self._definition(),
             paths=paths,
             recording=self.recording,
+            settings=settings,
         )
 
     def _build(self, build: Callable[[_Job], Outcome]) -> Built:

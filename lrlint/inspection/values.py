@@ -58,12 +58,12 @@ def _statistics(pieces: list[torch.Tensor]) -> list[Values]:
     flat = torch.cat([piece.float() for piece in pieces]).abs().cpu()
     owner = torch.repeat_interleave(torch.arange(len(pieces)), sizes)
     finite = torch.isfinite(flat)
-    clean = torch.where(finite, flat, torch.zeros(()))
+    clean = torch.where(finite, flat, 0.0)
     count = len(pieces)
-    squares = torch.zeros(count, dtype=torch.float64).index_add_(0, owner, clean.double().square())
-    absmax = torch.zeros(count).scatter_reduce_(0, owner, clean, "amax")
-    zeros = torch.zeros(count).index_add_(0, owner, (flat == 0).float())
-    broken = torch.zeros(count).index_add_(0, owner, (~finite).float())
+    squares = flat.new_zeros(count, dtype=torch.float64).index_add_(0, owner, clean.double().square())
+    absmax = flat.new_zeros(count).scatter_reduce_(0, owner, clean, "amax")
+    zeros = flat.new_zeros(count).index_add_(0, owner, (flat == 0).float())
+    broken = flat.new_zeros(count).index_add_(0, owner, (~finite).float())
     exponents = _exponents(pieces, clean, owner)
     rows = zip(
         sizes.tolist(), squares.tolist(), absmax.tolist(), zeros.tolist(), broken.tolist(), exponents, strict=True

@@ -58,7 +58,7 @@ class Batches:
         """
         closing = [k % len(self) for k in range(steps - last, steps)]
         others = sorted(set(range(len(self))) - set(closing)) or closing
-        mixed = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed)).tolist()
+        mixed = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed), device="cpu").tolist()
         order = [others[mixed[k % len(others)]] for k in range(steps - last)] + closing
         return Batches(self._items, self.device, cycled=self.cycled, weak=self.weak, order=order)
 
@@ -104,9 +104,9 @@ def _like(part: Any, generator: torch.Generator) -> Any:
         return part
     tensor = part.detach().cpu()
     if tensor.is_floating_point() and tensor.numel() > 1:
-        noise = torch.randn(tensor.shape, generator=generator)
+        noise = torch.randn(tensor.shape, generator=generator, device="cpu")
         return (noise * tensor.float().std() + tensor.float().mean()).to(tensor.dtype)
-    order = torch.randint(max(tensor.numel(), 1), (tensor.numel(),), generator=generator)
+    order = torch.randint(max(tensor.numel(), 1), (tensor.numel(),), generator=generator, device="cpu")
     return tensor.flatten()[order].view(tensor.shape)
 
 

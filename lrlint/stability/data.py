@@ -11,6 +11,7 @@ from lrlint.errors import UsageError
 from lrlint.facts import Setup
 from lrlint.inspection.built import Built
 from lrlint.inspection.graph.inputs import candidates
+from lrlint.inspection.guard import no_default_device
 from lrlint.stability.batches import Batches, collect, synthesize
 
 Data = tuple[Batches, Any, list[str]]
@@ -33,7 +34,9 @@ def data_of(built: Built, setup: Setup, limit: int, device: torch.device, seed: 
         raise NoData("there are no batches, and none can be made up for several models")
     (model,) = built.models.values()
     why = ""
-    for inputs in candidates(model, built.example_inputs, None):
+    with no_default_device():
+        found = list(candidates(model, built.example_inputs, None))
+    for inputs in found:
         batches = synthesize({"args": tuple(inputs.args), "kwargs": dict(inputs.kwargs)}, device, seed=seed)
         loss = _MadeUp(seed)
         try:
@@ -65,7 +68,7 @@ class _MadeUp:
 
     def _distance(self, output: torch.Tensor) -> torch.Tensor:
         generator = torch.Generator().manual_seed(self._seed)
-        target = torch.randn(output.shape[1:], generator=generator).to(output.device, output.dtype)
+        target = torch.randn(output.shape[1:], generator=generator, device="cpu").to(output.device, output.dtype)
         return (output - target).float().square().mean()
 
 

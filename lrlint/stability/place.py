@@ -50,7 +50,7 @@ class Room:
         path = Path(self._folder.name) / "state"
         with path.open("wb") as file:
             file.truncate(end)
-        mapped = torch.from_file(str(path), shared=True, size=end, dtype=torch.uint8)
+        mapped = torch.from_file(str(path), shared=True, size=end, dtype=torch.uint8, device="cpu")
         return [mapped[start : start + region.numel()] for start, region in zip(starts, self._regions, strict=True)]
 
     def restore(self) -> None:

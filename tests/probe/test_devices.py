@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,67 @@ def test_a_failure_that_shows_late_is_the_targets(monkeypatch: pytest.MonkeyPatc
         lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn)
     assert "--device cpu" in told.value.hint
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), weights, strict=True))
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[None]:
+    """A program that makes its tensors on another device; meta stands for it where there is no other."""
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+def test_a_default_device_of_the_program_changes_nothing(elsewhere: None) -> None:
+    with torch.device("cpu"):
+        model, optimizer = setup()
+        batches, inputs = task(), torch.randn(8, 12)
+    for group in optimizer.param_groups:
+        group["lr"] = 100.0
+    found = lrlint.probe(model, optimizer, batches=batches, loss_fn=loss_fn)
+    made_up = lrlint.probe(model, optimizer, batches=None, example_inputs=(inputs,))
+    torch.set_default_device(None)
+    assert found.to_dict() == lrlint.probe(model, optimizer, batches=batches, loss_fn=loss_fn).to_dict()
+    assert made_up.to_dict() == lrlint.probe(model, optimizer, batches=None, example_inputs=(inputs,)).to_dict()
+    assert found.verdict == made_up.verdict == "unstable"
+
+
+def test_the_forward_pass_is_observed_without_it(elsewhere: None) -> None:
+    devices = []
+
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2, device="cpu")
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            devices.append(torch.get_default_device().type)
+            return self.layer(x)
+
+    model = Asks()
+    lrlint.check(model, SGD(model.parameters(), lr=0.1), example_inputs=(torch.zeros(1, 4, device="cpu"),))
+    assert set(devices) == {"cpu"}
+    assert torch.get_default_device().type == "meta"
+
+
+IN_DOUBLE = """
+import torch
+from torch import nn
+
+def setup():
+    torch.set_default_dtype(torch.float64)
+    model = nn.Linear(12, 4)
+    loss = lambda model, batch: (model(torch.ones(8, 12)) - batch).square().mean()
+    return {"model": model, "optimizer": torch.optim.SGD(model.parameters(), 0.1), "batches": [torch.zeros(8, 4)] * 20,
+            "loss_fn": loss}
+"""
+
+
+def test_steps_are_taken_with_the_settings_that_the_target_left(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(IN_DOUBLE)
+    command = [sys.executable, "-m", "lrlint", "probe", "job.py:setup"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "probe: stable" in done.stdout
 
 
 # On a GPU
