@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
@@ -253,6 +254,22 @@ def test_frames_of_wide_characters_and_tabs(tmp_path: Path) -> None:
     carets = lines[lines.index(code) + 1]
     assert columns(code[: code.index("lr=3")]) == columns(carets[: carets.index("^")])
     assert carets.count("^") == 4
+
+
+@pytest.mark.parametrize("lead", ["", "    ", "\t\t"])
+@pytest.mark.parametrize("before", [0, 40, 90, 200])
+@pytest.mark.parametrize("length", [3, 30, 300])
+def test_what_is_marked_in_a_long_line_is_seen(tmp_path: Path, lead: str, before: int, length: int) -> None:
+    marked = "m" + "a" * (length - 1)
+    (tmp_path / "a.py").write_text(f"{lead}{'b' * before}{marked}{'c' * 90}\n")
+    column = len(lead) + before + 1
+    run = replace(many(1, locations=(Span("a.py", 1, column, 1, column + length),)), root=tmp_path)
+    lines = formats.render("full", run, Style(80)).splitlines()
+    code, carets = next((a, b) for a, b in pairwise(lines) if "^" in b)
+    under = code[carets.index("^") : carets.rindex("^") + 1]
+    assert under.startswith(marked[:20])
+    assert set(under) <= set("ma…")
+    assert columns(code) <= 80 >= columns(carets)
 
 
 def test_a_region_of_several_lines_is_marked_where_it_begins(run: Run) -> None:

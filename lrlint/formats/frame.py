@@ -12,6 +12,8 @@ from lrlint.sources import SourceFile
 #: A region with more lines is shown by its first and last ones.
 _LONG = 6
 _TAB = "    "
+#: Columns of a region that are to be seen; a line is shifted where there is no room for so many.
+_SEEN = 20
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ def frame(source: SourceFile, marks: Sequence[Mark], style: Style, gutter: int) 
             )  # one line is shorter than an ellipsis
         elif previous is not None and line > previous + 1:
             output.append(style.paint("...", "blue"))
-        output.append(_source(source, line, indent, room, gutter, style))
+        cut = _cut(source.lines[line - 1], shown[line], indent, room)
+        output.append(_source(source, line, cut, room, gutter, style))
         for mark in sorted(shown[line], key=lambda m: (-(m.span.column or 0), not m.primary)):
-            output += [f"{empty} {text}".rstrip() for text in _underline(source, line, mark, indent, room, style)]
+            output += [f"{empty} {text}".rstrip() for text in _underline(source, line, mark, cut, room, style)]
         previous = line
     return [*output, empty]
 
@@ -66,8 +69,25 @@ def _common_indent(lines: Sequence[str]) -> int:
     return common if common > 12 else 0
 
 
-def _source(source: SourceFile, line: int, indent: int, room: int, gutter: int, style: Style) -> str:
-    text = _visible(source.lines[line - 1])[indent:]
+def _cut(raw: str, marks: Sequence[Mark], indent: int, room: int) -> int:
+    """Characters to leave out at the left: the indent, or so many that what is marked in a long line can be seen."""
+    for mark in sorted(marks, key=lambda m: (not m.primary, m.span.column or 0)):
+        first, last = _region(raw, mark.span)
+        before, through = _visible(raw[:first]), _visible(raw[:last])
+        if min(columns(through[indent:]), columns(before[indent:]) + _SEEN) > room:
+            return max(indent, min(len(before) - room // 4, len(through) - room + 1))
+        break
+    return indent
+
+
+def _after(text: str, cut: int, indent: int) -> str:
+    """The visible text without what is cut off, which an ellipsis stands for where it is more than the indent."""
+    return text[cut:] if cut <= indent else "…" + text[cut + 1 :]
+
+
+def _source(source: SourceFile, line: int, cut: int, room: int, gutter: int, style: Style) -> str:
+    text = _visible(source.lines[line - 1])
+    text = _after(text, cut, len(text) - len(text.lstrip()))
     number = style.paint(str(line).rjust(gutter), "blue")
     return f"{number} {style.paint('|', 'blue')} {shorten(text, room)}".rstrip()
 
@@ -76,15 +96,18 @@ def _visible(text: str) -> str:
     return clean(text.replace("\t", _TAB))
 
 
-def _underline(source: SourceFile, line: int, mark: Mark, indent: int, room: int, style: Style) -> list[str]:
+def _region(raw: str, span: Span) -> tuple[int, int]:
+    """Where a region begins and ends in its first line."""
+    multiline = (span.end_line or span.line) > span.line
+    first = len(raw) - len(raw.lstrip()) if span.column is None else span.column - 1
+    return first, len(raw.rstrip()) if multiline or span.end_column is None else span.end_column - 1
+
+
+def _underline(source: SourceFile, line: int, mark: Mark, cut: int, room: int, style: Style) -> list[str]:
     """The carets under a region's first line, with its label beside them, or below where there is no room."""
     raw = source.lines[line - 1]
-    blank = len(raw) - len(raw.lstrip())
-    span = mark.span
-    multiline = (span.end_line or span.line) > span.line
-    first = blank if span.column is None else span.column - 1
-    last = len(raw.rstrip()) if multiline or span.end_column is None else span.end_column - 1
-    start = columns(_visible(raw[:first])) - indent
+    first, last = _region(raw, mark.span)
+    start = columns(_visible(raw[:first])[cut:])
     length = max(columns(_visible(raw[first:last])), 1)
     start = min(max(start, 0), room - 2)
     length = min(length, room - start)
