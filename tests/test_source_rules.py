@@ -25,6 +25,7 @@ def main():
         model(torch.randn(2, 4)).sum().backward()
         if (k + 1) % 4 == 0:
             optimizer.step()
+            optimizer.zero_grad()
         scheduler.step()
 """
 
@@ -42,7 +43,7 @@ def test_the_file_of_the_target_is_read_and_its_loop_named(tmp_path: Path) -> No
     (tmp_path / "train.py").write_text(LOOP)
     code, found = check(tmp_path, "train.py:build")
     assert code == 1
-    assert [(item["rule"], item["locations"][0]["line"]) for item in found] == [("LR703", 17)]  # type: ignore[index]
+    assert [(item["rule"], item["locations"][0]["line"]) for item in found] == [("LR703", 18)]  # type: ignore[index]
 
 
 def test_a_snapshot_keeps_what_was_read(tmp_path: Path) -> None:
@@ -159,6 +160,7 @@ def main(loader):
         for batch in loader:
             model.head(model.body(batch)).sum().backward()
             optimizer.step()
+            optimizer.zero_grad()
         model.eval()
 """
 
@@ -256,3 +258,51 @@ def test_watching_names_leaves_modules_as_they_were(tmp_path: Path) -> None:
     built = load(f"{tmp_path / 'train.py'}:build", root=tmp_path)
     assert nn.Module.named_parameters is before
     assert [len(names) for _, names in built.recording.walks] == [4, 4]
+
+
+UNCLEARED = """
+import torch
+from torch import nn
+from elsewhere import Base
+
+def build():
+    model = nn.Linear(4, 2)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1)
+
+def update(model, optimizer, x):
+    model(x).sum().backward()
+    optimizer.step()
+
+def main():
+    model, optimizer = build()
+    torch.save({"optimizer": optimizer.state_dict()}, "first.pt")
+    for x in torch.randn(100, 2, 4):
+        update(model, optimizer, x)  # optimizer.zero_grad()
+"""
+TRAINER = """
+class Trainer(%s):
+    def train(self):
+        for x in self.batches:
+            self.model(x).sum().backward()
+            self.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        (UNCLEARED, [12]),
+        (UNCLEARED + "\ndef clear(model):\n    for p in model.parameters():\n        p.grad.data.zero_()\n", []),
+        (UNCLEARED.replace("  # optimizer.zero_grad()", "; log(optimizer)"), []),
+        (UNCLEARED.partition("def update")[0] + TRAINER % "object", [15]),
+        (UNCLEARED.partition("def update")[0] + TRAINER % "Base", []),
+    ],
+    ids=["a function of the file", "cleared anywhere", "handed on", "a class", "a class with a base out of sight"],
+)
+def test_gradients_that_nothing_clears_are_found_where_nothing_else_can(
+    tmp_path: Path, source: str, lines: list[int]
+) -> None:
+    (tmp_path / "elsewhere.py").write_text("class Base:\n    pass\n")
+    (tmp_path / "train.py").write_text(source)
+    found = check(tmp_path, "train.py:build")[1]
+    assert [(item["rule"], item["locations"][0]["line"]) for item in found] == [("LR709", line) for line in lines]  # type: ignore[index]

@@ -89,11 +89,15 @@ class NamePattern:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What was read: ``paths``, the ``calls`` in them, and the name ``patterns`` of the loops over parameters."""
+    """What was read: ``paths``, the ``calls`` in them, and the name ``patterns`` of the loops over parameters.
+
+    ``uncleared`` are the labels of the functions that take steps and in which nothing clears the gradients.
+    """
 
     paths: tuple[str, ...] = ()
     calls: tuple[SourceCall, ...] = ()
     patterns: tuple[NamePattern, ...] = ()
+    uncleared: tuple[str, ...] = ()
 
     def functions(self) -> list[list[SourceCall]]:
         """The calls of each function (and of the code outside any), in order."""

@@ -9,6 +9,7 @@ from lrlint.facts import Note, Span
 from lrlint.facts.source import HOOK, NamePattern, SourceCall, SourceFacts
 from lrlint.inspection.loops.averages import averages
 from lrlint.inspection.loops.calls import Reader
+from lrlint.inspection.loops.clearing import uncleared
 from lrlint.inspection.loops.code import Code, File, Place
 from lrlint.inspection.loops.iterators import reused, reused_attributes
 from lrlint.inspection.loops.kinds import built as built_optimizers
@@ -43,7 +44,9 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
     calls = [call for file in found for call in _calls(reader, file, start)]
     if not found:
         return None, [Note("source", "the source of the training loop is not on disk")]
-    return SourceFacts(code.paths, tuple(calls), patterns), []
+    places = [place for file in found for place in _places(reader.code, file, start)]
+    missing = uncleared(reader, code.files, places, alone=start is not None)
+    return SourceFacts(code.paths, tuple(calls), patterns, tuple(missing)), []
 
 
 def _created(built: Built) -> Iterator[Span | None]:
@@ -73,13 +76,18 @@ def _patterns(built: Built, code: Code) -> Iterator[NamePattern]:
             yield from name_patterns(file, places[file.path], span, names)
 
 
+def _places(code: Code, file: File, start: Span | None) -> list[Place]:
+    """The function whose name stands at ``start``, else all of the file."""
+    return [place for place in code.places(file) if start is None or getattr(place.node, "lineno", 0) == start.line]
+
+
 def _calls(reader: Reader, file: File, start: Span | None) -> Iterator[SourceCall]:
     """Of the function whose name stands at ``start``, else of all; optimizers and averages of the whole file."""
     text = "".join(file.lines)
     if not any(mention in text for mention in _MENTIONS):
         return
     everything = list(reader.code.places(file))
-    places = [place for place in everything if start is None or getattr(place.node, "lineno", 0) == start.line]
+    places = _places(reader.code, file, start)
     for place in places:
         yield from reader.calls(place)
         yield from reused(place)

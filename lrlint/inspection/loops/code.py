@@ -17,7 +17,7 @@ _LONGEST = 20_000
 #: Files beside the target's that are opened to find the functions it calls.
 _MOST_FILES = 12
 #: A file that is called into is worth parsing if it holds one of these.
-_TRAINS = (".step(", ".backward(", "clip_grad", "unscale_(")
+_TRAINS = (".step(", ".backward(", "clip_grad", "unscale_(", "zero_grad")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -80,8 +80,13 @@ class Code:
         self._modules: dict[tuple[str, str], File | None] = {}
 
     @property
+    def files(self) -> tuple[File, ...]:
+        """What was read so far."""
+        return tuple(file for file in self._files.values() if file is not None)
+
+    @property
     def paths(self) -> tuple[str, ...]:
-        return tuple(path for path, file in self._files.items() if file is not None)
+        return tuple(file.path for file in self.files)
 
     def file(self, path: str) -> File | None:
         """The file at a path below the root; None where it cannot be read, or is too long to be hand-written."""

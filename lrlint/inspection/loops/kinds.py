@@ -34,6 +34,16 @@ def is_clip_name(name: str) -> bool:
     return name in _CLIPS
 
 
+def is_optimizer_name(name: str) -> bool:
+    """Whether something of this name is an optimizer, to judge by it."""
+    return _OPTIMIZER.search(name) is not None
+
+
+def is_scheduler_class(name: str) -> bool:
+    """Whether a class or function of this name makes a scheduler."""
+    return _SCHEDULERS.search(name) is not None
+
+
 def is_optimizer_class(name: str) -> bool:
     """Whether a class of this name is an optimizer."""
     return _OPTIMIZERS.match(name) is not None
