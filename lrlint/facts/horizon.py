@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts.schedule import GONE
@@ -11,6 +12,10 @@ from lrlint.facts.schedule import GONE
 if TYPE_CHECKING:
     from lrlint.facts.core import Group, Optimizer, Training
     from lrlint.facts.schedule import Schedule, Trace
+
+
+#: A rate that rises by no more than this from one step to the next does not jump.
+JUMP = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,31 @@ class Ending:
     low: float
     after: float
     rises: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """A warm-up of ``length`` steps that ends after ``taken``, at the share ``reached`` of the rate it leads to."""
+
+    length: int
+    taken: int
+    reached: float
+
+
+def cut_off(schedule: Schedule) -> CutOff | None:
+    """A linear warm-up in a sequence that the next scheduler takes over from early, with a jump of the rate."""
+    traces = [group.lr for group in schedule.groups if group.lr is not None and group.lr.peak > 0]
+    for node in schedule.nodes():
+        for child, (begin, end) in zip(node.get("children", ()), pairwise([0, *node.get("begins", ())]), strict=False):
+            own = child.get("attributes", {})
+            length, low, high = (own.get(key, 0) for key in ("total_iters", "start_factor", "end_factor"))
+            if low >= high or length <= end - begin:
+                continue
+            reached, step = low + (high - low) * (end - begin) / length, round(end * schedule.period)
+            jumps = [t for t in traces if step <= t.steps[-1] and t.at(step) > JUMP * t.at(step - 1)]
+            if jumps and high > JUMP * reached:
+                return CutOff(length, end - begin, reached)
+    return None
 
 
 def lead(schedule: Schedule) -> Trace | None:

@@ -115,7 +115,8 @@ class Schedule:
     - ``per_step``: the class counts optimizer steps by convention; ``shape``: the leaf classes' kinds, a list of
       ``constant``, ``decay``, ``warmup``, ``cycle``, ``plateau``, ``lambda``, ``averaging``, ``other``;
     - ``attributes``: its public numbers and strings; ``children``: the same record of each nested scheduler, with
-      ``class_name``, ``qualified``, ``attributes``, ``lists``, ``base_lrs``, ``foreign`` (drives another optimizer);
+      ``class_name``, ``qualified``, ``attributes``, ``lists``, ``base_lrs``, ``foreign`` (drives another optimizer), and
+      ``begins``: the steps at which the second and the following children of a sequence take over;
     - ``lists``: length of each of its per-group lists; ``base_lrs``: the rates it scales; ``last_lrs``: those it set last;
     - ``floor``, ``floor_name``: the absolute rate it anneals to (``floors``: one per group);
     - ``lambdas``: ``count``, ``distinct``, ``arguments`` (names of the counter), ``names`` and ``modules`` of the

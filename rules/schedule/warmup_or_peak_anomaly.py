@@ -1,9 +1,10 @@
-"""The warm-up does not work: it never ends, comes one step late, or starts again every epoch.
+"""The warm-up does not work: it never ends, is cut off, comes one step late, or starts again every epoch.
 
 Simulated over the declared run: (1) the rate is still rising when training ends, so the warm-up is as long as the run
 (steps counted before accumulation, or epochs given as steps); (2) the first step is taken at the full rate and the
 warm-up begins with the second, so that the least trained weights get the largest step; (3) the rate drops to its
-start once per epoch, because the warm-up counts the steps within the epoch.
+start once per epoch, because the warm-up counts the steps within the epoch; (4) a `SequentialLR` goes on to its next
+scheduler before a linear warm-up is over, and the rate jumps.
 
 What to do: compute the warm-up in optimizer steps; build the scheduler before the first step, so that its constructor
 sets the first rate; give it the global step.
@@ -19,12 +20,21 @@ https://github.com/Lightning-AI/pytorch-lightning/issues/18570"""
 from itertools import pairwise
 
 from lrlint import Finding, rule
+from lrlint.facts.horizon import cut_off
 from lrlint.vocabulary import rate
 
 
 @rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def warmup_or_peak_anomaly(setup):
     for schedule in setup.schedules:
+        if schedule.leads and (cut := cut_off(schedule)):
+            yield Finding(
+                schedule,
+                f"{schedule.class_name}: the warm-up of {cut.length} scheduler steps is cut off after {cut.taken}, at "
+                f"{cut.reached:.0%} of the rate",
+                help="let the milestone be the warm-up's length",
+            )
+            continue
         covered = schedule.declared or (schedule.whole and schedule.details.get("final"))
         if not schedule.leads or not covered or "cycle" in schedule.details["shape"] or schedule.horizon < 10:
             continue

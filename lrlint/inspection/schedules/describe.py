@@ -64,6 +64,7 @@ def node_of(scheduler: Any, optimizer: Any) -> dict[str, Any]:
         lambdas=_lambdas(scheduler),
         plateau=_plateau(scheduler),
         children=[node_of(child, optimizer) for child in kinds.children_of(scheduler)],
+        begins=kinds.begins_of(scheduler),
     )
 
 

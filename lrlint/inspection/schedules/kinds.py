@@ -196,9 +196,9 @@ def counts_steps(scheduler: Any) -> bool:
 def length_of(scheduler: Any) -> Length | None:
     """When the schedule is over, by its own arguments; None where they do not say."""
     children = children_of(scheduler)
-    milestones = getattr(scheduler, "_milestones", None)
-    if children and isinstance(milestones, list) and len(milestones) == len(children) - 1:
-        return _sequence(children, milestones)
+    begins = begins_of(scheduler)
+    if begins is not None:
+        return _sequence(children, begins)
     if children:
         found = [length for child in children if (length := length_of(child))]
         own = [length for length in found if length.final] or found
@@ -206,8 +206,16 @@ def length_of(scheduler: Any) -> Length | None:
     return _leaf_length(scheduler)
 
 
-def _sequence(children: list[Any], milestones: list[int]) -> Length | None:
-    begun = int(milestones[-1]) if milestones else 0
+def begins_of(scheduler: Any) -> list[int] | None:
+    """The steps at which the children of a sequence, but for the first, take over; None where it is none."""
+    milestones = getattr(scheduler, "_milestones", None)
+    if isinstance(milestones, list) and len(milestones) == len(children_of(scheduler)) - 1:
+        return [int(step) for step in milestones]
+    return None
+
+
+def _sequence(children: list[Any], begins: list[int]) -> Length | None:
+    begun = begins[-1] if begins else 0
     last = length_of(children[-1])
     if last is None:
         return Length(begun, "milestones", final=False) if begun else None
