@@ -306,3 +306,52 @@ def test_gradients_that_nothing_clears_are_found_where_nothing_else_can(
     (tmp_path / "train.py").write_text(source)
     found = check(tmp_path, "train.py:build")[1]
     assert [(item["rule"], item["locations"][0]["line"]) for item in found] == [("LR709", line) for line in lines]  # type: ignore[index]
+
+
+BY_HAND = """
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW
+
+def build():
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 32))
+    for layer in model:
+        nn.init.normal_(layer.weight, std=0.02)
+    groups = [{"params": layer.parameters()} for layer in model]
+    for k, group in enumerate(groups):
+        group["lr"] = %s
+    return model, %s
+
+def main():
+    model, optimizer = build()
+    for step in range(100):
+        %s
+        optimizer.zero_grad()
+        model(torch.randn(2, 32)).sum().backward()
+        optimizer.step()
+"""
+ZERO, APART, LARGE = ("0.1 * k", "SGD(groups)"), ("0.1 + k", "SGD(groups)"), ("4e-3", "AdamW(groups)")
+SCALED = ("1e-3; group['lr_scale'] = 0.5 + k", "AdamW(groups)")
+
+
+@pytest.mark.parametrize(
+    ("setup", "rule"),
+    [(ZERO, "LR204"), (APART, "LR417"), (LARGE, "LR206"), (SCALED, "LR210")],
+    ids=lambda item: item[0],
+)
+@pytest.mark.parametrize(
+    ("statement", "sets"),
+    [
+        ("for group in optimizer.param_groups: group['lr'] = 0.1", True),
+        ("for k, g in enumerate(optimizer.param_groups): g['lr'] *= k", True),
+        ("optimizer.param_groups[0]['lr'] = 0.1", True),
+        ("for group in optimizer.param_groups: print(group['lr'])", False),
+        ("adjust(optimizer, step)", False),
+    ],
+)
+def test_rates_that_the_loop_sets_by_hand(
+    tmp_path: Path, setup: tuple[str, str], rule: str, statement: str, sets: bool
+) -> None:
+    (tmp_path / "train.py").write_text(BY_HAND % (*setup, statement))
+    found = check(tmp_path, "train.py:build", "--select", rule)[1]
+    assert [item["rule"] for item in found if item["rule"] == rule] == ([] if sets else [rule])

@@ -404,6 +404,12 @@ class Setup:
     notes: tuple[Note, ...] = ()
     span: Span | None = None  # the factory's definition
 
+    @property
+    def manual_schedule(self) -> bool:
+        """Whether the training loop sets rates by hand: it was declared, or seen in its source."""
+        declared = bool(self.training.options.get("manual_schedule"))
+        return declared or (self.source is not None and self.source.sets_rates)
+
     @cached_property
     def membership(self) -> dict[int, list[Member]]:
         """Parameter index → its memberships, over all optimizers, in order."""

@@ -92,12 +92,14 @@ class SourceFacts:
     """What was read: ``paths``, the ``calls`` in them, and the name ``patterns`` of the loops over parameters.
 
     ``uncleared`` are the labels of the functions that take steps and in which nothing clears the gradients.
+    ``sets_rates``: somewhere in it the rates of an optimizer's groups are set by hand.
     """
 
     paths: tuple[str, ...] = ()
     calls: tuple[SourceCall, ...] = ()
     patterns: tuple[NamePattern, ...] = ()
     uncleared: tuple[str, ...] = ()
+    sets_rates: bool = False
 
     def functions(self) -> list[list[SourceCall]]:
         """The calls of each function (and of the code outside any), in order."""

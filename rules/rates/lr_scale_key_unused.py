@@ -5,8 +5,8 @@ rely on a scheduler that applies it (timm's own) or on a training loop that does
 layer runs at the same rate.
 
 Reported when the key has different values, the groups' rates are the same before and after the scheduler's steps, and
-neither the optimizer's nor the scheduler's source reads the key. Without any scheduler this is *info*: a training loop
-that multiplies by hand (MAE, BEiT, ConvNeXt) cannot be seen.
+neither the optimizer's nor the scheduler's source reads the key. Without any scheduler this is *info*, as a training loop may
+multiply by hand (MAE, BEiT, ConvNeXt); silent where its source is seen to set rates, or `manual_schedule=True` is declared.
 
 What to do: write the rate into the group (`lr = base_lr * scale`), or use a scheduler that reads the key.
 
@@ -22,6 +22,8 @@ from lrlint.vocabulary import MULTIPLIER_KEYS, number, rate
 def lr_scale_key_unused(setup):
     for optimizer in setup.optimizers:
         schedules = [s for s in setup.schedules if s.optimizer == optimizer.index]
+        if not schedules and setup.manual_schedule:
+            continue
         for key in MULTIPLIER_KEYS:
             scaled = [g for g in optimizer.groups if g.number(key) is not None and g.lr and g.parameters]
             values = {group.number(key) for group in scaled}

@@ -10,8 +10,8 @@ For each rate of an Adam-like, sign or Muon optimizer: the median over its matri
 rms. Adam: the first rate with c = 1, and the peak after a warm-up with c = 0.2 (the size of its update once the
 moments have settled). Muon: c = 0.87 / √max(rows, columns) × √max(1, rows / columns), or 0.174 with
 `match_rms_adamw`, as measured. *Warning* above `warning`, *error* above `error`; *info* above `info` where no warm-up
-is seen. Lower limits (a warning from 0.05) fire on ConvNeXt (4e-3 on weights of 0.02), MAE, SetFit heads, graph
-networks at 0.01 and the Muon speed runs.
+is seen and the training loop does not set rates by hand. Lower limits (a warning from 0.05) fire on ConvNeXt (4e-3 on
+weights of 0.02), MAE, SetFit heads, graph networks at 0.01 and the Muon speed runs.
 
 Left out: biases, norms, tables, adapters, and matrices that start (nearly) at zero (rms below 1e-3: zero-initialised
 layers and fine-tuning heads), and what `group-lr-far-above-siblings` reports.
@@ -62,7 +62,7 @@ def _first(setup, group):
         for found in schedule.groups:
             if (schedule.optimizer, found.group) == (group.optimizer, group.index) and found.lr is not None:
                 return found.lr.first, found.lr.first < 0.5 * peak(group)
-    return peak(group), False
+    return peak(group), setup.manual_schedule
 
 
 def _median(optimizer, groups, step):

@@ -4,7 +4,7 @@ It costs a backward pass and optimizer state, and learns nothing. A rate of 0 as
 `requires_grad_(False)`; a rate of 0 as a placeholder needs code that replaces it.
 
 What to do: freeze the parameters and leave them out, or give the group its rate. Declare `manual_schedule=True` where
-the training loop sets the rates.
+the training loop sets the rates and is not seen to (in its source, `optimizer.param_groups` get a new `lr`).
 
 *Warning* where other groups of the optimizer are above 0 and it has no scheduler. *Info* where all groups are at 0:
 that is how training loops that set rates themselves start out (VICReg, YOLOX). Silent with a scheduler (see
@@ -22,7 +22,7 @@ from lrlint.vocabulary import count
 @rule("LR204", severity="warning", confidence="medium", needs=("optimizer",))
 def zero_lr_group(setup):
     scheduled = {s.optimizer for s in setup.schedules if not s.details.get("dropped")}
-    if setup.training.options.get("manual_schedule"):
+    if setup.manual_schedule:
         return
     for optimizer in setup.optimizers:
         groups = [group for group in optimizer.groups if group.trainable and group.lr is not None]

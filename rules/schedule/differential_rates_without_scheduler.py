@@ -8,8 +8,8 @@ set the rates by hand.
 What to do: a scheduler that multiplies every group's rate keeps their ratio: `SequentialLR` of `LinearLR` and
 `CosineAnnealingLR`, or one `LambdaLR` function for all groups.
 
-Silent with equal rates, with any scheduler, for learning-rate-free optimizers, and where `manual_schedule=True` is
-declared (the training loop sets the rates).
+Silent with equal rates, with any scheduler, for learning-rate-free optimizers, and where the training loop is
+seen to set the rates, or `manual_schedule=True` is declared.
 
 Sources: https://arxiv.org/abs/1801.06146 (discriminative rates go with slanted triangular rates),
 https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
@@ -21,7 +21,7 @@ from lrlint.vocabulary import rate
 
 @rule("LR417", severity="info", confidence="high", needs=("optimizer",))
 def differential_rates_without_scheduler(setup):
-    if any(not s.details.get("dropped") for s in setup.schedules) or setup.training.options.get("manual_schedule"):
+    if any(not s.details.get("dropped") for s in setup.schedules) or setup.manual_schedule:
         return
     for optimizer in setup.optimizers:
         rated = [group for group in optimizer.groups if group.lr and group.parameters]

@@ -14,6 +14,7 @@ from lrlint.inspection.loops.code import Code, File, Place
 from lrlint.inspection.loops.iterators import reused, reused_attributes
 from lrlint.inspection.loops.kinds import built as built_optimizers
 from lrlint.inspection.loops.patterns import name_patterns, walks_of
+from lrlint.inspection.loops.rates import sets_rates
 from lrlint.inspection.source import Project, literal_span
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
         return None, [Note("source", "the source of the training loop is not on disk")]
     places = [place for file in found for place in _places(reader.code, file, start)]
     missing = uncleared(reader, code.files, places, alone=start is not None)
-    return SourceFacts(code.paths, tuple(calls), patterns, tuple(missing)), []
+    whole = [file.tree for file in code.files] if start is None else []
+    by_hand = sets_rates([*whole, *(node for place in places for _, node in code.reach(place))])
+    return SourceFacts(code.paths, tuple(calls), patterns, tuple(missing), by_hand), []
 
 
 def _created(built: Built) -> Iterator[Span | None]:

@@ -33,7 +33,7 @@ def uncleared(reader: Reader, files: Iterable[File], places: Sequence[Place], al
     for place in places:
         if not _trains(reader.calls(place)) or _from_elsewhere(place) or any(_handed(reader, place)):
             continue
-        if not any(map(_clears, _lines(reader, place, set()))):
+        if not any(map(_clears, _lines(reader, place))):
             yield place.label
 
 
@@ -68,15 +68,6 @@ def _is_name(value: ast.expr) -> bool:
     return isinstance(value, (ast.Name, ast.Attribute))
 
 
-def _lines(reader: Reader, place: Place, seen: set[int]) -> Iterator[str]:
-    """The lines of a function, with all of the class or function that it is defined in, and of those it calls."""
-    if id(place.node) in seen:
-        return
-    seen.add(id(place.node))
-    for node in place.file.tree.body:
-        end = node.end_lineno or node.lineno
-        if node.lineno <= getattr(place.node, "lineno", node.lineno) <= end:
-            yield from place.file.lines[node.lineno - 1 : end]
-    for call in (node for node in place.nodes if isinstance(node, ast.Call)):
-        if (inside := reader.code.called(place, call)) is not None:
-            yield from _lines(reader, inside, seen)
+def _lines(reader: Reader, place: Place) -> Iterator[str]:
+    for file, node in reader.code.reach(place):
+        yield from file.lines[node.lineno - 1 : node.end_lineno]

@@ -134,6 +134,21 @@ class Code:
             if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
                 yield from self._functions(file, child, inner)
 
+    def reach(self, place: Place) -> list[tuple[File, ast.stmt]]:
+        """The functions or classes of a file that a function stands in, and those that what it calls stands in."""
+        found: list[tuple[File, ast.stmt]] = []
+        waiting, seen = [place], set()
+        while waiting:
+            place = waiting.pop()
+            if id(place.node) in seen:
+                continue
+            seen.add(id(place.node))
+            line = getattr(place.node, "lineno", None)
+            found += [(place.file, n) for n in place.file.tree.body if line is None or n.lineno <= line <= _end(n)]
+            calls = (node for node in place.nodes if isinstance(node, ast.Call))
+            waiting += [inside for call in calls if (inside := self.called(place, call)) is not None]
+        return found
+
     def called(self, place: Place, call: ast.Call) -> Place | None:
         """The function of the project that is called; None where that cannot be told."""
         function = call.func
@@ -207,6 +222,10 @@ class Code:
                 if known or self._project.owns(str(self._project.root / path)):
                     return self._training_file(path)
         return None
+
+
+def _end(node: ast.stmt) -> int:
+    return node.end_lineno or node.lineno
 
 
 def label_of(file: File, node: Any) -> str:
