@@ -294,10 +294,27 @@ class Trainer(%s):
         (UNCLEARED, [12]),
         (UNCLEARED + "\ndef clear(model):\n    for p in model.parameters():\n        p.grad.data.zero_()\n", []),
         (UNCLEARED.replace("  # optimizer.zero_grad()", "; log(optimizer)"), []),
-        (UNCLEARED.partition("def update")[0] + TRAINER % "object", [15]),
-        (UNCLEARED.partition("def update")[0] + TRAINER % "Base", []),
+        (UNCLEARED.replace("  # optimizer.zero_grad()", "; log({'optimizer': optimizer})"), []),
+        (UNCLEARED.replace("optimizer.step()", "optimizer.step(); after(model)"), []),
+        (UNCLEARED.replace("optimizer.step()", "optimizer.step(); callback.on_step_end()"), []),
+        (UNCLEARED.replace("optimizer.step()", "optimizer.step(); delattr(model.weight, 'grad')"), []),
+        (
+            UNCLEARED.replace("2, 4):\n", "2, 4):\n        model, optimizer = build()\n"),
+            [],
+        ),
+        (UNCLEARED.partition("def update")[0] + TRAINER % "object", []),
     ],
-    ids=["a function of the file", "cleared anywhere", "handed on", "a class", "a class with a base out of sight"],
+    ids=[
+        "a function of the file",
+        "cleared anywhere",
+        "handed on",
+        "in a container",
+        "the model",
+        "a hook",
+        "otherwise",
+        "built anew",
+        "a method",
+    ],
 )
 def test_gradients_that_nothing_clears_are_found_where_nothing_else_can(
     tmp_path: Path, source: str, lines: list[int]

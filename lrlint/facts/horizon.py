@@ -44,11 +44,12 @@ def cut_off(schedule: Schedule) -> CutOff | None:
         for child, (begin, end) in zip(node.get("children", ()), pairwise([0, *node.get("begins", ())]), strict=False):
             own = child.get("attributes", {})
             length, low, high = (own.get(key, 0) for key in ("total_iters", "start_factor", "end_factor"))
-            if low >= high or length <= end - begin:
+            if low >= high or length - (end - begin) <= 1:
                 continue
-            reached, step = low + (high - low) * (end - begin) / length, round(end * schedule.period)
-            jumps = [t for t in traces if step <= t.steps[-1] and t.at(step) > JUMP * t.at(step - 1)]
-            if jumps and high > JUMP * reached:
+            reached, step = (low + (high - low) * (end - begin) / length) / high, round(end * schedule.period)
+            rises = [t.at(step) / t.at(step - 1) for t in traces if step <= t.steps[-1] and t.at(step - 1) > 0]
+            # The whole warm-up would have led up to where the next one begins.
+            if any(JUMP < rise <= JUMP / reached for rise in rises) and JUMP * reached < 1:
                 return CutOff(length, end - begin, reached)
     return None
 

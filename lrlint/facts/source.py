@@ -28,8 +28,8 @@ class SourceCall:
     lines of the enclosing loops, outermost first, ``guards`` the conditions within the innermost loop. ``arguments``:
     whether it has any. ``managed``: a library (accelerate, fabric, DeepSpeed) takes the steps of the function.
     ``covers``: of a clip or an optimizer, the expressions of the modules (or parameter groups) all of whose parameters
-    it is given; empty where that cannot be told. ``scaled``: the loss of a backward pass was multiplied or divided, or
-    comes from code that may do so; of a clip, its threshold is.
+    it is given; of a scaler's step, the optimizer; empty where that cannot be told. ``scaled``: the loss of a backward
+    pass was multiplied or divided, or comes from code that may do so; of a clip, its threshold is.
     """
 
     kind: str

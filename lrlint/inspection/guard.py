@@ -145,7 +145,7 @@ def _torch_settings() -> list[Kept]:
 
 @contextmanager
 def no_default_device() -> Iterator[None]:
-    """Tensors that are made without a device lie on the CPU, whatever the program has set."""
+    """Tensors that are made without a device lie on the CPU, whatever `torch.set_default_device` was given."""
     before = _default_device()
     _set_default_device(None)
     try:
@@ -176,7 +176,9 @@ def limit_threads(count: int) -> None:
 
 
 def _set_deterministic(state: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(state[0], warn_only=state[1])
+    now = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if now != state:
+        torch.use_deterministic_algorithms(state[0], warn_only=state[1])
 
 
 def _set_matmul_precision(precision: str) -> None:

@@ -64,6 +64,7 @@ class Laboratory:
         self._ends: dict[int, tuple[Outcome, Snapshot]] = {}
         self._taken: dict[int, Batches] = {}
         self.starts: dict[int, float] = {}
+        self.short = False  # memory did not suffice for a forward pass
         self._micro = stepper.training.accumulation or 1
 
     def start(self, steps: int) -> float:
@@ -73,6 +74,7 @@ class Laboratory:
             self.begin()
             losses = self.stepper.look(steps - last, last)
             self.steps += round(len(losses) * FORWARD)
+            self.short = self.short or not losses
             finite = bool(losses) and all(map(math.isfinite, losses))
             self.starts[steps] = typical(losses) if finite else self.opening
         return self.starts[steps]

@@ -32,7 +32,8 @@ def uncompiled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def repeatable(device: torch.device, *, strict: bool = True) -> Iterator[None]:
-    """On CUDA, operations give the same bits every time; ``strict``: those that cannot raise (see `irregular`).
+    """On CUDA, operations give the same bits every time. Those of which torch has no deterministic form raise (see
+    `irregular`), or run as they are where it is not ``strict``.
 
     Attention and embeddings were seen to differ from the first step on without it, in float32 and bfloat16.
     """

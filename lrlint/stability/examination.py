@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
 
-from lrlint.errors import TargetError, UsageError
+from lrlint.errors import DeviceError, TargetError, UsageError
 from lrlint.facts import ProbeFacts, Setup
 from lrlint.inspection.built import Built
 from lrlint.stability import peaks, report
 from lrlint.stability.arms import Laboratory, Progress
 from lrlint.stability.conditions import irregular, repeatable, uncompiled
 from lrlint.stability.data import NoData, data_of
-from lrlint.stability.experiment import Experiment
-from lrlint.stability.failures import device_failures
+from lrlint.stability.experiment import MEMORY, Experiment
+from lrlint.stability.failures import device_failures, target_code
 from lrlint.stability.origin import Names
 from lrlint.stability.placement import move, places
 from lrlint.stability.state import Snapshot, preserved
@@ -43,17 +47,14 @@ def examine(
     models, optimizers = list(built.models.values()), list(built.optimizers.values())
     others = [*built.schedulers, *built.extra_modules.values(), built.loss_fn, built.owner]
     others = [other for other in others if other is not None]
-
+    until = None if budget is None else time.monotonic() + budget
     notes: list[str] = []
 
     def on(place: torch.device, snapshot: Snapshot) -> ProbeFacts:
         with ExitStack() as stack:
-            if move(models, optimizers, built.loss_fn, place):  # runs start from a copy that is there as well
-                snapshot = stack.enter_context(preserved(models, optimizers, others))
-            try:
-                batches, loss_fn, made_up = data_of(built, setup, BATCHES, place, seed)
-            except NoData as error:
-                return ProbeFacts("inconclusive", 0.0, reason=str(error), seed=seed)
+            if move([*models, *built.extra_modules.values()], optimizers, built.loss_fn, place):
+                snapshot = stack.enter_context(preserved(models, optimizers, others))  # runs start from a copy there
+            batches, loss_fn, made_up = data_of(built, setup, BATCHES, place, seed)
             stepper = Stepper(models, optimizers, batches, loss_fn, setup.training, seed=seed)
             rates = peaks.peaks(setup, stepper.rates)
             if not rates:
@@ -64,7 +65,7 @@ def examine(
                 rates,
                 ramp=peaks.ramp(setup, stepper.rates),
                 seed=seed,
-                budget=budget,
+                budget=None if until is None else max(until - time.monotonic(), 0.0),
                 others=others,
                 progress=progress,
             )
@@ -81,18 +82,40 @@ def examine(
     left = places(models, device)
     strict = True
     with built.running(), uncompiled(), preserved(models, optimizers, others) as snapshot:
+        built = replace(built, batches=_again(built.batches, setup))
         while True:
             try:
                 with device_failures(), repeatable(left[0], strict=strict):
-                    return on(left[0], snapshot)
+                    found = on(left[0], snapshot)
+                if found.reason != MEMORY or len(left) == 1:
+                    return found
+                why = MEMORY
+            except NoData as error:
+                why = str(error)
+                if len(left) == 1:
+                    return ProbeFacts("inconclusive", 0.0, reason=why, seed=seed, notes=tuple(notes))
             except TargetError as error:
-                operation = irregular(error.message)
-                if strict and operation:
+                why = error.message
+                operation = irregular(why) if strict else ""
+                if operation:
                     strict = False
                     notes.append(f"{operation} is not deterministic on {left[0]}: figures vary from run to run")
-                elif len(left) > 1:
-                    failed = left.pop(0)
-                    notes[:] = [f"run on {left[0]}: on {failed}, {error.message}"]
-                else:
+                    snapshot.restore()
+                    continue
+                if len(left) == 1:
                     raise
-                snapshot.restore()
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                why = MEMORY
+                if len(left) == 1:
+                    raise DeviceError(f"{left[0]} has no room for the model: {str(error).splitlines()[0]}") from error
+            snapshot.restore()
+            failed = left.pop(0)
+            notes[:] = [f"run on {left[0]}: on {failed}, {why}"]
+
+
+def _again(batches: Any, setup: Setup) -> Any:
+    """The batches in a form that can be read more than once, should the first device not do."""
+    if not isinstance(batches, Iterator):
+        return batches
+    with target_code("reading the batches"):
+        return list(islice(batches, BATCHES * (setup.training.accumulation or 1)))

@@ -87,7 +87,7 @@ class Experiment:
         """The loss is not finite before any step."""
         result = self.result
         run = self.lab.run([1.0] * self.lab.count, self.steps)
-        if run.ended == "memory":
+        if run.ended == "memory" or self.lab.short:
             result.reason = MEMORY
             return result
         found = self._first_failure(run)

@@ -12,9 +12,9 @@ from lrlint.errors import DeviceError, UsageError
 from lrlint.stability.failures import target_code
 from lrlint.stability.place import device_memory
 
-#: Copies of the parameters that steps need room for: weights, gradients, two moments, the copy of these that is put back
-#: and the statistics' two.
-_COPIES = 10
+#: Copies that steps need room for. Of trainable parameters: weights, gradients, two moments, the copy of these that is put
+#: back and the statistics' two; of frozen ones: the weights and their copy.
+_TRAINABLE, _FROZEN = 10, 2
 
 
 def places(models: Sequence[nn.Module], device: torch.device | str | None) -> list[torch.device]:
@@ -80,5 +80,9 @@ def place_of(models: Sequence[nn.Module]) -> torch.device:
 def _has_room(models: Sequence[nn.Module]) -> bool:
     if not torch.cuda.is_available():
         return False
-    needed = _COPIES * sum(p.numel() * p.element_size() for model in models for p in model.parameters())
-    return needed < (device_memory(torch.device("cuda")) or 0)
+    parameters = [p for model in models for p in model.parameters()]
+    needed = sum((_TRAINABLE if p.requires_grad else _FROZEN) * p.numel() * p.element_size() for p in parameters)
+    try:
+        return needed < (device_memory(torch.device("cuda")) or 0)
+    except RuntimeError:  # another process has it for itself, or all of its memory
+        return False

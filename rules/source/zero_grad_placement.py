@@ -6,11 +6,11 @@ cleared, the gradient of every batch is added to those of all before it: the upd
 What to do: call `optimizer.zero_grad()` once per step, before the backward pass or right after the step.
 
 Read from the source of the training loop (a declared `train` function, else the file of the target), together with the
-project's functions that it calls. *Cleared too early* is said only where `zero_grad()` and `step()` of one optimizer stand
-on neighbouring lines: in between, gradients may be put back by hand. *Never cleared* is said only of torch's optimizers,
-and where nothing that was read mentions clearing in any form (`zero_grad`, `p.grad = None`, `grad.zero_()`, ...), no
-optimizer is handed to code that was not read, no library takes the steps, no hooks run, and no base class of the trainer is
-out of sight.
+project's functions that it calls. *Cleared too early* is said only where `zero_grad()` and `step()` of one optimizer
+stand on neighbouring lines: in between, gradients may be put back by hand. *Never cleared* is said only of plain
+functions and scripts (no methods), where gradients are mentioned nowhere but to be clipped or scaled, neither the model
+nor the optimizer is handed to code that was not read, no library takes the steps, no hooks run, and the optimizer is not
+built anew in the loop. Both are said of torch's own optimizers only.
 
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.zero_grad.html,
 https://docs.pytorch.org/tutorials/recipes/recipes/zeroing_out_gradients.html,
@@ -25,6 +25,8 @@ from lrlint.facts.source import STEPS
 
 @rule("LR709", severity="error", confidence="medium", needs=("source", "optimizer"))
 def zero_grad_placement(setup):
+    if not all(o.module.startswith("torch.optim") and o.wraps is None for o in setup.optimizers):
+        return  # one's own may keep gradients, or clear them
     told = set()
     for calls in setup.source.functions():
         for zero, step in pairwise(calls):
@@ -36,16 +38,14 @@ def zero_grad_placement(setup):
                     related=step,
                     help="clear them before the backward pass, or after the step",
                 )
-        label = calls[0].function
-        if label in setup.source.uncleared and all(o.module.startswith("torch.optim") for o in setup.optimizers):
-            step = next(call for call in calls if call.kind in STEPS and call.loops)
-            if step.span not in told:
-                told.add(step.span)
-                yield Finding(
-                    step,
-                    "nothing clears the gradients: each step adds those of its batch to all before",
-                    help="call `optimizer.zero_grad()` once per step",
-                )
+        step = _first(calls) if calls[0].function in setup.source.uncleared else None
+        if step is not None and step.span not in told:
+            told.add(step.span)
+            yield Finding(
+                step,
+                "nothing clears the gradients: each step adds those of its batch to all before",
+                help="call `optimizer.zero_grad()` once per step",
+            )
 
 
 def _undone(calls, zero, step):
@@ -54,9 +54,23 @@ def _undone(calls, zero, step):
         return False
     if (zero.loops, zero.guards, zero.span.path) != (step.loops, step.guards, step.span.path):
         return False
-    others = {call.receiver for call in calls if call.kind == "zero_grad"} - {zero.receiver}
-    if others if step.kind == "scaler_step" else step.arguments or step.receiver != zero.receiver:
+    if (step.covers if step.kind == "scaler_step" else (step.receiver,)) != (zero.receiver,):
         return False
-    before = [c.kind for c in calls[: calls.index(zero)] if (c.loops, c.guards) == (zero.loops, zero.guards)]
-    moves = [kind for kind in before if kind in STEPS or kind == "zero_grad" or "backward" in kind]
+    if step.kind == "optimizer_step" and step.arguments:
+        return False
+    before = [c for c in calls[: calls.index(zero)] if c.loops == zero.loops]
+    moves = [c.kind for c in before if c.guards == zero.guards[: len(c.guards)] and _moves(c.kind)]
     return step.span.line - (zero.span.end_line or zero.span.line) == 1 and bool(moves) and "backward" in moves[-1]
+
+
+def _moves(kind):
+    return kind in STEPS or kind == "zero_grad" or "backward" in kind
+
+
+def _first(calls):
+    """The first step of a loop after its backward pass."""
+    for place, step in enumerate(calls):
+        beside = [call.kind for call in calls[:place] if call.loops == step.loops]
+        if step.kind in STEPS and step.loops and any("backward" in kind for kind in beside):
+            return step
+    return None

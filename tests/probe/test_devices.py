@@ -67,6 +67,39 @@ def test_what_fails_everywhere_is_told_from_where_it_is(monkeypatch: pytest.Monk
         lrlint.probe(model, optimizer, batches=task(8), loss_fn=loss_fn)
 
 
+@pytest.mark.parametrize("batches", [iter, lambda items: (item for item in items)])
+def test_batches_that_can_be_read_once_serve_every_attempt(monkeypatch: pytest.MonkeyPatch, batches: Any) -> None:
+    monkeypatch.setattr("lrlint.stability.examination.places", lambda *arguments: [torch.device("cpu", 0), CPU])
+    model, optimizer = setup()
+
+    def once(model: nn.Module, batch: Batch) -> torch.Tensor:
+        if not FAILED:
+            FAILED.append(1)
+            raise RuntimeError("it does not run there")
+        return loss_fn(model, batch)
+
+    FAILED.clear()
+    found = lrlint.probe(model, optimizer, batches=batches(task()), loss_fn=once)
+    plain = lrlint.probe(model, optimizer, batches=task(), loss_fn=once)
+    assert found.facts.arms == plain.facts.arms
+
+
+def test_without_memory_there_it_runs_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrlint.stability.examination.places", lambda *arguments: [torch.device("xpu"), CPU])
+
+    def full(models: Any, optimizers: Any, loss_fn: Any, device: torch.device) -> bool:
+        if device.type != "cpu":
+            raise torch.OutOfMemoryError("out of memory")
+        return False
+
+    monkeypatch.setattr("lrlint.stability.examination.move", full)
+    model, optimizer = setup()
+    found = lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn)
+    assert found.verdict == "stable"
+    assert found.facts.notes == ("run on cpu: on xpu, a step needs more memory than there is",)
+
+
+FAILED: list[int] = []
 RAISED: list[str] = []  # not in a closure: the probe would put it back
 
 
@@ -198,7 +231,6 @@ def test_the_same_seed_gives_the_same_bytes_on_a_gpu(irregular: bool, precision:
         assert not first.facts.notes
 
 
-@gpu
 def test_settings_that_make_steps_repeatable_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
 

@@ -9,63 +9,90 @@ from collections.abc import Iterable, Iterator, Sequence
 from lrlint.facts.source import STEPS, SourceCall
 from lrlint.inspection.loops.calls import Reader
 from lrlint.inspection.loops.code import File, Place, last
-from lrlint.inspection.loops.kinds import is_optimizer_name, is_scheduler_class
+from lrlint.inspection.loops.kinds import is_hook_name, is_optimizer_name, is_scheduler_class
 
-#: Whatever may clear gradients.
-_CLEARS = re.compile(
-    r"(zero|clear|reset|empty|flush)\w*grad|grads?\b[^=\n]*\.zero_|\.grad\b\s*=|\bgrad\s*=\s*None|to_none",
-    re.IGNORECASE,
+#: Mentions of gradients that clear none; any other may.
+_PLAIN = re.compile(r"clip_grad\w*|requires_grad\w*|no_grad|enable_grad|set_grad_enabled|grad_?scaler|grad_?norm", re.I)
+_GRADIENT = re.compile(r"grad|to_none|_zero_", re.I)
+#: Functions that leave the gradients of what they are given alone.
+_HARMLESS = frozenset(
+    ("step", "unscale_", "isinstance", "len", "print", "id", "type", "repr", "str", "list", "summary")
 )
-#: Functions that are given an optimizer and leave its gradients alone.
-_HARMLESS = frozenset(("step", "unscale_", "isinstance", "len", "print", "id", "type", "repr", "str", "list"))
-_BASES = frozenset(("object", "Module", "ABC", "Protocol", "Generic"))
+_TRAINED = re.compile(r"^(model|net|network|module|self|agent|learner|trainer|cls)$")
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
 def uncleared(reader: Reader, files: Iterable[File], places: Sequence[Place], alone: bool) -> Iterator[str]:
     """Labels of the functions among ``places`` whose gradients add up from step to step.
 
-    Silent as soon as clearing is mentioned anywhere in the ``files`` (``alone``: where a function or what it calls stands),
-    as an optimizer is handed to code that was not read, as hooks are run, and for methods of classes whose bases were
-    not read: these may do it.
+    Only of functions that are no methods, and step an optimizer by its plain name. Silent as soon as gradients are
+    mentioned in another way than to clip or scale them, anywhere in the ``files`` (``alone``: where a function or what
+    it calls stands), as a model or an optimizer is handed to code that was not read, as hooks are run, where the
+    optimizer is built anew in the loop, and where the loop ends after a step.
     """
-    if not alone and any(map(_clears, (line for file in files for line in file.lines))):
+    if not alone and any(map(_mentions, (line for file in files for line in file.lines))):
         return
     for place in places:
-        if not _trains(reader.calls(place)) or _from_elsewhere(place) or any(_handed(reader, place)):
+        steps = list(_steps(reader.calls(place)))
+        if not steps or place.owner is not None or _once(place, {step.receiver for step in steps}):
             continue
-        if not any(map(_clears, _lines(reader, place))):
+        reached = [place, *(inside for inside in reader.code.reached(place) if inside.node is not place.node)]
+        if any(inside.owner is not None or any(_handed(reader, inside)) for inside in reached):
+            continue
+        if not any(map(_mentions, _lines(reader, place))):
             yield place.label
 
 
-def _clears(line: str) -> bool:
-    return _CLEARS.search(line.split("#", 1)[0]) is not None
+def _mentions(line: str) -> bool:
+    return _GRADIENT.search(_PLAIN.sub("", line.split("#", 1)[0])) is not None
 
 
-def _trains(calls: Sequence[SourceCall]) -> bool:
-    """It takes steps after a backward pass in a loop, by itself, and runs no hooks."""
-    steps = [k for k, call in enumerate(calls) if call.kind in STEPS and call.loops and not call.managed]
+def _steps(calls: Sequence[SourceCall]) -> Iterator[SourceCall]:
+    """Steps after a backward pass in a loop; none where hooks may run, or the optimizer is an attribute of something."""
     if any(call.kind == "unscale" and not call.receiver for call in calls):
-        return False
-    return any("backward" in call.kind and call.loops == calls[k].loops for k in steps for call in calls[:k])
+        return
+    steps = [k for k, call in enumerate(calls) if call.kind in STEPS and call.loops and not call.managed]
+    if all("." not in calls[k].receiver and "." not in "".join(calls[k].covers) for k in steps):
+        for k in steps:
+            if any("backward" in call.kind and call.loops == calls[k].loops for call in calls[:k]):
+                yield calls[k]
 
 
-def _from_elsewhere(place: Place) -> bool:
-    known = place.file.classes.keys() | _BASES
-    return place.owner is not None and any(last(base) not in known for base in place.owner.bases)
+def _once(place: Place, optimizers: set[str]) -> bool:
+    """Whether a loop builds one of these anew, or is left at its end."""
+    for loop in (node for node in place.nodes if isinstance(node, _LOOPS)):
+        stored = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        if (
+            isinstance(loop.body[-1], (ast.Break, ast.Return))
+            or any(map(is_optimizer_name, stored))
+            or stored & optimizers
+        ):
+            return True
+    return False
 
 
 def _handed(reader: Reader, place: Place) -> Iterator[ast.Call]:
-    """Calls that give an optimizer to code that was not read."""
+    """Calls that give a model or an optimizer to code that was not read, or run hooks."""
     for call in (node for node in place.nodes if isinstance(node, ast.Call)):
-        names = [value for value in (*call.args, *(word.value for word in call.keywords)) if _is_name(value)]
-        harmless = last(call.func) in _HARMLESS or is_scheduler_class(last(call.func))
-        given = any(is_optimizer_name(last(name)) for name in names)
-        if given and not harmless and reader.code.called(place, call) is None:
+        name = last(call.func)
+        if is_hook_name(name):
+            yield call
+        if name in _HARMLESS or is_scheduler_class(name) or reader.code.called(place, call) is not None:
+            continue
+        given = [*call.args, *(word.value for word in call.keywords)]
+        if any(is_optimizer_name(n) or _TRAINED.match(n) for value in given for n in _whole(value)):
             yield call
 
 
-def _is_name(value: ast.expr) -> bool:
-    return isinstance(value, (ast.Name, ast.Attribute))
+def _whole(value: ast.expr) -> Iterator[str]:
+    """The names in an argument that stand for all of an object: by themselves, or in a container."""
+    if isinstance(value, (ast.Name, ast.Attribute)):
+        yield last(value)
+    elif isinstance(value, (ast.Tuple, ast.List, ast.Dict, ast.Starred)):
+        parts = value.values if isinstance(value, ast.Dict) else getattr(value, "elts", [getattr(value, "value", None)])
+        for part in parts:
+            if part is not None:
+                yield from _whole(part)
 
 
 def _lines(reader: Reader, place: Place) -> Iterator[str]:

@@ -17,7 +17,7 @@ _LONGEST = 20_000
 #: Files beside the target's that are opened to find the functions it calls.
 _MOST_FILES = 12
 #: A file that is called into is worth parsing if it holds one of these.
-_TRAINS = (".step(", ".backward(", "clip_grad", "unscale_(", "zero_grad")
+_TRAINS = (".step(", ".backward(", "clip_grad", "unscale_(", "zero_grad", ".grad", "param_groups")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -134,19 +134,25 @@ class Code:
             if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
                 yield from self._functions(file, child, inner)
 
+    def reached(self, place: Place) -> list[Place]:
+        """A function, those that stand in it, and those of the project that any of these calls."""
+        found: dict[int, Place] = {}
+        waiting = [place]
+        while waiting:
+            place = waiting.pop(0)
+            if id(place.node) not in found:
+                found[id(place.node)] = place
+                waiting += place.inner.values()
+                calls = (node for node in place.nodes if isinstance(node, ast.Call))
+                waiting += [inside for call in calls if (inside := self.called(place, call)) is not None]
+        return list(found.values())
+
     def reach(self, place: Place) -> list[tuple[File, ast.stmt]]:
         """The functions or classes of a file that a function stands in, and those that what it calls stands in."""
         found: list[tuple[File, ast.stmt]] = []
-        waiting, seen = [place], set()
-        while waiting:
-            place = waiting.pop()
-            if id(place.node) in seen:
-                continue
-            seen.add(id(place.node))
-            line = getattr(place.node, "lineno", None)
-            found += [(place.file, n) for n in place.file.tree.body if line is None or n.lineno <= line <= _end(n)]
-            calls = (node for node in place.nodes if isinstance(node, ast.Call))
-            waiting += [inside for call in calls if (inside := self.called(place, call)) is not None]
+        for inside in self.reached(place):
+            line = getattr(inside.node, "lineno", None)
+            found += [(inside.file, n) for n in inside.file.tree.body if line is None or n.lineno <= line <= _end(n)]
         return found
 
     def called(self, place: Place, call: ast.Call) -> Place | None:

@@ -39,6 +39,11 @@ def is_optimizer_name(name: str) -> bool:
     return _OPTIMIZER.search(name) is not None
 
 
+def is_hook_name(name: str) -> bool:
+    """Whether a function of this name runs code that others have registered."""
+    return _HOOKS.search(name) is not None
+
+
 def is_scheduler_class(name: str) -> bool:
     """Whether a class or function of this name makes a scheduler."""
     return _SCHEDULERS.search(name) is not None
@@ -120,7 +125,8 @@ class Kinds:
         if name == "step":
             kind = self._step(last(owner))
             placed = ("its last_epoch is set",) if kind == "scheduler_step" and last(owner) in self._placed else ()
-            return Kind(kind, receiver, conditions=placed) if kind else None
+            stepped = tuple(map(ast.unparse, call.args[:1])) if kind == "scaler_step" else ()
+            return Kind(kind, receiver, stepped, conditions=placed) if kind else None
         if _sets_mode(call):
             return Kind(name, receiver)
         if name == "unscale_":

@@ -6,13 +6,33 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from lrlint.inspection.loops.code import last
+from lrlint.inspection.loops.kinds import is_optimizer_class
+
 
 def sets_rates(nodes: Iterable[ast.AST]) -> bool:
-    """Whether there is an assignment to ``optimizer.param_groups[k]["lr"]``, or to a group in a loop over these.
+    """Whether a loop, or a function that neither builds nor loads an optimizer, assigns to an optimizer's
+    ``param_groups[k]["lr"]``, or to a group in a loop over these.
 
-    Groups that are prepared before there is an optimizer do not count.
+    What is written once, after an optimizer was built or loaded, sets a rate and no schedule.
     """
-    return any(_sets(inner) for node in nodes for inner in ast.walk(node))
+    return any(_within(node, _prepares(node)) for node in nodes)
+
+
+def _prepares(node: ast.AST) -> bool:
+    calls = (inner for inner in ast.walk(node) if isinstance(inner, ast.Call))
+    return any(last(call.func) == "load_state_dict" or is_optimizer_class(last(call.func)) for call in calls)
+
+
+def _within(node: ast.AST, once: bool) -> bool:
+    """``once``: what stands here runs once."""
+    if not once and _sets(node):
+        return True
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        once = _prepares(node)
+    elif isinstance(node, (ast.For, ast.AsyncFor, ast.While)) and not _sets(node):
+        once = False
+    return any(_within(child, once) for child in ast.iter_child_nodes(node))
 
 
 def _sets(node: ast.AST) -> bool:
@@ -23,7 +43,9 @@ def _sets(node: ast.AST) -> bool:
 
 
 def _over_groups(node: ast.AST) -> bool:
-    return any(isinstance(part, ast.Attribute) and part.attr == "param_groups" for part in ast.walk(node))
+    called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
+    found = (part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr == "param_groups")
+    return any(id(part) not in called for part in found)
 
 
 def _written(node: ast.AST) -> Iterator[ast.expr]:
@@ -33,6 +55,6 @@ def _written(node: ast.AST) -> Iterator[ast.expr]:
 def _written_by(node: Any) -> Iterator[ast.expr]:
     """The groups whose rate a statement assigns."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
-    for target in targets:
+    for target in (part for given in targets for part in getattr(given, "elts", [given])):
         if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant) and target.slice.value == "lr":
             yield target.value
