@@ -16,6 +16,7 @@ from lrlint.facts import ProbeFacts, Setup
 from lrlint.inspection.built import Built
 from lrlint.stability import peaks, report
 from lrlint.stability.arms import Laboratory, Progress
+from lrlint.stability.batches import moved
 from lrlint.stability.conditions import irregular, repeatable, uncompiled
 from lrlint.stability.data import NoData, data_of
 from lrlint.stability.experiment import MEMORY, Experiment
@@ -118,4 +119,5 @@ def _again(batches: Any, setup: Setup) -> Any:
     if not isinstance(batches, Iterator):
         return batches
     with target_code("reading the batches"):
-        return list(islice(batches, BATCHES * (setup.training.accumulation or 1)))
+        wanted = islice(batches, BATCHES * (setup.training.accumulation or 1))
+        return [moved(batch, None) for batch in wanted]  # it may fill the same tensors again
