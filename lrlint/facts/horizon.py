@@ -39,7 +39,7 @@ class CutOff:
 
 def cut_off(schedule: Schedule) -> CutOff | None:
     """A linear warm-up in a sequence that the next scheduler takes over from early, with a jump of the rate."""
-    traces = [group.lr for group in schedule.groups if group.lr is not None and group.lr.peak > 0]
+    traces = _moving(schedule)
     for node in schedule.nodes():
         for child, (begin, end) in zip(node.get("children", ()), pairwise([0, *node.get("begins", ())]), strict=False):
             own = child.get("attributes", {})
@@ -56,8 +56,11 @@ def cut_off(schedule: Schedule) -> CutOff | None:
 
 def lead(schedule: Schedule) -> Trace | None:
     """The rate of the fastest group that moves at all."""
-    traces = [group.lr for group in schedule.groups if group.lr is not None and group.lr.peak > 0]
-    return max(traces, key=lambda trace: trace.peak, default=None)
+    return max(_moving(schedule), key=lambda trace: trace.peak, default=None)
+
+
+def _moving(schedule: Schedule) -> list[Trace]:
+    return [group.lr for group in schedule.groups if group.lr is not None and group.lr.peak > 0]
 
 
 def own_end(schedule: Schedule) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lrlint.facts.span import Span
@@ -49,9 +49,22 @@ class SourceCall:
         """The name of ``function``, which is labelled ``path:name:line``."""
         return self.function.rsplit(":", 2)[-2] if self.function.count(":") > 1 else self.function
 
+    @property
+    def turns(self) -> bool:
+        """Whether it makes, uses up or clears gradients: a backward pass, a step or ``zero_grad``."""
+        return self.kind == "zero_grad" or self.kind in STEPS or "backward" in self.kind
+
     def excludes(self, other: SourceCall) -> bool:
         """Whether the two stand under conditions that are never true together."""
         return any(_opposed(mine, theirs) for mine in self.guards for theirs in other.guards)
+
+
+def trained(calls: Sequence[SourceCall]) -> Iterator[SourceCall]:
+    """The steps that a loop takes after its backward pass, of the calls of one function."""
+    for place, step in enumerate(calls):
+        beside = (call for call in calls[:place] if call.loops == step.loops)
+        if step.kind in STEPS and step.loops and any("backward" in call.kind for call in beside):
+            yield step
 
 
 def _opposed(one: str, other: str) -> bool:

@@ -71,13 +71,13 @@ def _common_indent(lines: Sequence[str]) -> int:
 
 def _cut(raw: str, marks: Sequence[Mark], indent: int, room: int) -> int:
     """Characters to leave out at the left: the indent, or so many that what is marked in a long line can be seen."""
-    for mark in sorted(marks, key=lambda m: (not m.primary, m.span.column or 0)):
-        first, last = _region(raw, mark.span)
-        before, through = _visible(raw[:first]), _visible(raw[:last])
-        if min(columns(through[indent:]), columns(before[indent:]) + _SEEN) > room:
-            return max(indent, min(len(before) - room // 4, len(through) - room + 1))
-        break
-    return indent
+    if not marks:
+        return indent
+    first, last = _region(raw, min(marks, key=lambda m: (not m.primary, m.span.column or 0)).span)
+    before, through = _visible(raw[:first]), _visible(raw[:last])
+    if min(columns(through[indent:]), columns(before[indent:]) + _SEEN) <= room:
+        return indent
+    return max(indent, min(len(before) - room // 4, len(through) - room + 1))
 
 
 def _after(text: str, cut: int, indent: int) -> str:

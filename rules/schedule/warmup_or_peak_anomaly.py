@@ -20,7 +20,7 @@ https://github.com/Lightning-AI/pytorch-lightning/issues/18570"""
 from itertools import pairwise
 
 from lrlint import Finding, rule
-from lrlint.facts.horizon import cut_off
+from lrlint.facts.horizon import cut_off, lead
 from lrlint.vocabulary import rate
 
 
@@ -38,10 +38,9 @@ def warmup_or_peak_anomaly(setup):
         covered = schedule.declared or (schedule.whole and schedule.details.get("final"))
         if not schedule.leads or not covered or "cycle" in schedule.details["shape"] or schedule.horizon < 10:
             continue
-        traces = [group.lr for group in schedule.groups if group.lr and group.lr.peak > 0]
-        if not traces:
+        trace = lead(schedule)
+        if trace is None:
             continue
-        trace = max(traces, key=lambda t: t.peak)
         bases = [base for base in schedule.details.get("base_lrs", ()) if base > 0]
         text = _unfinished(schedule, trace, max(bases, default=0.0))
         text = text or (schedule.declared and (_late(trace) or _again(setup, schedule, trace)))

@@ -79,11 +79,7 @@ def _too_late(calls, place, clip, beside):
 
 def _too_early(calls, place, clip):
     """The last thing before it clears the gradients, the next is the backward pass."""
-    around = [(k, c.kind) for k, c in enumerate(calls) if (c.loops, c.guards) == (clip.loops, clip.guards)]
-    before = [kind for k, kind in around if k < place and _moves(kind)]
-    after = [kind for k, kind in around if k > place and _moves(kind)]
+    around = [(k, c.kind) for k, c in enumerate(calls) if c.turns and (c.loops, c.guards) == (clip.loops, clip.guards)]
+    before = [kind for k, kind in around if k < place]
+    after = [kind for k, kind in around if k > place]
     return before[-1:] == ["zero_grad"] and bool(after) and "backward" in after[0]
-
-
-def _moves(kind):
-    return kind == "zero_grad" or kind in STEPS or "backward" in kind

@@ -20,7 +20,7 @@ https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulati
 from itertools import pairwise
 
 from lrlint import Finding, rule
-from lrlint.facts.source import STEPS
+from lrlint.facts.source import STEPS, trained
 
 
 @rule("LR709", severity="error", confidence="medium", needs=("source", "optimizer"))
@@ -38,7 +38,7 @@ def zero_grad_placement(setup):
                     related=step,
                     help="clear them before the backward pass, or after the step",
                 )
-        step = _first(calls) if calls[0].function in setup.source.uncleared else None
+        step = next(trained(calls), None) if calls[0].function in setup.source.uncleared else None
         if step is not None and step.span not in told:
             told.add(step.span)
             yield Finding(
@@ -59,18 +59,5 @@ def _undone(calls, zero, step):
     if step.kind == "optimizer_step" and step.arguments:
         return False
     before = [c for c in calls[: calls.index(zero)] if c.loops == zero.loops]
-    moves = [c.kind for c in before if c.guards == zero.guards[: len(c.guards)] and _moves(c.kind)]
+    moves = [c.kind for c in before if c.guards == zero.guards[: len(c.guards)] and c.turns]
     return step.span.line - (zero.span.end_line or zero.span.line) == 1 and bool(moves) and "backward" in moves[-1]
-
-
-def _moves(kind):
-    return kind in STEPS or kind == "zero_grad" or "backward" in kind
-
-
-def _first(calls):
-    """The first step of a loop after its backward pass."""
-    for place, step in enumerate(calls):
-        beside = [call.kind for call in calls[:place] if call.loops == step.loops]
-        if step.kind in STEPS and step.loops and any("backward" in kind for kind in beside):
-            return step
-    return None

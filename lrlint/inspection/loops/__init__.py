@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import Note, Span
@@ -42,10 +42,11 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
     files = [code.file(path) for path in dict.fromkeys(span.path for span in spans if span is not None)]
     found = [file for file in files if file is not None]
     reader = Reader(code)
-    calls = [call for file in found for call in _calls(reader, file, start)]
+    everything = {file: list(code.places(file)) for file in found}
+    calls = [call for file, inside in everything.items() for call in _calls(reader, file, inside, start)]
     if not found:
         return None, [Note("source", "the source of the training loop is not on disk")]
-    places = [place for file in found for place in _places(reader.code, file, start)]
+    places = [place for inside in everything.values() for place in _chosen(inside, start)]
     missing = uncleared(reader, code.files, places, alone=start is not None)
     whole = [file.tree for file in code.files] if start is None else []
     by_hand = sets_rates([*whole, *(node for place in places for _, node in code.reach(place))])
@@ -79,18 +80,17 @@ def _patterns(built: Built, code: Code) -> Iterator[NamePattern]:
             yield from name_patterns(file, places[file.path], span, names)
 
 
-def _places(code: Code, file: File, start: Span | None) -> list[Place]:
-    """The function whose name stands at ``start``, else all of the file."""
-    return [place for place in code.places(file) if start is None or getattr(place.node, "lineno", 0) == start.line]
+def _chosen(places: Iterable[Place], start: Span | None) -> list[Place]:
+    """The function whose name stands at ``start``, else all."""
+    return [place for place in places if start is None or getattr(place.node, "lineno", 0) == start.line]
 
 
-def _calls(reader: Reader, file: File, start: Span | None) -> Iterator[SourceCall]:
+def _calls(reader: Reader, file: File, everything: list[Place], start: Span | None) -> Iterator[SourceCall]:
     """Of the function whose name stands at ``start``, else of all; optimizers and averages of the whole file."""
     text = "".join(file.lines)
     if not any(mention in text for mention in _MENTIONS):
         return
-    everything = list(reader.code.places(file))
-    places = _places(reader.code, file, start)
+    places = _chosen(everything, start)
     for place in places:
         yield from reader.calls(place)
         yield from reused(place)

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from lrlint.facts.source import STEPS, SourceCall
+from lrlint.facts.source import STEPS, SourceCall, trained
 from lrlint.inspection.loops.calls import Reader
 from lrlint.inspection.loops.code import File, Place, last
 from lrlint.inspection.loops.kinds import is_hook_name, is_optimizer_name, is_scheduler_class
@@ -51,11 +51,9 @@ def _steps(calls: Sequence[SourceCall]) -> Iterator[SourceCall]:
     """Steps after a backward pass in a loop; none where hooks may run, or the optimizer is an attribute of something."""
     if any(call.kind == "unscale" and not call.receiver for call in calls):
         return
-    steps = [k for k, call in enumerate(calls) if call.kind in STEPS and call.loops and not call.managed]
-    if all("." not in calls[k].receiver and "." not in "".join(calls[k].covers) for k in steps):
-        for k in steps:
-            if any("backward" in call.kind and call.loops == calls[k].loops for call in calls[:k]):
-                yield calls[k]
+    own = [call for call in calls if call.kind in STEPS and call.loops and not call.managed]
+    if all("." not in call.receiver and "." not in "".join(call.covers) for call in own):
+        yield from (step for step in trained(calls) if not step.managed)
 
 
 def _once(place: Place, optimizers: set[str]) -> bool:
