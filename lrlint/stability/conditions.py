@@ -43,21 +43,34 @@ def repeatable(device: torch.device, *, strict: bool = True) -> Iterator[None]:
     cudnn, own = torch.backends.cudnn, torch._C  # the public setter would change the compiler's options as well
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     fills, flags = own._get_deterministic_fill_uninitialized_memory(), (cudnn.deterministic, cudnn.benchmark)
-    workspace = os.environ.get(_CUBLAS)
     own._set_deterministic_algorithms(True, warn_only=not strict)
     own._set_deterministic_fill_uninitialized_memory(False)
     cudnn.deterministic, cudnn.benchmark = True, False
-    os.environ.setdefault(_CUBLAS, ":4096:8")  # torch asks for it; its products are the same without it on one stream
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="(?s).*deterministic")
+            _admit_products(device)
             yield
     finally:
         own._set_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
         own._set_deterministic_fill_uninitialized_memory(fills)
         cudnn.deterministic, cudnn.benchmark = flags
-        if workspace is None:
-            os.environ.pop(_CUBLAS, None)
+
+
+def _admit_products(device: torch.device) -> None:
+    """torch asks once per process, at the first matrix product, for a variable by which products repeat on several
+    streams; on one they do without. Where it is set, torch up to 2.11 parses it at every product, which doubles a
+    ViT-B's step: so it is set for that one product.
+    """
+    if _CUBLAS in os.environ or not torch.cuda.is_available():
+        return
+    os.environ[_CUBLAS] = ":4096:8"
+    try:
+        one = torch.ones(1, 1, dtype=torch.float32, device=device)
+        with contextlib.suppress(RuntimeError):  # asked before, and not set then: the model's own product says so
+            torch.mm(one, one)
+    finally:
+        os.environ.pop(_CUBLAS, None)
 
 
 def irregular(message: str) -> str:
