@@ -150,6 +150,7 @@ def table(rows: Sequence[Row], verbose: bool) -> str:
         ],
         ["one group suffices: named alone", len(single), _share(single, lambda r: r.named == r.culprits)],
         ["of those with one rate raised", len(raised), _share(raised, lambda r: r.named == r.culprits)],
+        ["one group suffices: named, alone or not", len(single), _share(single, lambda r: {*r.culprits} <= {*r.named})],
         ["no single one: the named set repairs", len(several), _share(several, lambda r: (r.exact or 0) >= HEALTHY)],
         ["a recommendation was verified", len(asked), _share(asked, lambda r: r.verified)],
         ["verified rate healthy after 300 steps", len(rates), _share(rates, lambda r: (r.repaired or 0) >= HEALTHY)],

@@ -255,7 +255,29 @@ def test_settings_that_make_steps_repeatable_are_put_back(monkeypatch: pytest.Mo
     before = settings()
     with repeatable(torch.device("cuda")):
         assert settings()[:4] == (True, False, False, True)
+        assert settings()[4] == before[4]  # read at every matrix product while it is set
     assert settings() == before
+
+
+@gpu
+@pytest.mark.parametrize("set_before", [None, ":16:8"])
+def test_matrix_products_are_repeatable_without_a_variable_that_slows_them(set_before: str | None) -> None:
+    """In a process of its own: torch asks for the variable at the first product alone."""
+    code = (
+        "import os, torch\n"
+        "from lrlint.stability.conditions import repeatable\n"
+        "before = os.environ.get('CUBLAS_WORKSPACE_CONFIG')\n"
+        "x = torch.ones(8, 8, device='cuda')\n"
+        "for _ in range(2):\n"
+        "    with repeatable(x.device):\n"
+        "        assert os.environ.get('CUBLAS_WORKSPACE_CONFIG') == before\n"
+        "        x @ x, torch.bmm(x[None], x[None])\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "CUBLAS_WORKSPACE_CONFIG"}
+    if set_before is not None:
+        environment["CUBLAS_WORKSPACE_CONFIG"] = set_before
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @gpu
