@@ -11,17 +11,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lrlint.stability.margins import HALF, QUICK, Judgement, behind
-from lrlint.stability.outcome import Outcome, Trial, arrears, closing_level
+from lrlint.stability.outcome import Outcome, Trial, arrears, hopeless
 
 #: A fault that showed late is repaired when the run is as long as the one that showed it, up to so many times the length.
 PURSUED = 3
 #: A reduction repairs when it comes this near to the best run, as a share of what that one gains.
 NEAR = 0.3
-#: A run that lacks more than this share after `QUICK` of its steps is given up: of 167 that did on 160 labelled setups 6
-#: would have repaired.
-GIVEN_UP = 1.2
-#: So many suspects are tried alone, down to this exponent; not one with less than this share of the first one's −g·u (of
-#: 82 labelled setups in which one group suffices, none needed that).
+#: A run that lacks more than such a share after such a share of its steps is given up: of 277 that lacked 0.6 after two
+#: thirds, on 160 labelled setups, 16 would have repaired; what was named and recommended without these was right as often.
+LIMITS = {1 / 3: 2.0, 1 / 2: 1.2, QUICK: 0.5}
+#: So many suspects are tried alone, the first down to this exponent; not one with less than this share of the first one's
+#: −g·u (of 82 labelled setups in which one group suffices, none needed that).
 SUSPECTS, DOWN_TO = 2, -4.0
 LEAST = 0.03
 #: A group is given up when the loss, with it reduced, ends above its start by this share: after 25 attempts that ended
@@ -50,8 +50,6 @@ class Attribution:
         self.trial, self.found, self.steps = trial, found, steps
         assert found.best is not None
         self.level = found.best.level(steps)
-        self.early = round(QUICK * steps)
-        self.early_level = found.best.level(self.early)
         self.opening = trial.start(steps)
         self.gain = max(self.opening - self.level, 0.0)
         self.order = sorted(range(trial.count), key=lambda g: (-suspicion[g], g))
@@ -78,10 +76,14 @@ class Attribution:
         yield self._together()
 
     def _alone(self, group: int) -> Blame | None:
-        """The group at the ladder's best factor, then lower while that is not enough."""
-        exponent = self.found.exponent
+        """The group at the ladder's best factor; the first suspect then lower while that is not enough (of 159 second ones
+        3 were named there).
+        """
+        exponent = lowest = self.found.exponent
+        if group == self.suspects[0]:
+            lowest = min(DOWN_TO, exponent - 1)
         before = math.inf
-        while exponent >= min(DOWN_TO, self.found.exponent - 1):
+        while exponent >= lowest:
             outcome = self.attempt((group,), exponent)
             if self.repairs(outcome):
                 return Blame((group,), exponent) if self._lasts(outcome) else None
@@ -99,15 +101,11 @@ class Attribution:
         return behind(self.trial, self.found, self.trial.extend(outcome, length)) <= NEAR
 
     def attempt(self, groups: Iterable[int], exponent: float) -> Outcome:
-        """The run with these groups reduced and all others as configured."""
+        """The run with these groups reduced and all others as configured, given up where it is hopelessly behind."""
         factors = Blame(tuple(groups), exponent).factors(self.trial.count)
-        return self.trial.run(factors, self.steps, keep=True, hopeless=self._hopeless)
-
-    def _hopeless(self, losses: Sequence[float]) -> bool:
-        """Whether a run is so far behind the best one by now that the steps it has left will not bring it near."""
-        if len(losses) != self.early:
-            return False
-        return arrears(closing_level(losses), self.early_level, self.opening) > GIVEN_UP
+        assert self.found.best is not None
+        asked = {round(share * self.steps): limit for share, limit in LIMITS.items()}
+        return self.trial.run(factors, self.steps, keep=True, hopeless=hopeless(asked, self.found.best, self.opening))
 
     def largest(self, blame: Blame) -> Blame:
         """The set at the largest factor that repairs, in half decades."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lrlint.stability.outcome import FLOOR, TINY, Outcome, Trial, arrears
+from lrlint.stability.outcome import FLOOR, TINY, Outcome, Trial, arrears, hopeless
 
 #: Sick: a lower rate is better by this share of what it gains, and by `FLOOR` of the initial loss.
 GAIN = 0.3
@@ -27,6 +27,9 @@ HEALS, PATIENCE = 0.25, 5
 #: Where the schedule lets rates fall, damage that heals at low ones is no fault: arrears below this share then. Nothing
 #: that is so many times above the initial loss was seen to heal.
 HEALED, HOPELESS = 0.5, 10.0
+#: A run as configured that closes so many times above the start is not followed at all: of 118 healthy setups near the
+#: edge the highest stood at 34 times.
+RUINED = 100.0
 #: A loss above this share of the initial one is no progress.
 LOST = 0.95
 #: From this share on, or from a loss so many times the initial one on, both go on before anything is said; also where
@@ -36,6 +39,9 @@ SUSPECT, LEAP, FRAIL = 0.15, 2.0, 1.2
 LEARNS = 0.3
 #: One at reduced rates that took away this share is not looked below.
 TAKES = 0.15
+#: Below one that took that away, a run that after half of its steps lacks this share of it is given up: of 104 that did
+#: one would have become the better.
+SLOWER = 0.5
 #: Exponents of ten: the lowest of the ladder, the lowest where nothing above holds (as a rule after a slip of the
 #: decimal point), and its finest step.
 LOWEST, DEEPEST = -3.0, -6.0
@@ -162,19 +168,25 @@ class Ladder:
         """The run with all rates higher."""
         return self.trial.run([10.0**STRESS] * self.trial.count, round(STRESSED * self.steps))
 
-    def _rung(self, found: Judgement, exponent: float) -> Outcome:
-        found.rungs[exponent] = self.trial.run([10.0**exponent] * self.trial.count, self.steps, keep=True)
+    def _rung(self, found: Judgement, exponent: float, above: Outcome | None = None) -> Outcome:
+        asked = None
+        if above is not None and above.level() < found.less(TAKES):
+            asked = hopeless({self.steps // 2: SLOWER}, above, found.opening)
+        factors = [10.0**exponent] * self.trial.count
+        found.rungs[exponent] = self.trial.run(factors, self.steps, keep=True, hopeless=asked)
         return found.rungs[exponent]
 
     def _below(self, found: Judgement) -> None:
         """Slower is better: down to where it no longer is. Runs that take nothing off the loss cannot tell."""
-        exponent, above = -1.0, found.rungs[-1.0].level()
-        while exponent > (LOWEST if math.isfinite(above) else DEEPEST):
+        exponent, above = -1.0, found.rungs[-1.0]
+        while exponent > (DEEPEST if above.broke else LOWEST):
             exponent -= 1
-            level = self._rung(found, exponent).level()
-            if level < found.less(TAKES) or (level >= above and above <= found.opening - found.floor):
+            rung = self._rung(found, exponent, above)
+            if rung.ended == "given up" or rung.level() < found.less(TAKES):
                 break
-            above = min(level, above)
+            if rung.level() >= above.level() and above.level() <= found.opening - found.floor:
+                break
+            above = min(above, rung, key=Outcome.level)
 
     def _linger(self, found: Judgement) -> None:
         """Where no rate takes anything off the loss yet, the runs as configured and just below get more time."""
@@ -219,6 +231,8 @@ class Ladder:
     def _confirm(self, found: Judgement) -> None:
         """Both go on: an early instability that heals is no fault, and a slow one shows."""
         found.confirmed = True
+        if found.level > RUINED * abs(found.opening):
+            return
         kept, length = 1.0, round(found.length * LONG)
         while length <= PATIENCE * self.steps:
             before = found.arrears

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
@@ -81,6 +81,19 @@ def closing_level(losses: Sequence[float]) -> float:
 def arrears(level: float, best: float, opening: float) -> float:
     """What a run that ends at ``level`` lacks of what the best one takes off the opening loss, as a share of that."""
     return (level - best) / max(opening - best, FLOOR * abs(opening), TINY)
+
+
+def hopeless(limits: Mapping[int, float], best: Outcome, opening: float) -> Callable[[Sequence[float]], bool]:
+    """Asked with a run's losses so far: whether its `arrears` are above the limit for so many steps, if there is one.
+
+    ``best``: the run it is compared with, at least as long as the steps that have a limit.
+    """
+
+    def asked(losses: Sequence[float]) -> bool:
+        steps = len(losses)
+        return steps in limits and arrears(closing_level(losses), best.level(steps), opening) > limits[steps]
+
+    return asked
 
 
 def closing(steps: int) -> int:
