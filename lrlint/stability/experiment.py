@@ -104,7 +104,7 @@ class Experiment:
         if any(outcome.ended == "memory" for outcome in lab.outcomes):
             result.reason = MEMORY
             return
-        adviser = Adviser(lab, judged, self.steps)
+        adviser = Adviser(lab, judged, self.steps, self.promises())
         result.tail = adviser.quiet_tail()
         if judged.base.broke and judged.best is None:
             self._nothing_holds(adviser)
@@ -143,7 +143,7 @@ class Experiment:
         lab.expected, lab.stage = lab.steps + 7 * self.steps, "looking for the groups to blame"
         if self._outliers(adviser):
             return
-        self._blame(Attribution(lab, result.judged, result.judged.unit, self.suspicion()), adviser)
+        self._blame(Attribution(lab, result.judged, result.judged.unit, adviser.promises), adviser)
         light = result.tail is not None and not result.tail.heavy
         if not self.clipped and light and result.tail is not None and set(self.families) <= _CLIPPABLE:
             change, _ = adviser.clip(result.tail)
@@ -191,7 +191,7 @@ class Experiment:
             self.result.reason = "a few batches have gradients far above the others"
         return repaired
 
-    def suspicion(self) -> list[float]:
+    def promises(self) -> list[float]:
         """−g·u of each group's first step as configured: the decrease of the loss that its update promises."""
         assert self.result.judged is not None
         trace = self.lab.trace(self.result.judged.base)

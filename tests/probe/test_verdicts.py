@@ -95,6 +95,29 @@ def test_lower_rates_for_all_come_first_where_the_best_run_is_no_yardstick() -> 
     assert first.evidence[0].last < second.evidence[0].last
 
 
+def test_lower_rates_for_all_come_first_where_a_change_that_does_not_last_stops_its_groups() -> None:
+    """The first weight, at the largest rate that holds for it, comes down by 2 % a step: far enough in 27 steps, not in 54.
+    At the rate that would do, its steps promise a seventh of what the other's do.
+    """
+    model = Bowls((0.45, 63.0), (0.55, 1.9))
+    found = probed(model, SGD([{"params": [w]} for w in model.parameters()], lr=1.0))
+    assert found.guilty == [(0, 0)]
+    first, second, *_ = found.recommendations
+    assert (first.groups, second.groups) == (((0, 0), (0, 1)), ((0, 0),))
+    assert first.verified
+    assert second.verified
+    assert second.factor < 0.2 * second.largest
+
+
+def test_where_lower_rates_are_too_slow_the_best_ones_seen_are_verified() -> None:
+    """A tenth of the rate holds, a third does not; most of the loss falls in proportion to the rate."""
+    model = Bowls((0.02, 10.0), (0.98, 0.05))
+    found = probed(model, SGD(model.parameters(), lr=1.0))
+    best = found.recommendations[0]
+    assert best.verified
+    assert best.factor == 0.1
+
+
 def test_a_reduction_far_behind_half_way_is_given_up() -> None:
     """The loss of each weight grows by a fifth with each step: reducing one of them alone is hopeless."""
     model = Bowls((0.5, 2.1), (0.5, 2.1))
