@@ -97,7 +97,7 @@ class Recommendation:
 
     ``kind`` is ``lr`` (multiply the rates of ``groups`` by ``factor``, which gives ``rates``) or ``clip`` (clip the
     gradient norm of all parameters at ``value``). ``verified``: it held when it was run again over fresh batches with
-    other seeds. ``largest``: the largest factor that held in the search; ``factor`` lies a quarter to three quarters of a
+    other seeds. ``largest``: the largest factor that held in the search; ``factor`` lies at most three quarters of a
     decade below it.
     """
 

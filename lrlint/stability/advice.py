@@ -93,7 +93,7 @@ class Adviser:
     """Turns what the search found into changes that hold."""
 
     def __init__(self, trial: Trial, found: Judgement, steps: int, promises: Sequence[float]) -> None:
-        """``promises``: −g·u of each group's first step as configured."""
+        """``promises``: −g·u of each group's first step as configured, 0 or more."""
         self.trial, self.found, self.steps, self.promises = trial, found, steps, promises
         self.ones = (1.0,) * trial.count
         self.long = min(TWICE * max(found.shown, steps), PATIENCE * steps)
@@ -162,9 +162,8 @@ class Adviser:
     def _stops(self, change: Change) -> bool:
         """Whether the groups reduced hardly take part any more."""
         assert change.factor is not None
-        promises = [max(promise, 0.0) for promise in self.promises]
-        own = sum(promises[g] for g in change.groups)
-        return own * change.factor < STOPPED * (sum(promises) - own)
+        own = sum(self.promises[g] for g in change.groups)
+        return own * change.factor < STOPPED * (sum(self.promises) - own)
 
     def instead(self, change: Change, everything: Blame) -> Change | None:
         """Lower rates for all groups, where the change of some does not convince, or these are clearly better."""

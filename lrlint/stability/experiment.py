@@ -151,7 +151,7 @@ class Experiment:
 
     def _blame(self, attribution: Attribution, adviser: Adviser) -> None:
         """Smaller sets first: the first whose reduction lasts is guilty. Where none does, all groups are: lower rates for
-        all were better, that is known.
+        all were better, that is known. One group that dominates them is guilty alone.
         """
         result = self.result
         for blame in self._sets(attribution):
@@ -160,6 +160,7 @@ class Experiment:
             change = adviser.rate(blame)
             if change.verified:
                 break
+        result.guilty = attribution.alone(blame)
         if len(blame.groups) < self.lab.count and (other := adviser.instead(change, attribution.everything)):
             result.changes.append(other)
         result.changes.append(change)
@@ -192,11 +193,11 @@ class Experiment:
         return repaired
 
     def promises(self) -> list[float]:
-        """−g·u of each group's first step as configured: the decrease of the loss that its update promises."""
+        """−g·u of each group's first step as configured: the decrease of the loss that its update promises; 0 for none."""
         assert self.result.judged is not None
         trace = self.lab.trace(self.result.judged.base)
         slopes = [(trace.slope.get(key) or [0.0])[0] for key in self.lab.keys]
-        return [-slope if math.isfinite(slope) else math.inf for slope in slopes]
+        return [max(-slope, 0.0) if math.isfinite(slope) else math.inf for slope in slopes]
 
     def _stalled(self, adviser: Adviser) -> None:
         """Can one batch be learnt by heart, at any rate? A model that cannot do that does not learn."""

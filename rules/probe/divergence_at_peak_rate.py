@@ -4,9 +4,9 @@ A few real steps were run from the setup's own state, at the rates its schedule 
 the same steps from the same state with lower rates did: the rates are too high, whatever the schedule's first step
 looks like. Reducing only some of the groups was not enough.
 
-What to do: use the rate that is named. It lies a quarter decade below the largest one that held in 27 steps, or a half or
+What to do: use the rate that is named. It lies a quarter decade below the largest one that held in 27 steps, a half or
 three quarters where a lower one does better in 54 (rates that just hold at first fail in a longer run one time in four),
-and it was run again over fresh batches with another seed.
+and is that one itself where lower ones are too slow. It was run again over fresh batches with another seed.
 
 A finding needs a counterfactual: the loss of the run as configured is not finite, or ends where it began, and is above
 the best run's by more than 30 % of what that one gained and 2 % of the initial loss; a finite one is confirmed over

@@ -5,11 +5,13 @@ the same steps with only these groups slowed down did learn.
 
 What to do: use the rate that is named for these groups. It lies a quarter decade below the largest one that
 held, or three quarters where that one does not last, and it was run again over fresh batches with another seed. Where
-training still lags behind the same steps with all rates lower, lower rates for all are named.
+training still lags behind the same steps with all rates lower, or hardly moves these groups any more at what lasts, lower
+rates for all are named.
 
 Suspects are ordered by −g·u of the first step, the decrease that its update promises (the guilty group comes first in
 95 % of labelled cases), and named by experiment: each is slowed down alone; if none suffices, the smallest set that
-does is searched for. The highest rate alone is a poor guide (84 %), and gradient growth a misleading one (23 %): what
+does is searched for. A group that promises several times as much as all others together, even at the rate that is best for
+all, is named alone. The highest rate alone is a poor guide (84 %), and gradient growth a misleading one (23 %): what
 blows up is downstream of what is to blame.
 
 Sources: https://arxiv.org/abs/2103.00065, https://arxiv.org/abs/2110.04369 (instability at the peak rate),

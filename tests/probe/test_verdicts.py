@@ -118,6 +118,31 @@ def test_where_lower_rates_are_too_slow_the_best_ones_seen_are_verified() -> Non
     assert best.factor == 0.1
 
 
+def test_a_group_that_dominates_is_named_alone_though_another_one_is_at_its_edge() -> None:
+    """The first weight diverges at once. The second grows by a tenth a step at the peak, and comes down with the schedule:
+    the whole run needs no change of it, while the steps that are probed do.
+    """
+    start = [(0.9, 19.0), (0.1, 2.05)]
+    model = Bowls(*start)
+    optimizer = SGD([{"params": [w]} for w in model.parameters()], lr=1.0)
+    found = probed(model, optimizer, scheduler=CosineAnnealingLR(optimizer, 300), total_steps=300)
+    assert found.guilty == [(0, 0)]
+    best = found.recommendations[0]
+    assert (best.groups, best.verified) == (((0, 0), (0, 1)), True)
+
+    model = Bowls(*start)
+    first, second = model.parameters()
+    optimizer = SGD([{"params": [first], "lr": 0.1}, {"params": [second]}], lr=1.0)
+    schedule = CosineAnnealingLR(optimizer, 300)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = model(torch.zeros(1))
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    assert loss < 1e-3
+
+
 def test_a_reduction_far_behind_half_way_is_given_up() -> None:
     """The loss of each weight grows by a fifth with each step: reducing one of them alone is hopeless."""
     model = Bowls((0.5, 2.1), (0.5, 2.1))
