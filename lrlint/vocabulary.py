@@ -10,7 +10,7 @@ MULTIPLIER_KEYS = ("lr_scale", "lr_mult", "lr_mul", "lr_multiplier", "lr_ratio",
 
 _WORD = re.compile(r"[._]|(?<=[a-z])(?=[A-Z])")
 #: A part of a model with one of these words in its name is a copy or a judge that is not meant to train.
-_COPIES = frozenset(("teacher", "ema", "lpips", "vgg", "vgg11", "vgg13", "vgg16", "vgg19"))
+_COPIES = frozenset(("teacher", "ema", "swa", "averaged", "lpips", "vgg", "vgg11", "vgg13", "vgg16", "vgg19"))
 #: These say so only at the end, or before one of the words for a network (`reference_points` is a layer).
 _ROLES = frozenset(("target", "reference", "ref", "old", "momentum"))
 _NETWORK = re.compile(

@@ -67,6 +67,8 @@ def coverage(setup: Setup) -> Coverage:
     trainable = tuple(p for p in setup.parameters if p.origin == "model" and p.requires_grad)
     missing = tuple(p for p in trainable if p.index not in held)
     ghosts = tuple(m for o in setup.optimizers for m in o.members if m.parameter.origin == "optimizer")
+    if missing and _are_masters(ghosts, missing):
+        ghosts = missing = ()
     if not missing:
         return Coverage(trainable, ghosts=ghosts)
     disjoint = bool(ghosts) and not any(p.origin != "optimizer" for p in setup.parameters if p.index in held)
@@ -157,14 +159,54 @@ def _twins(setup: Setup, gone: frozenset[str]) -> set[str]:
 
 
 def _print(parameter: Parameter, path: str) -> tuple[Any, ...]:
-    values = parameter.values
-    return parameter.name[len(path) :], parameter.shape, (values.rms, values.absmax) if values else None
+    return parameter.name[len(path) :], parameter.shape, _spread(parameter)
 
 
 def _tells(values: Iterable[tuple[float, float] | None]) -> bool:
     """Whether equal values mean a copy: not all are constant (every norm scale is 1), or none could be read."""
     read = [pair for pair in values if pair is not None]
     return not read or any(abs(rms - largest) > 1e-6 * largest for rms, largest in read)
+
+
+def is_copied(setup: Setup, parameters: Iterable[Parameter]) -> bool:
+    """Whether parameters beside the models have the shapes and values of parameters that train: an average, a target."""
+    marks = {(p.leaf, p.shape, _spread(p)) for p in setup.parameters if p.origin == "model" and p.requires_grad}
+    found = {(p.leaf, p.shape, _spread(p)) for p in parameters}
+    spreads = [spread for *_, spread in found]
+    return None not in spreads and found <= marks and _tells(spreads)
+
+
+def _spread(parameter: Parameter) -> tuple[float, float] | None:
+    values = parameter.values
+    return (values.rms, values.absmax) if values else None
+
+
+def _are_masters(ghosts: Sequence[Member], missing: Sequence[Parameter]) -> bool:
+    """Whether the ghosts are float32 copies of parameters in lower precision, one for each or flattened.
+
+    The loop copies gradients to them, and their values back.
+    """
+    low = any(p.dtype in ("bfloat16", "float16") for p in missing)
+    if not ghosts or not low or any(member.parameter.dtype != "float32" for member in ghosts):
+        return False
+    if len(ghosts) < len(missing):
+        return sum(member.parameter.numel for member in ghosts) == sum(p.numel for p in missing)
+    waiting: dict[object, list[Parameter]] = defaultdict(list)
+    for p in missing:
+        waiting[p.shape].append(p)
+    for member in ghosts:
+        alike = [p for p in waiting[member.parameter.shape] if _alike(_spread(member.parameter), _spread(p))]
+        if not alike:
+            return False
+        waiting[member.parameter.shape].remove(alike[0])
+    return len(ghosts) == len(missing)
+
+
+def _alike(first: tuple[float, float] | None, second: tuple[float, float] | None) -> bool:
+    """Equal but for the rounding to 8 bits."""
+    if first is None or second is None:
+        return first is second
+    return all(abs(a - b) <= 2**-7 * abs(a) for a, b in zip(first, second, strict=True))
 
 
 def _former(ghosts: Sequence[Member], missing: Sequence[Parameter]) -> list[Member]:

@@ -43,7 +43,7 @@ def walk(models: Mapping[str, nn.Module]) -> Tree:
         for path, module, parent in _visits(model, budget):
             raw = prefix + path if path else key
             if id(module) not in tree.place_of:
-                canonical = prefix + names.canonical(path + ".").rstrip(".") if path else key
+                canonical = (prefix + names.canonical(path + ".")).rstrip(".") if path else key
                 place = Place(module, canonical, raw, tree.place_of.get(id(parent)), key)
                 tree.place_of[id(module)] = place
                 tree.places.append(place)

@@ -6,27 +6,28 @@ stand beside it, and `model.parameters()` does not hold them: the centres stay r
 What to do: `{"params": criterion.parameters(), "lr": ...}` as a group of its own, usually at a larger rate.
 
 Looked at are modules beside the model (the target's `loss_fn`, `criterion` and `extra_modules`) and, within a model,
-modules that are called a loss. Left alone: frozen ones (perceptual losses), and teachers or other copies.
+modules that are called a loss. Left alone: frozen ones (perceptual losses), and teachers or other copies (by name, or by
+having the values of what trains, as averages and target networks have at the start).
 
 Sources: https://github.com/KaiyangZhou/pytorch-center-loss/issues/22,
 https://github.com/4uiiurz1/pytorch-adacos/issues/10
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.coverage import coverage
+from lrlint.facts.coverage import coverage, is_copied
 from lrlint.names import describe
 from lrlint.vocabulary import count, is_copy
 
 
 @rule("LR107", severity="error", confidence="high", needs=("optimizer",))
 def loss_module_params_not_in_optimizer(setup):
-    beside = [
-        parameter
-        for parameter in setup.parameters
-        if parameter.origin == "extra" and parameter.requires_grad and parameter.index not in setup.membership
-    ]
+    beside = {}
+    for parameter in setup.parameters:
+        if parameter.origin == "extra" and parameter.requires_grad and parameter.index not in setup.membership:
+            beside.setdefault(parameter.name.partition(".")[0], []).append(parameter)
+    own = [parameter for held in beside.values() if not is_copied(setup, held) for parameter in held]
     found = {}
-    for parameter in (*beside, *coverage(setup).loss):
+    for parameter in (*own, *coverage(setup).loss):
         if not any(map(is_copy, parameter.module.split("."))):
             found.setdefault(parameter.module or parameter.name, []).append(parameter)
     for module, parameters in found.items():

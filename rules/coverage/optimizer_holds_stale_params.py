@@ -8,8 +8,8 @@ What to do: build the optimizer after the last such change.
 
 Compared by identity. *Error* where the optimizers hold nothing of the model, and for ghosts in whose place the model
 has an uncovered parameter of the same shape (or, for resized tables, of the same row size). Other tensors that no
-module holds (`log_alpha`, loss weights, centres) are *info*. Left alone: float32 master copies of an optimizer that
-keeps them.
+module holds (`log_alpha`, loss weights, centres) are *info*. Left alone: float32 master copies of parameters in lower
+precision, an optimizer's own or the training loop's.
 
 Sources: https://github.com/huggingface/accelerate/issues/3256, https://github.com/huggingface/transformers/pull/3532,
 https://github.com/pytorch/pytorch/issues/14467, https://github.com/Trusted-AI/adversarial-robustness-toolbox/pull/1580;

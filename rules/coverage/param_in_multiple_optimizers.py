@@ -6,10 +6,12 @@ is the usual way there.
 
 What to do: give the second optimizer the complement of the first one's parameters.
 
-Reported when both optimizers hold the parameter at a rate above 0. A wrapper and what it wraps count as one.
+Reported when both optimizers hold the parameter at a rate above 0. A wrapper and what it wraps count as one. LBFGS is
+left alone: it finishes what another optimizer began, as networks for differential equations are trained.
 
 Sources: https://github.com/wiseodd/controlled-text-generation/issues/15,
-https://github.com/KellerJordan/Muon (disjoint groups for Muon and AdamW)
+https://github.com/KellerJordan/Muon (disjoint groups for Muon and AdamW), https://arxiv.org/abs/2402.01868 (Adam, then
+LBFGS)
 """
 
 from lrlint import Finding, rule
@@ -21,8 +23,10 @@ from lrlint.vocabulary import count
 @rule("LR104", severity="error", confidence="high", needs=("optimizer",))
 def param_in_multiple_optimizers(setup):
     shared = {}
+    together = [optimizer for optimizer in setup.optimizers if optimizer.family != "lbfgs"]
     for members in setup.membership.values():
-        moving = {m.group.optimizer: m for m in members if m.requires_grad and (m.lr is None or peak(m.group) > 0)}
+        held = [m for m in members if setup.optimizers[m.group.optimizer] in together]
+        moving = {m.group.optimizer: m for m in held if m.requires_grad and (m.lr is None or peak(m.group) > 0)}
         if len(moving) > 1:
             shared.setdefault(tuple(moving), []).append(list(moving.values()))
     for indices, found in shared.items():

@@ -10,9 +10,10 @@ only those of a head, classifier or decoder) and the backbone's rate is more tha
 told by names and by which layer is the output; where the forward pass could be observed, the backbone must run before
 the head, and one named side suffices: a group that runs wholly after the backbone and holds the output layer is its
 head, and one that runs wholly before the head and holds most of the model is its backbone. Left alone: projectors
-(LLaVA's is the slow side on purpose), adapters and prompts inside the backbone, rates of 0, and layer-wise ladders
-(see `non-monotone-layer-lr`), and a decoder with more weights than the encoder before it: that is a pretrained language
-model behind a new encoder, and no head. Factor 3 left all sound setups of our survey silent; 2 did not.
+(LLaVA's is the slow side on purpose), adapters and prompts inside the backbone, a probe from which no gradient leads
+back to the backbone, rates of 0, layer-wise ladders (see `non-monotone-layer-lr`), and a decoder with more weights
+than the encoder before it: that is a pretrained language model behind a new encoder, and no head. Factor 3 left all
+sound setups of our survey silent; 2 did not.
 
 Sources: https://github.com/roboflow/rf-detr/issues/255 (an encoder above its decoder),
 https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.06146
@@ -32,11 +33,13 @@ def inverted_discriminative_lr(setup, *, factor: float = 3.0):
         if body and not head:
             head = [group for group in rest if _is_output(group, uses) and _runs_before(body, [group], uses)]
         if head and not body:
-            body = [group for group in rest if _is_bulk(group, optimizer) and _runs_before([group], head, uses)]
+            body = [group for group in rest if _is_bulk(group, setup) and _runs_before([group], head, uses)]
         if not body or not head or len({peak(group) for group in body}) > 3:
             continue
         slow, fast = max(map(peak, head)), max(map(peak, body))
         if not exceeds(fast / slow, factor) or _runs_before(head, body, uses) or _outweighs(head, body):
+            continue
+        if _is_probe(head, body, uses):
             continue
         yield Finding(
             [group for group in body if peak(group) == fast],
@@ -88,7 +91,18 @@ def _outweighs(head, body):
     return named and sum(p.numel for p in decoder) > sum(p.numel for p in encoder)
 
 
-def _is_bulk(group, optimizer):
-    """Whether the group holds most of what the optimizer trains."""
-    sizes = {g.index: sum(parameter.numel for parameter in g.trainable) for g in optimizer.groups}
-    return 2 * sizes[group.index] > sum(sizes.values())
+def _is_bulk(group, setup):
+    """Whether the group holds most of what the optimizers train, and not tables alone."""
+    sizes = [sum(p.numel for p in other.trainable) for optimizer in setup.optimizers for other in optimizer.groups]
+    layers = any(parameter.role == "matrix" for parameter in group.trainable)
+    return layers and 2 * sum(parameter.numel for parameter in group.trainable) > sum(sizes)
+
+
+def _is_probe(head, body, uses):
+    """Whether the head reads what the backbone makes, but no gradient leads back: it only measures what is learnt."""
+    ends = [{end for name in _names(groups) if name in uses for end in uses[name].outputs} for groups in (head, body)]
+    return all(ends) and not ends[0] & ends[1]
+
+
+def _names(groups):
+    return [parameter.name for group in groups for parameter in group.trainable]

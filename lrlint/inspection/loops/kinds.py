@@ -17,7 +17,7 @@ _OPTIMIZER = re.compile(r"optim|(^|_)[a-z]{0,2}opt(_|\d|[A-Z]|s?$)|Opt(_|\d|[A-Z
 #: Schedulers of something else than the learning rate step whenever their owner likes.
 _OF_OTHERS = re.compile(
     r"noise|beta|kl|temp|tau|sampl|teacher|forcing|curric|mask|entrop|eps|decay|(^|_)wd|moment|task|job|drop|prun|spars|"
-    r"quant|data|batch|loss|alpha|gamma|ema|weight|explor|difficult|resol|diffusion|ddpm|ddim",
+    r"quant|data|batch|bn|norm|loss|alpha|gamma|ema|weight|explor|difficult|resol|diffusion|ddpm|ddim",
     re.IGNORECASE,
 )
 _CLIPS = frozenset(("clip_grad_norm_", "clip_grad_value_", "clip_grad_norm"))
