@@ -60,10 +60,10 @@ class SourceCall:
 
 
 def trained(calls: Sequence[SourceCall]) -> Iterator[SourceCall]:
-    """The steps that a loop takes after its backward pass, of the calls of one function."""
+    """The steps that a loop takes after its backward pass, or several in a loop of theirs; of the calls of one function."""
     for place, step in enumerate(calls):
-        beside = (call for call in calls[:place] if call.loops == step.loops)
-        if step.kind in STEPS and step.loops and any("backward" in call.kind for call in beside):
+        inside = (call for call in calls[:place] if call.loops[: len(step.loops)] == step.loops)
+        if step.kind in STEPS and step.loops and any("backward" in call.kind for call in inside):
             yield step
 
 

@@ -74,7 +74,8 @@ def _too_late(calls, place, clip, beside):
     kinds = [other.kind for other in calls if other.loops[: len(clip.loops)] == clip.loops or not other.loops]
     before = any("backward" in other.kind and other.loops[: len(clip.loops)] == clip.loops for other in calls[:step])
     after = any("backward" in other.kind for other in calls[step:place])
-    return before and not after and call.guards == clip.guards and "clip" in kinds
+    switched = [guard for guard in clip.guards if "clip" not in guard]  # `if grad_clip:` says no more than whether to
+    return before and not after and switched == [*call.guards] and "clip" in kinds
 
 
 def _too_early(calls, place, clip):

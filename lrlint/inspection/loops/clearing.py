@@ -12,7 +12,10 @@ from lrlint.inspection.loops.code import File, Place, last
 from lrlint.inspection.loops.kinds import is_hook_name, is_optimizer_name, is_scheduler_class
 
 #: Mentions of gradients that clear none; any other may.
-_PLAIN = re.compile(r"clip_grad\w*|requires_grad\w*|no_grad|enable_grad|set_grad_enabled|grad_?scaler|grad_?norm", re.I)
+_PLAIN = re.compile(
+    r"clip_grad\w*|requires_grad\w*|no_grad|enable_grad|set_grad_enabled|grad_?scaler|(max_)?grad(ient)?_?(norm|clip|accum)\w*",
+    re.I,
+)
 _GRADIENT = re.compile(r"grad|to_none|_zero_", re.I)
 #: Functions that leave the gradients of what they are given alone.
 _HARMLESS = frozenset(
