@@ -36,6 +36,9 @@ SMALL, MIDDLE, LARGE = 0.25, 0.5, 0.75
 #: Where all rates a quarter decade lower are too slow, those of the best run itself: of 17 such labelled setups 16 were
 #: healthy after 300 steps with these, 11 with a quarter less.
 NONE = 0.0
+#: Lower still where the schedule warms up and then keeps its rates: a run spends half of its steps on the ramp, and the
+#: training none. Of 103 such labelled setups 98 were healthy after 300 steps without it, 102 with it.
+KEPT = 0.25
 #: Where all rates a quarter decade lower are better than the best run by this share of its gain, half a decade may be
 #: better still: of 25 labelled setups 0.80 were healthy at a quarter, 0.92 at a half; of 67 others 0.94 and 0.90.
 AHEAD = 0.05
@@ -92,9 +95,14 @@ class Change:
 class Adviser:
     """Turns what the search found into changes that hold."""
 
-    def __init__(self, trial: Trial, found: Judgement, steps: int, promises: Sequence[float]) -> None:
-        """``promises``: −g·u of each group's first step as configured, 0 or more."""
+    def __init__(
+        self, trial: Trial, found: Judgement, steps: int, promises: Sequence[float], kept: bool = False
+    ) -> None:
+        """``promises``: −g·u of each group's first step as configured, 0 or more. ``kept``: the schedule warms up, and then
+        keeps its rates.
+        """
         self.trial, self.found, self.steps, self.promises = trial, found, steps, promises
+        self.more = KEPT if kept else 0.0
         self.ones = (1.0,) * trial.count
         self.long = min(TWICE * max(found.shown, steps), PATIENCE * steps)
 
@@ -179,6 +187,7 @@ class Adviser:
         return behind(self.trial, self.found, run)
 
     def _verified(self, blame: Blame, margin: float) -> Change:
+        margin = min(margin + self.more, LARGE)
         run = self.trial.run(blame.factors(self.trial.count, margin), self.long, seed=1, fresh=True)
         return Change(
             "lr",

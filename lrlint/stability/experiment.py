@@ -104,7 +104,8 @@ class Experiment:
         if any(outcome.ended == "memory" for outcome in lab.outcomes):
             result.reason = MEMORY
             return
-        adviser = Adviser(lab, judged, self.steps, self.promises())
+        kept = lab.ramp > 0 and not self.ladder.decays
+        adviser = Adviser(lab, judged, self.steps, self.promises(), kept)
         result.tail = adviser.quiet_tail()
         if judged.base.broke and judged.best is None:
             self._nothing_holds(adviser)

@@ -84,12 +84,16 @@ def _counted_in_steps(schedule, training):
 
 
 def _early(schedule, found, training):
-    then = f"rises again to {rate(found.after)}" if found.rises else f"stays at {rate(found.low)}"
     details, named = schedule.details, ""
     if details.get("final"):
         named = f" ({details['length_name']}={details['length']})"
+        then = f" and then stays at {rate(found.low)}"
+    else:
+        then = f": no more than {rate(found.low)} is left"
+    if found.rises:
+        then = f" and then rises again to {rate(found.after)}"
     where = f"{schedule.class_name} ends at {schedule.unit} {found.step:.0f} of {schedule.horizon}{named}"
-    return f"{where} and then {then}{_cause(schedule, found.step, training)}"
+    return f"{where}{then}{_cause(schedule, found.step, training)}"
 
 
 def _late(schedule, end, training):

@@ -143,6 +143,23 @@ def test_a_group_that_dominates_is_named_alone_though_another_one_is_at_its_edge
     assert loss < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("schedule", "factor"),
+    [
+        (None, 0.018),
+        (lambda k: min(1.0, (k + 1) / 60), 0.01),  # stays at the peak
+        (lambda k: min(1.0, (k + 1) / 60) * (300 - k) / 300, 0.018),
+    ],
+)
+def test_a_peak_that_is_reached_by_a_warm_up_and_kept_is_given_a_wider_margin(schedule: Any, factor: float) -> None:
+    model = Bowls((1.0, 40.0))
+    optimizer = SGD(model.parameters(), lr=1.0)
+    found = probed(model, optimizer, scheduler=schedule and LambdaLR(optimizer, schedule), total_steps=300)
+    best = found.recommendations[0]
+    assert best.verified
+    assert best.factor == factor
+
+
 def test_a_reduction_far_behind_half_way_is_given_up() -> None:
     """The loss of each weight grows by a fifth with each step: reducing one of them alone is hopeless."""
     model = Bowls((0.5, 2.1), (0.5, 2.1))

@@ -110,6 +110,7 @@ def test_a_decay_is_judged_by_a_declared_clock_alone(setup: Setup) -> None:
     assert not setup.check(body, "LR403", total_steps=1000)
     (found,) = setup.check(body, "LR403", total_steps=1000, interval="step")
     assert found.startswith("warning: ExponentialLR ends at step 13")
+    assert ": no more than 9." in found
 
 
 def test_a_cosine_comes_back(setup: Setup) -> None:
