@@ -27,8 +27,8 @@ from benchmarks.probe.setups import FURTHER, spec
 from benchmarks.probe.truth import label
 
 TRUTH = Path(__file__).with_name("truth.jsonl")
-#: No limit of a verdict was set on the setups from this seed on. That of `DOMINANT` was, on those up to 2052, and failures
-#: of all led to `KEPT`.
+#: No limit of a verdict was set on the setups from this seed on. `DOMINANT` was, on those up to 2052, and failures of all
+#: led to `KEPT`.
 REPORTED = 1420
 
 
