@@ -50,25 +50,25 @@ class Blame:
 class Attribution:
     """Which groups have to be reduced: suspects in order of −g·u of the first step, each tried alone, then together."""
 
-    def __init__(self, trial: Trial, found: Judgement, steps: int, suspicion: Sequence[float]) -> None:
-        self.trial, self.found, self.steps, self.suspicion = trial, found, steps, suspicion
+    def __init__(self, trial: Trial, found: Judgement, steps: int, promises: Sequence[float]) -> None:
+        self.trial, self.found, self.steps, self.promises = trial, found, steps, promises
         assert found.best is not None
         self.level = found.best.level(steps)
         self.opening = trial.start(steps)
         self.gain = max(self.opening - self.level, 0.0)
-        self.order = sorted(range(trial.count), key=lambda g: (-suspicion[g], g))
-        least = LEAST * suspicion[self.order[0]]
-        self.suspects = [g for g in self.order[:SUSPECTS] if suspicion[g] >= least or math.isinf(least)]
+        self.order = sorted(range(trial.count), key=lambda g: (-promises[g], g))
+        least = LEAST * promises[self.order[0]]
+        self.suspects = [g for g in self.order[:SUSPECTS] if promises[g] >= least or math.isinf(least)]
 
     @property
     def everything(self) -> Blame:
         """All groups at the best common factor."""
         return Blame(tuple(range(self.trial.count)), self.found.exponent)
 
-    def alone(self, blame: Blame) -> tuple[int, ...]:
+    def guilty(self, blame: Blame) -> tuple[int, ...]:
         """The groups of the set; only the first suspect where it is among them and dominates all others."""
         first, *others = self.order
-        own, rest = self.suspicion[first] * 10.0**self.found.exponent, sum(self.suspicion[g] for g in others)
+        own, rest = self.promises[first] * 10.0**self.found.exponent, sum(self.promises[g] for g in others)
         return (first,) if first in blame.groups and own > DOMINANT * rest else blame.groups
 
     def repairs(self, outcome: Outcome) -> bool:

@@ -161,7 +161,7 @@ class Experiment:
             change = adviser.rate(blame)
             if change.verified:
                 break
-        result.guilty = attribution.alone(blame)
+        result.guilty = attribution.guilty(blame)
         if len(blame.groups) < self.lab.count and (other := adviser.instead(change, attribution.everything)):
             result.changes.append(other)
         result.changes.append(change)

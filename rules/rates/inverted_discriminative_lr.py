@@ -37,9 +37,9 @@ def inverted_discriminative_lr(setup, *, factor: float = 3.0):
         if not body or not head or len({peak(group) for group in body}) > 3:
             continue
         slow, fast = max(map(peak, head)), max(map(peak, body))
-        if not exceeds(fast / slow, factor) or _runs_before(head, body, uses) or _outweighs(head, body):
+        if not exceeds(fast / slow, factor) or _runs_before(head, body, uses):
             continue
-        if _is_probe(head, body, uses):
+        if _outweighs(head, body) or _is_probe(head, body, uses):
             continue
         yield Finding(
             [group for group in body if peak(group) == fast],
@@ -67,9 +67,13 @@ def _side(group):
     return name if plain and others == sizes[""] and others <= 0.1 * sizes[name] else ""
 
 
-def _orders(groups, uses):
+def _uses(groups, uses):
     found = (uses.get(parameter.name) for group in groups for parameter in group.trainable)
-    return [use.order for use in found if use is not None and use.order is not None]
+    return [use for use in found if use is not None]
+
+
+def _orders(groups, uses):
+    return [use.order for use in _uses(groups, uses) if use.order is not None]
 
 
 def _runs_before(first, second, uses):
@@ -100,9 +104,5 @@ def _is_bulk(group, setup):
 
 def _is_probe(head, body, uses):
     """Whether the head reads what the backbone makes, but no gradient leads back: it only measures what is learnt."""
-    ends = [{end for name in _names(groups) if name in uses for end in uses[name].outputs} for groups in (head, body)]
-    return all(ends) and not ends[0] & ends[1]
-
-
-def _names(groups):
-    return [parameter.name for group in groups for parameter in group.trainable]
+    measured, learnt = ({end for use in _uses(groups, uses) for end in use.outputs} for groups in (head, body))
+    return bool(measured and learnt) and not measured & learnt

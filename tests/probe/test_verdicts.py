@@ -45,6 +45,16 @@ def probed(model: nn.Module, optimizer: Any, **options: Any) -> Any:
     return lrlint.probe(model, optimizer, batches=batches, loss_fn=lambda model, batch: model(batch), **options)
 
 
+def all_before_the_guilty(found: Any) -> tuple[Any, Any]:
+    """Of two groups the first is guilty; lower rates for both are recommended, and next for it alone, both verified."""
+    assert found.guilty == [(0, 0)]
+    first, second, *_ = found.recommendations
+    assert (first.groups, second.groups) == (((0, 0), (0, 1)), ((0, 0),))
+    assert first.verified
+    assert second.verified
+    return first, second
+
+
 def test_what_only_grows_over_a_factor_after_the_first_run_is_found() -> None:
     """The steep direction grows by 1.17 a step: 0.1 % of the loss after 27 steps, most of it after 54."""
     model = Bowl([1.0, 3e-5], lambda w: 0.5 * w[0] ** 2 + 0.5 * 217 * w[1] ** 2)
@@ -69,11 +79,7 @@ def test_lower_rates_for_all_come_first_where_the_guilty_ones_alone_leave_traini
     """The first weight diverges; the second, just below 2/h, takes 2 % off its share of the loss with each step."""
     model = Bowls((0.6, 4.0), (0.4, 1.99))
     found = probed(model, SGD([{"params": [w]} for w in model.parameters()], lr=1.0))
-    assert found.guilty == [(0, 0)]
-    first, second, *_ = found.recommendations
-    assert (first.groups, second.groups) == (((0, 0), (0, 1)), ((0, 0),))
-    assert first.verified
-    assert second.verified
+    all_before_the_guilty(found)
     (finding,) = [f for f in found.findings if f.rule == "LR902"]
     assert finding.help == "multiply all rates by 0.056 (0.056)"
     assert "all groups at 0.056" in finding.message
@@ -87,11 +93,7 @@ def test_lower_rates_for_all_come_first_where_the_best_run_is_no_yardstick() -> 
     model = Bowls((0.35, 19.99), (0.3, 1.99), (0.35, 0.8))
     steep, *others = model.parameters()
     found = probed(model, SGD([{"params": [steep]}, {"params": others}], lr=1.0))
-    assert found.guilty == [(0, 0)]
-    first, second, *_ = found.recommendations
-    assert (first.groups, second.groups) == (((0, 0), (0, 1)), ((0, 0),))
-    assert first.verified
-    assert second.verified
+    first, second = all_before_the_guilty(found)
     assert first.evidence[0].last < second.evidence[0].last
 
 
@@ -101,11 +103,7 @@ def test_lower_rates_for_all_come_first_where_a_change_that_does_not_last_stops_
     """
     model = Bowls((0.45, 63.0), (0.55, 1.9))
     found = probed(model, SGD([{"params": [w]} for w in model.parameters()], lr=1.0))
-    assert found.guilty == [(0, 0)]
-    first, second, *_ = found.recommendations
-    assert (first.groups, second.groups) == (((0, 0), (0, 1)), ((0, 0),))
-    assert first.verified
-    assert second.verified
+    _, second = all_before_the_guilty(found)
     assert second.factor < 0.2 * second.largest
 
 
