@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lrlint._version import __version__
+
 if TYPE_CHECKING:
     from lrlint.api import check, diff, graph, inspect, probe
     from lrlint.facts import Setup
     from lrlint.lint.finding import Finding
     from lrlint.lint.rule import rule
-    from lrlint.lint.run import Run
-
-__version__ = "0.1.0"
+    from lrlint.results import Run
 
 _HOMES = {
     "check": "lrlint.api",
@@ -25,10 +25,10 @@ _HOMES = {
     "rule": "lrlint.lint.rule",
     "Finding": "lrlint.lint.finding",
     "Setup": "lrlint.facts",
-    "Run": "lrlint.lint.run",
+    "Run": "lrlint.results",
 }
 
-__all__ = ["Finding", "Run", "Setup", "check", "diff", "graph", "inspect", "probe", "rule"]
+__all__ = ["Finding", "Run", "Setup", "__version__", "check", "diff", "graph", "inspect", "probe", "rule"]
 
 
 def __getattr__(name: str) -> Any:

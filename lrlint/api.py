@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import Setup
-from lrlint.lint.run import Run, lint
+from lrlint.lint.run import lint
+from lrlint.results import Run
 
 if TYPE_CHECKING:
     from lrlint.config.loader import Settings

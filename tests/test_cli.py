@@ -553,7 +553,7 @@ def test_a_rule_file_or_entry_point_that_does_not_load(project: Path) -> None:
 
 
 def test_a_defect_in_lrlint_has_its_own_code(project: Path) -> None:
-    (project / "sitecustomize.py").write_text("import lrlint.lint.engine\nlrlint.engine.run_rules = None\n")
+    (project / "sitecustomize.py").write_text("import lrlint.lint.engine\nlrlint.lint.engine.run_rules = None\n")
     path = os.pathsep.join((str(project), str(Path(__file__).parent.parent)))
     done = lrlint("check", "setup.json", cwd=project, torch=True, PYTHONPATH=path)
     assert (done.returncode, done.stdout) == (70, "")

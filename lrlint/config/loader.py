@@ -15,7 +15,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrlint import __version__
+from lrlint._version import __version__
+from lrlint.config.conditions import parse
 from lrlint.config.settings import BASELINE, Policy, Settings, Suppression, Target
 from lrlint.config.toml_lines import Key, line_of, lines_of
 from lrlint.errors import UsageError
@@ -201,8 +202,6 @@ class _Reader:
         )
 
     def _policy(self, index: int, table: Mapping[str, Any]) -> Policy:
-        from lrlint.lint.policies import parse
-
         for key, text in table["require"].items():
             try:
                 parse(text)

@@ -9,33 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrlint.facts.core import (
-        ExpectedTie,
-        Group,
-        Member,
-        Members,
-        Model,
-        Module,
-        NormLayer,
-        Note,
-        Optimizer,
-        Parameter,
-        Rejection,
-        Setup,
-        StateMisfit,
-        Training,
-        Unregistered,
-        Values,
-    )
     from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
+    from lrlint.facts.modules import ExpectedTie, Model, Module, NormLayer, Unregistered
+    from lrlint.facts.optimizers import Group, Member, Members, Optimizer, Rejection, StateMisfit
+    from lrlint.facts.parameters import Parameter, Values
     from lrlint.facts.probe import ProbeFacts
     from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
+    from lrlint.facts.setup import Note, Setup, Training
     from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
     from lrlint.facts.span import Span
 
 _HOMES = {
-    "core": "ExpectedTie Group Member Members Model Module NormLayer Note Optimizer Parameter Rejection Setup "
-    "StateMisfit Training Unregistered Values",
+    "modules": "ExpectedTie Model Module NormLayer Unregistered",
+    "optimizers": "Group Member Members Optimizer Rejection StateMisfit",
+    "parameters": "Parameter Values",
+    "setup": "Note Setup Training",
     "graph": "GraphFacts NormUse ParameterUse",
     "probe": "ProbeFacts",
     "schedule": "GroupSchedule Schedule Trace",

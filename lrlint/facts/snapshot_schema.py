@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Union
 
-from lrlint.facts import core, graph, probe, schedule, source, span
-from lrlint.facts.snapshot import SCHEMA
+from lrlint.facts.parameters import Parameter
+from lrlint.facts.setup import SCHEMA, Setup
 
 
 def setup_schema() -> dict[str, Any]:
     """The schema as plain data. A parameter stands in full in ``parameters`` only; elsewhere its index refers to it."""
     definitions: dict[str, Any] = {}
-    body = _table(core.Setup, definitions)
+    body = _table(Setup, definitions)
     body["properties"] = {"schema": {"const": SCHEMA}, **body["properties"]}
-    body["properties"]["parameters"] = {"type": "array", "items": _reference(core.Parameter, definitions)}
+    body["properties"]["parameters"] = {"type": "array", "items": _reference(Parameter, definitions)}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:lrlint:setup",
@@ -32,10 +32,7 @@ def setup_schema() -> dict[str, Any]:
 
 
 def _table(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    scope = {
-        name: value for module in (core, graph, probe, schedule, source, span) for name, value in vars(module).items()
-    }
-    hints = typing.get_type_hints(cls, scope)
+    hints = typing.get_type_hints(cls)
     required = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
     return {
         "type": "object",
@@ -63,7 +60,7 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     int: {"type": "integer"},
     bool: {"type": "boolean"},
     float: _NUMBER,
-    core.Parameter: {"type": "integer", "minimum": 0},
+    Parameter: {"type": "integer", "minimum": 0},
     Any: {},
 }
 

@@ -5,49 +5,14 @@ Values are compared, nothing is evaluated.
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from lrlint.config.conditions import OPERATORS, Condition, parse
 from lrlint.config.settings import Policy
 from lrlint.facts import Group, Member, Setup
 from lrlint.lint.finding import Finding
 from lrlint.text import names
-
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-_PART = re.compile(r"\s*(==|!=|<=|>=|<|>)?\s*(.+?)\s*")
-_NUMERIC = re.compile(r"[+-]?\.?\d")
-_WORDS = {"true": True, "false": False, "none": None}
-
-Condition = tuple[str, Any]
-
-
-def parse(text: Any) -> list[Condition]:
-    """``">= 0, < 0.1"`` as comparisons that must all hold; a plain value must be equal. Raises ValueError."""
-    if not isinstance(text, str):
-        return [("==", text)]
-    conditions: list[Condition] = []
-    for part in text.split(","):
-        found = _PART.fullmatch(part)
-        if found is None:
-            raise ValueError(f"{text!r} has an empty comparison")
-        value = _value(found[2])
-        if found[2][0] in "<>=!~" or (isinstance(value, str) and _NUMERIC.match(value)):
-            raise ValueError(f"{part.strip()!r} is no comparison; write {', '.join(_OPERATORS)} and one value")
-        if value != value:
-            raise ValueError("nothing compares with nan")
-        if found[1] in ("<", ">", "<=", ">=") and not isinstance(value, float):
-            raise ValueError(f"{found[1]} needs a number, not {found[2]!r}")
-        conditions.append((found[1] or "==", value))
-    return conditions
 
 
 def findings(setup: Setup, policies: Iterable[Policy]) -> Iterator[Finding]:
@@ -112,20 +77,11 @@ def _actual(setup: Setup, member: Member, key: str) -> Any:
 def _holds(actual: Any, conditions: list[Condition]) -> bool:
     for symbol, wanted in conditions:
         try:
-            if not _OPERATORS[symbol](actual, wanted):
+            if not OPERATORS[symbol](actual, wanted):
                 return False
         except TypeError:  # an option that is absent, or text where a number is required
             return False
     return True
-
-
-def _value(text: str) -> Any:
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    try:
-        return float(text)
-    except ValueError:
-        return text.strip("\"'")
 
 
 def _shown(value: Any) -> str:

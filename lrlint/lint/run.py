@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrlint import __version__
+from lrlint._version import __version__
 from lrlint.config import loader
 from lrlint.errors import UsageError
 from lrlint.facts import Setup
@@ -140,11 +140,6 @@ class Run:
             ],
             "summary": {**self.counts(), "rules": self.ran, "ok": self.ok, "exit_code": self.exit_code},
         }
-
-    def _repr_html_(self) -> str:
-        from lrlint.reports.html import fragment
-
-        return fragment(self)
 
 
 def lint(setup: Setup, settings: Settings) -> Run:

@@ -15,8 +15,9 @@ https://github.com/4uiiurz1/pytorch-adacos/issues/10
 
 from lrlint import Finding, rule
 from lrlint.analysis.coverage import coverage, is_copied
+from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
-from lrlint.text.wording import count, is_copy
+from lrlint.text.wording import count
 
 
 @rule("LR107", severity="error", confidence="high", needs=("optimizer",))

@@ -19,7 +19,7 @@ import math
 
 from lrlint import Finding, rule
 from lrlint.analysis.param_groups import labels
-from lrlint.facts.schedule import course
+from lrlint.analysis.rate_course import course
 from lrlint.text.wording import number, rate
 
 _NO_RATE = ("lr-free", "adadelta", "lbfgs")

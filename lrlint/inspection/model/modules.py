@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from lrlint.facts import ExpectedTie, Model, Module, NormLayer, Parameter, Span
+from lrlint.inspection.model.class_cache import per_class
 from lrlint.inspection.model.parameters import Registry
 from lrlint.inspection.model.roles import module_kind
 from lrlint.inspection.model.tree import Tree
-from lrlint.memo import per_class
 from lrlint.targets.safe_getattr import attribute
 
 

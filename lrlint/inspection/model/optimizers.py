@@ -18,7 +18,7 @@ import torch
 from torch.optim import Optimizer as TorchOptimizer
 
 from lrlint.facts import Group, Optimizer, Parameter, StateMisfit
-from lrlint.memo import per_class
+from lrlint.inspection.model.class_cache import per_class
 from lrlint.targets.safe_getattr import attribute, is_on
 from lrlint.text.wording import MULTIPLIER_KEYS
 

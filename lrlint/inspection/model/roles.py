@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from lrlint.memo import per_class
+from lrlint.inspection.model.class_cache import per_class
 
 _TYPES: tuple[tuple[tuple[type, ...], str], ...] = (
     ((_InstanceNorm,), "norm:instance"),  # before batch norm: torch's InstanceNorm shares its base class
