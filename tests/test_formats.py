@@ -28,6 +28,7 @@ from lrlint.facts import ProbeFacts, Span
 from lrlint.facts.probe import ProbeTrace
 from lrlint.lint.finding import Finding, Related
 from lrlint.lint.run import Checked, Failure, Run, conclude, examine
+from lrlint.lint.selection import select
 from lrlint.reports.style import Style, columns
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -40,7 +41,7 @@ def demo(root: Path) -> Run:
     (root / "train.py").write_text(SOURCE)
     entry = Suppression(("HOUSE003",), "as agreed", targets=("other",), span=Span("pyproject.toml", 9))
     settings = Settings(select=HOUSE, extra_rules=(str(write_rules(root)),), root=root, suppress=(entry,))
-    parts = [examine(setup, settings) for setup in (decoder(), decoder(12, lr=0.1, target="other"))]
+    parts = [examine(setup, select(settings)) for setup in (decoder(), decoder(12, lr=0.1, target="other"))]
     failure = Failure(
         "broken", "broken raised ValueError while running build: no data", 3, "it needs data", "Traceback ..."
     )

@@ -10,6 +10,7 @@ from lrlint.config.settings import Settings, Suppression
 from lrlint.facts import Setup
 from lrlint.lint.finding import Finding
 from lrlint.lint.run import Run, conclude, examine, lint
+from lrlint.lint.selection import select
 
 TODAY = datetime.date(2026, 6, 1)
 
@@ -166,7 +167,7 @@ def test_an_expired_entry_sets_nothing_aside_and_is_a_finding(tmp_path: Path, ru
 def test_an_unused_entry_is_reported_only_when_all_targets_are_there(tmp_path: Path, rules: str) -> None:
     entry = Suppression(("HOUSE002",), "known", parameters=("tail",))
     settings = Settings(select=HOUSE, extra_rules=(rules,), root=tmp_path, today=TODAY, suppress=(entry,))
-    part = examine(decoder(), settings)
+    part = examine(decoder(), select(settings))
     assert len(of(conclude([part], settings), "LR001")) == 1
     assert not of(conclude([part], settings, complete=False), "LR001")
 

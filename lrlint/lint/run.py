@@ -7,23 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrlint._version import __version__
 from lrlint.config import loader
-from lrlint.errors import UsageError
 from lrlint.facts import Setup
-from lrlint.lint import baseline, engine, engine_rules, policies, registry, suppressions
+from lrlint.lint import baseline, engine, engine_rules, policies, suppressions
 from lrlint.lint.engine import Skipped
 from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, at_least
 from lrlint.lint.rule import Rule
+from lrlint.lint.selection import Selection, known_rules, select
 from lrlint.text.sources import Sources
 
 if TYPE_CHECKING:
-    from lrlint.config.settings import Settings, Target
+    from lrlint.config.settings import Settings
 
 SCHEMA = "lrlint/1"
 
@@ -144,92 +143,20 @@ class Run:
 
 def lint(setup: Setup, settings: Settings) -> Run:
     """Run the selected rules over one Setup."""
-    return conclude([examine(setup, settings)], settings)
+    return conclude([examine(setup, select(settings))], settings)
 
 
-def examine(setup: Setup, settings: Settings, target: Target | None = None, root: Path | None = None) -> Checked:
+def examine(setup: Setup, selection: Selection, root: Path | None = None) -> Checked:
     """What rules and policies find on one Setup; nothing is set aside yet.
 
     ``root`` is the folder that its spans are relative to.
     """
-    ours = loader.for_target(settings, target) if target else settings
-    known = rules_known(ours.extra_rules)
-    rules = enabled(known, ours)
-    options, severities = (_by_name(tables, known, ours.origins) for tables in (ours.options, ours.severities))
-    outcome = engine.run_rules(setup, rules, options, severities)
-    found = [*outcome.findings, *_policy_findings(setup, ours)]
-    floor = CONFIDENCES.index(ours.min_confidence)
-    kept = tuple(f for f in found if CONFIDENCES.index(f.confidence) >= floor)
-    return Checked(setup, tuple(rules), kept, outcome.skipped, outcome.ran, root or _root(settings))
-
-
-def verify(settings: Settings, targets: Iterable[Target]) -> None:
-    """Load the rules and settle what is selected for each target: an error in it must not cost a run.
-
-    Raises UsageError.
-    """
-    for ours in (loader.for_target(settings, target) for target in targets):
-        known = rules_known(ours.extra_rules)
-        enabled(known, ours)
-        for tables in (ours.options, ours.severities):
-            _by_name(tables, known, ours.origins)
-
-
-def rules_known(folders: tuple[str, ...]) -> registry.Catalog:
-    """All rules. The shipped ones are loaded once per process; a team's own are read again, they may have changed."""
-    return registry.load(folders) if folders else _shipped_rules()
-
-
-@lru_cache(maxsize=1)
-def _shipped_rules() -> registry.Catalog:
-    return registry.load()
-
-
-def enabled(known: registry.Catalog, settings: Settings) -> list[Rule]:
-    """The rules to run. Raises UsageError for a selector that names no rule."""
-    select, ignore, extend = (
-        [s for key in keys for s in _selectors(key, known, settings)]
-        for keys in (("select",), ("ignore", "extend_ignore"), ("extend_select",))
-    )
-    if settings.select and not select and not extend:
-        return []
-    return known.select(select, ignore, extend)
-
-
-def _selectors(key: str, known: registry.Catalog, settings: Settings) -> Iterable[str]:
-    """The selectors of a setting that are about rule files. Raises UsageError, with the place of the setting."""
-    for selector in getattr(settings, key):
-        if (
-            engine_rules.matching(selector) and selector.upper() != "LR"
-        ):  # about the engine, which no rule file declares
-            continue
-        try:
-            known.matching(selector)
-        except UsageError as error:
-            if any(suppressions.selects(selector, p.code, p.name, "policy") for p in settings.policies):
-                continue
-            place = settings.origins.get(key.replace("_", "-"), "")
-            raise UsageError(f"{place}: {error.message}".removeprefix(": "), error.hint) from None
-        yield selector
-
-
-def _by_name(tables: Mapping[str, Any], known: registry.Catalog, origins: Mapping[str, str]) -> dict[str, Any]:
-    """Tables of rule options, by rule name. Raises UsageError for a name that no rule has."""
-    found = {}
-    for key, value in tables.items():
-        if engine_rules.matching(key):
-            continue
-        place = f"{origins.get(f'rules.{key}', '')}: rules.{key}".removeprefix(": ")
-        try:
-            declared = known.get(key)
-            if isinstance(value, Mapping):
-                engine.check_options(declared, value)
-        except KeyError as error:
-            raise UsageError(f"{place}: {error.args[0]}", "list them with `lrlint rule`") from None
-        except UsageError as error:
-            raise UsageError(f"{place}: {error.message}", error.hint) from None
-        found[declared.name] = value
-    return found
+    settings = selection.settings
+    outcome = engine.run_rules(setup, selection.rules, selection.options, selection.severities)
+    findings = [*outcome.findings, *_policy_findings(setup, settings)]
+    floor = CONFIDENCES.index(settings.min_confidence)
+    kept = tuple(f for f in findings if CONFIDENCES.index(f.confidence) >= floor)
+    return Checked(setup, selection.rules, kept, outcome.skipped, outcome.ran, root or _root(settings))
 
 
 def conclude(
@@ -272,7 +199,7 @@ def _engine_finding(found: Finding, settings: Settings) -> Finding:
 
 
 def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> suppressions.Checked:
-    known = {r.code: (r.name, r.family) for r in rules_known(settings.extra_rules).rules}
+    known = {r.code: (r.name, r.family) for r in known_rules(settings.extra_rules).rules}
     known.update({p.code: (p.name or "policy", "policy") for p in settings.policies})
     ran = [{r.code for r in part.rules} - {s.rule for s in part.skipped} for part in parts]
     everywhere = set.intersection(*ran) if ran else set()

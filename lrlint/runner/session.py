@@ -14,7 +14,8 @@ from lrlint.config.json_schema import suggestion
 from lrlint.config.settings import Settings, Target
 from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
-from lrlint.lint.run import Checked, Failure, Run, conclude, examine, verify
+from lrlint.lint.run import Checked, Failure, Run, conclude, examine
+from lrlint.lint.selection import select
 
 #: Options of the command line that fill the settings, by field name.
 FLAGS = ("select", "extend_select", "ignore", "extend_ignore", "fail_on", "min_confidence", "baseline", "extra_rules")
@@ -101,12 +102,12 @@ def check(asked: Request) -> Run:
     if asked.only_probe and not settings.select:
         settings = replace(settings, select=("probe",))
     with redirect_stdout(sys.stderr):  # a rule may print; standard output carries results only
-        verify(settings, asked.targets)
+        selections = {target.name: select(settings, target) for target in asked.targets}
         for found in inspect(asked):
             if isinstance(found, Failure):
                 failures.append(found)
             else:
-                parts.append(examine(found.setup, settings, found.target, found.root))
+                parts.append(examine(found.setup, selections[found.target.name], found.root))
     return conclude(parts, settings, failures, asked.complete)
 
 
