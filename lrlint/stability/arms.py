@@ -12,9 +12,9 @@ from typing import Any
 
 from lrlint.stability.batches import Batches
 from lrlint.stability.outcome import COOL, Outcome, closing, exploded, typical
-from lrlint.stability.state import Snapshot
 from lrlint.stability.statistics import Key
 from lrlint.stability.steps import DECLARED, Stepper, Trace
+from lrlint.targets.preservation.snapshot import Snapshot
 
 #: Called with (steps taken, a guess at how many it will be, what is being run).
 Progress = Callable[[int, int, str], None]
@@ -34,7 +34,7 @@ class Laboratory:
 
     ``rates``: the peak rate of each (optimizer, group) that has one, in order; ``ramp``: steps that lead to it.
     ``budget``: seconds for everything. ``others`` is what a snapshot keeps beside models and optimizers. Use it inside
-    `lrlint.stability.state.preserved`, with its ``snapshot``.
+    `preserved`, with its ``snapshot``.
     """
 
     def __init__(

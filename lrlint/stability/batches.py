@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from lrlint.errors import UsageError
 from lrlint.inspection import hf_trainer
 from lrlint.stability.failures import target_code
-from lrlint.stability.place import device_memory
-from lrlint.stability.randomness import random_states
-from lrlint.stability.records import Attributes, Contents
-from lrlint.stability.walk import Walk
+from lrlint.targets.preservation.generators import random_states
+from lrlint.targets.preservation.object_walk import Walk
+from lrlint.targets.preservation.records import Attributes, Contents
+from lrlint.targets.preservation.storage import device_memory
 
 #: Share of the free memory that batches may take on the device; above it they wait where they came from.
 _SHARE = 0.1

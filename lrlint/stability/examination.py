@@ -23,8 +23,8 @@ from lrlint.stability.experiment import MEMORY, Experiment
 from lrlint.stability.failures import device_failures, target_code
 from lrlint.stability.origin import Names
 from lrlint.stability.placement import move, places
-from lrlint.stability.state import Snapshot, preserved
 from lrlint.stability.steps import Stepper
+from lrlint.targets.preservation.snapshot import Snapshot, preserved
 
 #: Steps of one run.
 STEPS = 27

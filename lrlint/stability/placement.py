@@ -10,7 +10,7 @@ from torch import nn
 
 from lrlint.errors import DeviceError, UsageError
 from lrlint.stability.failures import target_code
-from lrlint.stability.place import device_memory
+from lrlint.targets.preservation.storage import device_memory
 
 #: Copies that steps need room for. Of trainable parameters: weights, gradients, two moments, the copy of these that is put
 #: back and the statistics' two; of frozen ones: the weights and their copy.

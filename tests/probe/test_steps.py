@@ -19,8 +19,8 @@ from lrlint.facts import Training
 from lrlint.stability.batches import Batches, collect
 from lrlint.stability.placement import move
 from lrlint.stability.randomness import seed_all
-from lrlint.stability.state import Snapshot, preserved
 from lrlint.stability.steps import Stepper
+from lrlint.targets.preservation.snapshot import Snapshot, preserved
 
 
 @pytest.fixture(autouse=True)

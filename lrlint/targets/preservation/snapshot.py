@@ -20,10 +20,10 @@ from torch.nn.parameter import is_lazy
 
 from lrlint.errors import UsageError
 from lrlint.inspection.randomness import tolerant
-from lrlint.stability.place import Room
-from lrlint.stability.randomness import random_states
-from lrlint.stability.records import Record, State
-from lrlint.stability.walk import Walk, inner_tensors
+from lrlint.targets.preservation.generators import random_states
+from lrlint.targets.preservation.object_walk import Walk, inner_tensors
+from lrlint.targets.preservation.records import Record, State
+from lrlint.targets.preservation.storage import Room
 
 #: Signals whose handlers may raise in Python code; they wait until a restoration is complete.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM") if hasattr(signal, name))

@@ -29,8 +29,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lrlint.stability.randomness import generator_state
-from lrlint.stability.records import MISSING, Attributes, Cell, Contents, Record, Slots, State
+from lrlint.targets.preservation.generators import generator_state
+from lrlint.targets.preservation.records import MISSING, Attributes, Cell, Contents, Record, Slots, State
 
 _ATOMIC = frozenset(
     {int, float, complex, bool, str, bytes, type(None), type(Ellipsis), type(MISSING), range, slice}
