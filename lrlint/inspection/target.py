@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import linecache
 import sys
@@ -27,6 +26,7 @@ from lrlint.inspection.outcome import Nonsense, Outcome
 from lrlint.inspection.rejections import owners, rejected
 from lrlint.inspection.source import Project, root_for
 from lrlint.inspection.spans import Recording, recording, watch_others
+from lrlint.targets.preservation.snapshot import preserved
 
 __all__ = ["Built", "adopt", "load"]
 
@@ -99,9 +99,13 @@ def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) ->
         if scheduler is not None:
             outcome.put(found, "scheduler", scheduler)
         project = Project(root_for(None))
-        with contextlib.nullcontext() if found.optimizers else user_code():
+        own = list(found.models.values())
+        with ExitStack() as stack:
+            if not found.optimizers:  # the LightningModule or Trainer makes them
+                stack.enter_context(user_code())
+                stack.enter_context(preserved(own, [], lazily=True))
             built = assemble(found, Recording.none(project.root), {})
-        return replace(built, span=built.span or project.call_span(_caller(sys._getframe(1))))
+        return replace(built, shared=True, span=built.span or project.call_span(_caller(sys._getframe(1))))
     except Nonsense as nonsense:
         raise UsageError(f"got {nonsense}", "pass a model and its optimizer, or lists or dicts of them") from None
 

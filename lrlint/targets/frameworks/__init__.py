@@ -1,0 +1,1 @@
+"""What frameworks wrap models in."""
