@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lrlint.inspection import randomness as kept
+from lrlint.targets import rng_state as kept
 from lrlint.targets.preservation.records import Record, State
 
 

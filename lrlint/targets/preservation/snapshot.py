@@ -19,13 +19,13 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lrlint.errors import UsageError
-from lrlint.inspection.randomness import tolerant
 from lrlint.targets.preservation.generators import random_states
 from lrlint.targets.preservation.iterators import StandIns
 from lrlint.targets.preservation.object_walk import LARGE, Walk, inner_tensors
 from lrlint.targets.preservation.records import Contents, Holder, Record, State
 from lrlint.targets.preservation.storage import Extent, Room, extents, region
 from lrlint.targets.preservation.writes import CopyOnWrite
+from lrlint.targets.rng_state import tolerant
 
 #: Signals whose handlers may raise in Python code; they wait until a restoration is complete.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM") if hasattr(signal, name))
