@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 def build(built: Built, *, graph: bool = True) -> Setup:
     """The facts of a built target. ``graph=False`` leaves the forward pass unobserved."""
-    with built.running():  # parts of the user's code run again: train(), no_weight_decay(), schedulers, the forward
-        return _build(built, graph)
+    # Parts of the user's code run again: train(), no_weight_decay(), schedulers, the forward.
+    with built.running(), built.untouched() as lasting:
+        setup = _build(built, graph)
+    return replace(setup, notes=(*setup.notes, *(Note("state", text) for text in lasting)))
 
 
 def _build(built: Built, graph: bool) -> Setup:

@@ -24,13 +24,16 @@ from lrlint.probing.training.determinism import irregular, repeatable, uncompile
 from lrlint.probing.training.device import move, places
 from lrlint.probing.training.failures import device_failures, target_code
 from lrlint.probing.training.stepper import Stepper
+from lrlint.targets.frameworks.sharding import sharded_by
 from lrlint.targets.live_target import Built
+from lrlint.targets.preservation.iterators import Uncopyable, is_position, twin
 from lrlint.targets.preservation.snapshot import Snapshot, preserved
 
 #: Steps of one run.
 STEPS = 27
 #: Distinct batches that are kept (for runs that go on, and for fresh ones).
 BATCHES = 100
+_SHARDED = "the model is sharded by {by}: its steps cannot be taken back, so none was taken"
 
 
 def examine(
@@ -46,9 +49,9 @@ def examine(
     """The probe's facts about a target that was built and inspected; arguments and errors as of `probe`."""
     if steps is not None and steps < 10:
         raise UsageError(f"{steps} steps are too few to judge a rate", "take at least 10")
-    models, optimizers = list(built.models.values()), list(built.optimizers.values())
-    others = [*built.schedulers, *built.extra_modules.values(), built.loss_fn, built.owner]
-    others = [other for other in others if other is not None]
+    models, optimizers, others = built.state()
+    if by := sharded_by([*models, *built.extra_modules.values()]):
+        return ProbeFacts("inconclusive", 0.0, reason=_SHARDED.format(by=by), seed=seed)
     until = None if budget is None else time.monotonic() + budget
     notes: list[str] = []
 
@@ -82,9 +85,10 @@ def examine(
             return facts.facts(experiment, experiment.conduct(), peak_rates.labels(setup, lab.keys), [*made_up, *notes])
 
     left = places(models, device)
-    strict = True
-    with built.running(), uncompiled(), preserved(models, optimizers, others) as snapshot:
-        built = replace(built, batches=_again(built.batches, setup))
+
+    def somewhere(snapshot: Snapshot) -> ProbeFacts:
+        """On the first device where it goes well."""
+        strict = True
         while True:
             try:
                 with device_failures(), repeatable(left[0], strict=strict):
@@ -114,11 +118,31 @@ def examine(
             failed = left.pop(0)
             notes[:] = [f"run on {left[0]}: on {failed}, {why}"]
 
+    with built.running(), uncompiled(), preserved(models, optimizers, others, data=built.data()) as snapshot:
+        batches, lasting = _again(built.batches, setup)
+        built = replace(built, batches=batches)
+        found = somewhere(snapshot)
+    return replace(found, notes=(*found.notes, *lasting, *snapshot.notes))
 
-def _again(batches: Any, setup: Setup) -> Any:
-    """The batches in a form that can be read more than once, should the first device not do."""
+
+def _again(batches: Any, setup: Setup) -> tuple[Any, list[str]]:
+    """The batches in a form that can be read more than once, should the first device not do; and a note if that lasts.
+
+    An iterator that can be copied stays where it is; out of any other the batches are taken.
+    """
     if not isinstance(batches, Iterator):
-        return batches
+        return batches, []
+    source, lasting = batches, []
+    try:
+        source = twin(batches, {})
+    except Uncopyable:
+        lasts = is_position(batches) or type(batches).__module__.startswith("torch.")
+    else:
+        lasts = False
     with target_code("reading the batches"):
-        wanted = islice(batches, BATCHES * (setup.training.accumulation or 1))
-        return [moved(batch, None) for batch in wanted]  # it may fill the same tensors again
+        wanted = islice(source, BATCHES * (setup.training.accumulation or 1))
+        found = [moved(batch, None) for batch in wanted]  # it may fill the same tensors again
+    if lasts:
+        name = type(batches).__name__
+        lasting = [f"batches is a {name}, which cannot be wound back: {len(found)} batches were taken out of it"]
+    return found, lasting

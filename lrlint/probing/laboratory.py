@@ -34,7 +34,7 @@ class Laboratory:
 
     ``rates``: the peak rate of each (optimizer, group) that has one, in order; ``ramp``: steps that lead to it.
     ``budget``: seconds for everything. ``others`` is what a snapshot keeps beside models and optimizers. Use it inside
-    `lrlint.targets.preservation.snapshot.preserved`, with its ``snapshot``.
+    `preserved`, with its ``snapshot``.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""From a target to live objects: import the user's code, call its factory or run its script."""
+"""From the user's code to live objects: what runs it, and what puts back what it changes."""

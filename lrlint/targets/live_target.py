@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lrlint.facts import Note, Span, Training
+from lrlint.targets.preservation.snapshot import preserved
 from lrlint.targets.provenance.recorder import Recording
 from lrlint.targets.rng_state import Kept
 from lrlint.targets.sandbox import user_code
@@ -30,7 +31,7 @@ class Built:
     function that trains: it is read, never run. ``owner`` is the LightningModule or Trainer the optimizer came from.
     ``span`` is where the target is defined. ``in_training``: its modules are in the modes they train in. ``paths`` are
     the folders that must be importable when code of the target runs later (see `running`), ``settings`` those of torch that
-    the target's code left where it was run apart.
+    the target's code left where it was run apart. ``shared``: the caller goes on using these objects (see `untouched`).
     """
 
     models: dict[str, nn.Module] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Built:
     notes: list[Note] = field(default_factory=list)
     paths: Sequence[Path] = ()
     settings: Sequence[Kept] = ()
+    shared: bool = False
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -65,3 +67,27 @@ class Built:
             for apply, value in self.settings:
                 apply(value)
             yield
+
+    @contextmanager
+    def untouched(self) -> Iterator[list[str]]:
+        """Put back what the code in this block changes in objects that the caller goes on using.
+
+        Yields a list that says afterwards what could not be put back. Training steps need a whole copy instead.
+        """
+        notes: list[str] = []
+        if not self.shared:
+            yield notes
+            return
+        with preserved(*self.state(), data=self.data(), lazily=True) as kept:
+            yield notes
+        notes += kept.notes
+
+    def state(self) -> tuple[list[nn.Module], list[Any], list[Any]]:
+        """(models, optimizers, other objects) that running the target's code may change."""
+        others = [*self.schedulers, *self.extra_modules.values(), self.loss_fn, self.owner, self.example_inputs]
+        present = [item for item in others if item is not None]
+        return list(self.models.values()), list(self.optimizers.values()), present
+
+    def data(self) -> list[Any]:
+        """The objects that give batches."""
+        return [] if self.batches is None else [self.batches]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import linecache
 import sys
@@ -23,6 +22,7 @@ from lrlint.targets import script as scripts
 from lrlint.targets import spec as target_spec
 from lrlint.targets.assemble import assemble
 from lrlint.targets.live_target import Built
+from lrlint.targets.preservation.snapshot import preserved
 from lrlint.targets.provenance.project import Project, root_for
 from lrlint.targets.provenance.recorder import Recording, recording, watch_others
 from lrlint.targets.rejections import owners, rejected
@@ -100,9 +100,13 @@ def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) ->
         if scheduler is not None:
             returned.put(found, "scheduler", scheduler)
         project = Project(root_for(None))
-        with contextlib.nullcontext() if found.optimizers else user_code():
+        own = list(found.models.values())
+        with ExitStack() as stack:
+            if not found.optimizers:  # the LightningModule or Trainer makes them
+                stack.enter_context(user_code())
+                stack.enter_context(preserved(own, [], lazily=True))
             built = assemble(found, Recording.none(project.root), {})
-        return replace(built, span=built.span or project.call_span(_caller(sys._getframe(1))))
+        return replace(built, shared=True, span=built.span or project.call_span(_caller(sys._getframe(1))))
     except Nonsense as nonsense:
         raise UsageError(f"got {nonsense}", "pass a model and its optimizer, or lists or dicts of them") from None
 

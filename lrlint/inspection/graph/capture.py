@@ -201,7 +201,7 @@ def _quiet(seed: int) -> Iterator[Callable[[], bool]]:
 def _digest(state: Any) -> Any:
     """The state of a generator as something to compare."""
     if isinstance(state, torch.Tensor):
-        return bytes(state.untyped_storage())
+        return state.numpy().tobytes()
     return tuple(item.tobytes() if hasattr(item, "tobytes") else item for item in state)
 
 

@@ -15,6 +15,7 @@ from lrlint.facts import GraphFacts, Note
 from lrlint.inspection.graph.capture import Capture, capture
 from lrlint.inspection.graph.inputs import candidates
 from lrlint.inspection.model.parameters import tensor_kind
+from lrlint.targets.frameworks.sharding import sharded_by
 
 #: Processor seconds after which no further inputs are tried: what is found must not depend on other programs.
 _PATIENCE = 4.0
@@ -58,11 +59,12 @@ def trace(model: nn.Module, inputs: Any = None) -> fx.Graph:
     """
     from lrlint.inspection.model.parameters import Registry, register_tree
     from lrlint.inspection.model.tree import walk
-    from lrlint.targets.sandbox import preserved
+    from lrlint.targets.preservation.snapshot import preserved
+    from lrlint.targets.sandbox import preserved as process_preserved
 
     registry, tree = Registry(), walk({"": model})
     register_tree(registry, tree, "model", {"": model})
-    with preserved():
+    with process_preserved(), preserved([model], [], [inputs], lazily=True):
         try:
             name_of = {id(tensor): fact.name for tensor, fact in registry.pairs}
             return _capture(model, "", name_of, inputs, None, lines=True).graph
@@ -80,6 +82,10 @@ def _capture(
     own = getattr(type(model), "forward", None)  # scripted modules have none on their class
     if own is nn.Module.forward and "forward" not in vars(model):
         raise NotObserved(f"{type(model).__name__} has no forward()")
+    if by := sharded_by([model]):
+        raise NotObserved(
+            f"the model is sharded by {by}: a pass that is not followed by its backward would leave it gathered"
+        )
     if any(tensor_kind(p) == "dtensor" for p in model.parameters()):
         raise NotObserved("its parameters are sharded: the pass computes with others, which are gathered for it")
     started, first = time.thread_time(), ""

@@ -141,6 +141,8 @@ class Isolation:
 
     def _object(self, value: Any) -> Any:
         cls: Any = type(value)
+        if (generator := _generator(value)) is not None:
+            return self._note(value, generator)
         if cls.__module__.split(".", 1)[0] in ("threading", "_thread", "_io", "socket"):
             return value
         if not hasattr(value, "__dict__") and not _slots(cls):
@@ -221,6 +223,16 @@ def _tensor(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.requires_grad or tensor.numel() != 1 or tensor.is_meta:
         return tensor
     return tensor.detach().cpu().clone()
+
+
+def _generator(value: Any) -> Any:
+    """A random generator in the same state; None for anything else. `copy.copy` would share what it draws from."""
+    if isinstance(value, torch.Generator):
+        return torch.Generator(value.device).set_state(value.get_state())
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None and isinstance(value, (numpy.Generator, numpy.RandomState, numpy.BitGenerator)):
+        return copy.deepcopy(value)
+    return None
 
 
 def _slots(cls: type) -> list[str]:

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrlint.errors import UsageError
 from lrlint.probing.training.failures import target_code
-from lrlint.probing.training.seeding import random_states
 from lrlint.targets.frameworks import hf_trainer
+from lrlint.targets.preservation.generators import random_states
 from lrlint.targets.preservation.object_walk import Walk
 from lrlint.targets.preservation.records import Attributes, Contents
 from lrlint.targets.preservation.storage import device_memory

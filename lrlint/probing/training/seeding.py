@@ -1,21 +1,14 @@
-"""The process's random states: kept, put back, and set for one step."""
+"""The process's random states, set for one step."""
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from lrlint.targets import rng_state as kept
-from lrlint.targets.preservation.records import Record, State
-
-
-def random_states() -> list[Record]:
-    """The global random states, as a snapshot keeps them."""
-    return [State(value, restore) for restore, value in kept.random_states()]
 
 
 def seed_all(seed: int, step: int) -> None:
@@ -35,9 +28,3 @@ def seed_all(seed: int, step: int) -> None:
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed(value)
-
-
-def generator_state(generator: torch.Generator) -> Record:
-    """The state of a generator object."""
-    set_state: Callable[[torch.Tensor], Any] = generator.set_state
-    return State(generator.get_state().clone(), set_state)

@@ -1,7 +1,7 @@
 """Training steps as the user's loop takes them, with their statistics.
 
-A `Stepper` changes the objects it is given: use it inside `lrlint.targets.preservation.snapshot.preserved`. Every step draws its
-random numbers from (seed, step), so that runs differ in what was changed on purpose and in nothing else.
+A `Stepper` changes the objects it is given: use it inside `preserved`. Every step draws its random numbers from
+(seed, step), so that runs differ in what was changed on purpose and in nothing else.
 """
 
 from __future__ import annotations

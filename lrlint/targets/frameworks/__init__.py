@@ -1,1 +1,1 @@
-"""What wrappers and trainers of other libraries hold."""
+"""What frameworks wrap models in."""

@@ -1,1 +1,1 @@
-"""Take and restore everything that the user's code changes."""
+"""Everything that running the user's code changes is remembered before and put back after: `snapshot` is the door."""

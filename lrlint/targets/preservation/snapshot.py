@@ -19,14 +19,19 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lrlint.errors import UsageError
-from lrlint.probing.training.seeding import random_states
-from lrlint.targets.preservation.object_walk import Walk, inner_tensors
-from lrlint.targets.preservation.records import Record, State
-from lrlint.targets.preservation.storage import Room
+from lrlint.targets.preservation.generators import random_states
+from lrlint.targets.preservation.iterators import StandIns
+from lrlint.targets.preservation.object_walk import LARGE, Walk, inner_tensors
+from lrlint.targets.preservation.records import Contents, Holder, Record, State
+from lrlint.targets.preservation.storage import Extent, Room, extents, region
+from lrlint.targets.preservation.writes import CopyOnWrite
 from lrlint.targets.rng_state import tolerant
 
 #: Signals whose handlers may raise in Python code; they wait until a restoration is complete.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGALRM") if hasattr(signal, name))
+
+#: Attributes of a tensor in which torch keeps the hooks that were registered on it.
+_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class Snapshot:
@@ -37,38 +42,67 @@ class Snapshot:
     ``nbytes`` how large it is, `describe` both in words. `close` gives the memory back.
     """
 
-    def __init__(self, walk: Walk, place: str, reserve: int) -> None:
+    def __init__(self, walk: Walk, place: str, reserve: int, lazily: bool = False) -> None:
         self._records: list[Record] = walk.records
-        self._tensors = [_Tensor(tensor) for tensor in walk.tensors]
-        self._room = Room(_regions(walk.tensors), place, reserve)
+        self._tensors = list(_tensors([*walk.tensors, *walk.data], lazily))
+        state = extents(_plain(walk.tensors))
+        data = [extent for extent in extents(_plain(walk.data)) if extent.high - extent.low <= LARGE]
+        known = {extent.storage._cdata for extent in state}
+        data = [extent for extent in data if extent.storage._cdata not in known]
+        self.writes = CopyOnWrite(state) if lazily else None
+        at_once = _small(walk, state) if lazily else state
+        self._room = Room([region(extent) for extent in (*at_once, *data)], place, reserve)
         self.nbytes, self.place = self._room.nbytes, self._room.place
         devices = {tensor.device for tensor in walk.tensors}
         self._process = [*random_states(), *_modes(devices)]
+        self._iterators = StandIns(walk.iterators, [record for record in walk.records if isinstance(record, Holder)])
+        self.notes: list[str] = []
+        if not walk.complete:
+            self.notes.append("more objects hang on the model than are remembered: not all of them are put back")
+        self._iterators.install()
 
     @classmethod
     def take(
-        cls, models: Sequence[nn.Module], optimizers: Sequence[Any], others: Sequence[Any] = (), *, place: str = "auto"
+        cls,
+        models: Sequence[nn.Module],
+        optimizers: Sequence[Any],
+        others: Sequence[Any] = (),
+        *,
+        data: Sequence[Any] = (),
+        place: str = "auto",
+        lazily: bool = False,
     ) -> Snapshot:
         """Save the state of ``models``, ``optimizers`` and ``others``.
 
         ``others``: schedulers, gradient scalers, criteria, loss functions (what their closures hold is kept), random
-        generators, loaders and samplers (of which only what decides the order). ``place``: ``device``, ``host``,
-        ``disk``, or ``auto``: the first of them with room. Raises UsageError for lazy modules that have not run yet.
-        """
-        for model in models:
-            _require_initialised(model)
-        walk = Walk([*models, *optimizers, *others])
-        return cls(walk, place, _reserve(optimizers))
+        generators. ``data``: loaders, samplers, data sets and batches, whose state is kept, but not the data. ``place``:
+        ``device``, ``host``, ``disk``, or ``auto``: the first of them with room. ``lazily``: no training steps are to
+        come, so most tensors are copied only when an operator is about to write into them, which ``writes`` sees while
+        it is active. Iterators that are held somewhere are replaced by copies from now on, until `restore`.
 
-    def restore(self) -> None:
-        """Put everything back. Signals that would interrupt it are handled when it is done."""
+        Raises UsageError for lazy modules that have not run yet, where steps are to come.
+        """
+        for model in () if lazily else models:
+            _require_initialised(model)
+        walk = Walk([*models, *optimizers, *others], data)
+        return cls(walk, place, 0 if lazily else _reserve(optimizers), lazily)
+
+    def restore(self, again: bool = True) -> None:
+        """Put everything back. Signals that would interrupt it are handled when it is done.
+
+        ``again``: more of the user's code will run before the last restoration.
+        """
         with _uninterrupted():
             with torch.no_grad(), tolerant():  # what a device failed at is the news, not that it takes nothing back
-                for record in (*self._records, *self._tensors, self._room):
+                memory = [self._room] if self.writes is None else [self.writes, self._room]
+                for record in (*self._records, *self._tensors, *memory):
                     record.restore()
             for state in self._process:
                 state.restore()
             torch.clear_autocast_cache()  # it may hold casts of weights that are no more
+            self.notes += [note for note in self._iterators.notes() if note not in self.notes]
+            if again:
+                self._iterators.install()
 
     def describe(self) -> str:
         """Where the copy lies and how large it is, in one line."""
@@ -78,28 +112,37 @@ class Snapshot:
         """Release the copy; the snapshot cannot be restored afterwards."""
         self._room.close()
         self._records, self._tensors, self._process = [], [], []
+        self._iterators = StandIns([], [])
 
 
 @contextmanager
 def preserved(
-    models: Sequence[nn.Module], optimizers: Sequence[Any], others: Sequence[Any] = (), place: str = "auto"
+    models: Sequence[nn.Module],
+    optimizers: Sequence[Any],
+    others: Sequence[Any] = (),
+    place: str = "auto",
+    *,
+    data: Sequence[Any] = (),
+    lazily: bool = False,
 ) -> Iterator[Snapshot]:
     """Whatever happens in this block is undone when it ends, also by an exception, Ctrl-C or sys.exit.
 
-    Arguments as of `Snapshot.take`; yields the snapshot, so that several experiments can start from the same state.
+    Arguments as of `Snapshot.take`; yields the snapshot, so that several experiments can start from the same state, and
+    whose ``notes`` say afterwards what could not be undone.
     """
-    snapshot = Snapshot.take(models, optimizers, others, place=place)
+    snapshot = Snapshot.take(models, optimizers, others, data=data, place=place, lazily=lazily)
     try:
-        yield snapshot
+        with snapshot.writes or contextlib.nullcontext():
+            yield snapshot
     finally:
-        snapshot.restore()
+        snapshot.restore(again=False)
         snapshot.close()
 
 
 class _Tensor:
-    """What belongs to a tensor object beside its values: where they lie, its gradient and whether it wants one."""
+    """What belongs to a tensor object beside its values: where they lie, its gradient, whether it wants one, its hooks."""
 
-    __slots__ = ("_alias", "_grad", "_leaf", "_requires", "_version", "tensor")
+    __slots__ = ("_alias", "_grad", "_hooks", "_leaf", "_requires", "_version", "tensor")
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
@@ -107,6 +150,7 @@ class _Tensor:
         self._requires = tensor.requires_grad
         self._grad = tensor.grad if self._leaf else None
         self._version = None if tensor.is_inference() else tensor._version
+        self._hooks = [(name, Contents(getattr(tensor, name, None) or {})) for name in _HOOKS]
         self._alias = tensor.detach() if tensor.layout == torch.strided else tensor.detach().clone()
 
     def restore(self) -> None:
@@ -117,6 +161,11 @@ class _Tensor:
             tensor.data = alias
         if self._version is not None and tensor._version != self._version:
             _set_version(tensor, self._version)
+        for name, before in self._hooks:
+            now = getattr(tensor, name, None)
+            if now and not before.is_of(now):
+                now.clear()  # those of a tensor that had none
+            before.restore()
         if not self._leaf:
             return
         if tensor.requires_grad != self._requires:
@@ -135,25 +184,28 @@ def _same_place(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride() and a.dtype == b.dtype
 
 
-def _regions(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The memory under the tensors as flat byte tensors, each storage once."""
-    extents: dict[int, tuple[torch.UntypedStorage, int, int]] = {}
+def _tensors(tensors: Sequence[torch.Tensor], lazily: bool) -> Iterator[_Tensor]:
+    """What belongs to each, but for parameters of lazy modules, which have neither values nor a shape yet.
+
+    A tensor of a class of its own need not take part in a check: one that refuses is left out.
+    """
     for tensor in tensors:
-        if tensor.layout != torch.strided or tensor.device.type == "meta" or inner_tensors(tensor):
-            continue
-        if tensor.numel() == 0:
-            continue
-        storage, offset = tensor.untyped_storage(), int(tensor.storage_offset())
-        last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-        low, high = (place * tensor.element_size() for place in (offset, offset + int(last) + 1))
-        _, lowest, highest = extents.get(storage._cdata, (storage, low, high))
-        extents[storage._cdata] = (storage, min(low, lowest), max(high, highest))
-    return [_bytes(*extent) for extent in extents.values()]
+        if not is_lazy(tensor):
+            with contextlib.suppress(Exception) if lazily else contextlib.nullcontext():
+                yield _Tensor(tensor)
 
 
-def _bytes(storage: torch.UntypedStorage, low: int, high: int) -> torch.Tensor:
-    """Bytes [low, high) of a storage as a tensor that shares them (and none of the user's version counters)."""
-    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage, low, (high - low,), (1,))
+def _small(walk: Walk, state: Sequence[Extent]) -> list[Extent]:
+    """Memory that is copied in any case, since it may be written past torch (through NumPy): small, and not a module's."""
+    modules = [item for item in walk.visited if isinstance(item, nn.Module)]
+    registered = {id(t) for m in modules for held in (m._parameters, m._buffers) for t in held.values()}
+    own = {e.storage._cdata for e in extents(_plain([t for t in walk.tensors if id(t) not in registered]))}
+    return [extent for extent in state if extent.storage._cdata in own and extent.high - extent.low <= LARGE]
+
+
+def _plain(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Those whose values lie in memory of their own: a wrapper's lie in what it wraps."""
+    return [tensor for tensor in tensors if not is_lazy(tensor) and not inner_tensors(tensor)]
 
 
 def _reserve(optimizers: Sequence[Any]) -> int:

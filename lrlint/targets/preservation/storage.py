@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +16,37 @@ from lrlint.errors import DeviceError, UsageError
 PLACES = ("auto", "device", "host", "disk")
 _ALIGNMENT = 64
 _WORDS = {"device": "on the device", "host": "in host memory", "disk": "in a temporary file"}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The part of a storage, in bytes, that some tensors cover."""
+
+    storage: torch.UntypedStorage
+    low: int
+    high: int
+
+
+def extents(tensors: Iterable[torch.Tensor]) -> list[Extent]:
+    """The memory under the tensors, each storage once."""
+    found: dict[int, Extent] = {}
+    for tensor in tensors:
+        if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.numel() == 0:
+            continue
+        storage, offset = tensor.untyped_storage(), int(tensor.storage_offset())
+        last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        low, high = (position * tensor.element_size() for position in (offset, offset + int(last) + 1))
+        known = found.get(storage._cdata)
+        if known is not None:
+            low, high = min(low, known.low), max(high, known.high)
+        found[storage._cdata] = Extent(storage, low, high)
+    return list(found.values())
+
+
+def region(extent: Extent) -> torch.Tensor:
+    """The bytes of an extent as a flat tensor that shares them (and none of the user's version counters)."""
+    empty = torch.empty(0, dtype=torch.uint8, device=extent.storage.device)
+    return empty.set_(extent.storage, extent.low, (extent.high - extent.low,), (1,))
 
 
 class Room:
