@@ -129,14 +129,14 @@ def _dataclass_decoder(cls: Any, reference: type) -> Decoder:
     known = {item.name for item in fields(cls)}
     decoders: dict[str, Decoder] = {}
 
-    def decode(value: Any, parameters: tuple[Any, ...], **complete: Any) -> Any:
+    def decode(value: Any, references: tuple[Any, ...], /, **complete: Any) -> Any:
         if unknown := set(value) - known:
             raise ValueError(f"unknown key {sorted(unknown)[0]!r} in {cls.__name__.lower()} (from a newer lrlint?)")
         found = complete
         for name, item in value.items():
             if name not in decoders:
                 decoders[name] = _decoder(hints[name], reference)
-            found[name] = item if decoders[name] is _plain else decoders[name](item, parameters)
+            found[name] = item if decoders[name] is _plain else decoders[name](item, references)
         return cls(**found)
 
     return decode
