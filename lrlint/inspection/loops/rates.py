@@ -31,7 +31,7 @@ def sets_rates(files: Iterable[File], statements: Iterable[tuple[File, ast.stmt]
     Looks at whole files, and at statements that stand outermost in theirs. What is written once, after an optimizer
     was built or loaded, sets a rate and no schedule.
     """
-    nodes = [(file, file.tree) for file in files]
+    nodes: list[tuple[File, ast.Module | ast.stmt]] = [(file, file.tree) for file in files]
     return any(_sets_within(file, node) for file, node in (*nodes, *statements))
 
 
