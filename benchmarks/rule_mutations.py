@@ -6,7 +6,8 @@
 The operators are fixed and each place of a rule's file is changed once by every operator that fits it: nothing is drawn
 by chance. The facts of a fixture's cases are built once; a mutated rule runs on them as the engine runs any rule. What
 changes only how a finding is worded (its message, data, help) is left out, as is what cannot be told apart from the
-rule itself: `equivalent_mutations.txt` beside this file lists these, each with the reason.
+rule itself: `equivalent_mutations.txt` beside this file lists these, each with the reason. Confidence and related
+subjects are left out as well: a fixture's comment does not speak of them.
 """
 
 from __future__ import annotations
@@ -74,24 +75,74 @@ class Mutation:
 def mutations(tree: ast.Module) -> list[Mutation]:
     """Every mutation of a rule's file, in the order of the source."""
     found: list[Mutation] = []
+    words = _wording(tree)
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found += _of(node, node.name)
+            found += _of(node, node.name, words)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
-            found += [m for inner in ast.walk(node.value) for m in _scaled(inner, ast.unparse(_target(node)))]
+            name = ast.unparse(_target(node))
+            found += [m for inner in _outside(node.value, words) for m in _scaled(inner, name)]
     return found
+
+
+def _outside(node: ast.AST, words: set[ast.AST]) -> Iterator[ast.AST]:
+    return (inner for inner in ast.walk(node) if inner not in words)
+
+
+#: Arguments of a finding that no fixture speaks of.
+_UNSAID = frozenset(("message", "data", "help", "related", "confidence"))
+
+
+def _wording(tree: ast.Module) -> set[ast.AST]:
+    """The nodes that have no part in whether there is a finding, about what and how severe: they make its words.
+
+    These are the arguments that are texts or numbers for the reader, texts elsewhere, and whatever is read by nothing
+    but such nodes: the value of a variable, the body of a function.
+    """
+    words: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
+            said = [*node.args[1:], *(word.value for word in node.keywords if word.arg in _UNSAID)]
+            words.update(inner for part in said for inner in ast.walk(part))
+        elif isinstance(node, ast.JoinedStr) or _makes_text(node):
+            words.update(ast.walk(node))
+    before = -1
+    while before != len(words):
+        before = len(words)
+        _spread(tree, words)
+        for scope in ast.walk(tree):
+            if isinstance(scope, ast.FunctionDef):
+                _spread(scope, words)
+    return words
+
+
+def _spread(scope: ast.Module | ast.FunctionDef, words: set[ast.AST]) -> None:
+    """Add what only words read: functions and constants of a module, variables of a function."""
+    reads: dict[str, list[ast.AST]] = defaultdict(list)
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            reads[node.id].append(node)
+    inner = scope.body if isinstance(scope, ast.Module) else ast.walk(scope)
+    for node in inner:
+        if isinstance(node, ast.FunctionDef) and isinstance(scope, ast.Module):
+            own = set(ast.walk(node))
+            users = [name for name in reads[node.name] if name not in own]
+        elif isinstance(node, ast.Assign):
+            users = [
+                read for name in ast.walk(node.targets[0]) if isinstance(name, ast.Name) for read in reads[name.id]
+            ]
+        else:
+            continue
+        if users and words.issuperset(users):
+            words.update(ast.walk(node))
 
 
 def _target(node: ast.Assign | ast.AnnAssign) -> ast.expr:
     return node.targets[0] if isinstance(node, ast.Assign) else node.target
 
 
-def _of(node: ast.AST, where: str) -> Iterator[Mutation]:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
-        for part in node.args[:1]:  # the subject; the rest is wording
-            yield from _of(part, where)
-        return
-    if isinstance(node, (ast.JoinedStr, ast.Assert)) or _is_wording(node):
+def _of(node: ast.AST, where: str, words: set[ast.AST]) -> Iterator[Mutation]:
+    if node in words or isinstance(node, ast.Assert):
         return
     yield from _here(node, where)
     for name, value in ast.iter_fields(node):
@@ -99,7 +150,7 @@ def _of(node: ast.AST, where: str) -> Iterator[Mutation]:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
-                yield from _of(child, where)
+                yield from _of(child, where, words)
 
 
 def _here(node: ast.AST, where: str) -> Iterator[Mutation]:
@@ -127,7 +178,7 @@ def _here(node: ast.AST, where: str) -> Iterator[Mutation]:
                 yield from _scaled(default, where)
 
 
-def _is_wording(node: ast.AST | None) -> bool:
+def _makes_text(node: ast.AST | None) -> bool:
     """Whether something makes words of its own: a choice between texts, or a function that returns nothing else."""
     if isinstance(node, ast.FunctionDef):
         returned = [inner.value for inner in ast.walk(node) if isinstance(inner, ast.Return)]
