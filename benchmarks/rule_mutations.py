@@ -30,9 +30,10 @@ from typing import Any
 
 from tabulate import tabulate
 
-from lrlint import catalog, engine, testing
-from lrlint.declare import Rule
+from lrlint import testing
 from lrlint.facts import Setup
+from lrlint.lint import engine, registry
+from lrlint.lint.rule import Rule
 
 HERE = Path(__file__).resolve().parent
 EQUIVALENT = HERE / "equivalent_mutations.txt"
@@ -359,7 +360,7 @@ def main() -> int:
     parser.add_argument("--rule", nargs="*", default=[], help="codes or names; all rules without it")
     parser.add_argument("--list", action="store_true", help="print every mutation that goes unnoticed")
     options = parser.parse_args()
-    shipped = catalog.load(entry_points=False)
+    shipped = registry.load(entry_points=False)
     chosen = [shipped.get(name) for name in options.rule] or list(shipped.rules)
     cases = defaultdict(list)
     for case in testing.cases(shipped):

@@ -20,10 +20,10 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from lrlint.catalog import Catalog, fixture_of, load, shipped
-from lrlint.declare import Rule
 from lrlint.facts import Setup
-from lrlint.finding import SEVERITIES, Finding
+from lrlint.lint.finding import SEVERITIES, Finding
+from lrlint.lint.registry import Catalog, fixture_of, load, shipped
+from lrlint.lint.rule import Rule
 
 _ONE = rf"[A-Z]+\d{{3}}(?:[ \t]+(?:{'|'.join(SEVERITIES)})(?:[ \t]+[\w.*?\[\]]+)*)?"
 _EXPECT = re.compile(rf"#\s*expect:\s*({_ONE}(?:\s*,\s*{_ONE})*)")
@@ -112,7 +112,7 @@ def run(case: Case) -> list[Finding]:
 def setup_of(case: Case) -> Setup:
     """The facts of one case: with the graph and the probe only where the case's rules read them."""
     from lrlint.inspection.build import UNDECIDED, build
-    from lrlint.inspection.target import load as load_target
+    from lrlint.targets.load import load as load_target
 
     built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
     rules = [case.rule, *(found for found in _others(case) if found is not case.rule)]
@@ -121,7 +121,7 @@ def setup_of(case: Case) -> Setup:
     if not seen and any(parameter.role in UNDECIDED for parameter in setup.parameters):
         setup = build(built)  # the graph decides about roles
     if "probe" in case.rule.needs:
-        from lrlint.stability import examine
+        from lrlint.probing.run import examine
 
         setup = replace(setup, probe=examine(built, setup))
     return setup
@@ -129,8 +129,8 @@ def setup_of(case: Case) -> Setup:
 
 def judge(case: Case, setup: Setup) -> list[Finding]:
     """The findings on a case's facts. Raises AssertionError as `run` does."""
-    from lrlint.config import Settings
-    from lrlint.run import lint
+    from lrlint.config.loader import Settings
+    from lrlint.lint.run import lint
 
     codes = tuple(dict.fromkeys([case.rule.code, *(expected.code for expected in case.expected)]))
     folder = Path(case.rule.path).parent.parent

@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
-from lrlint import cli
+from lrlint.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 #: Would change what the command writes.
@@ -30,7 +30,7 @@ def lrlint(*arguments: object, cwd: Path, **environment: str) -> subprocess.Comp
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         with patch.dict(os.environ, _environment(environment), clear=True), _in(cwd), _streams(out, err):
             try:
-                cli.main(command)
+                main.main(command)
             except SystemExit as stop:
                 code = int(stop.code or 0)
         out.seek(0)
