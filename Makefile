@@ -4,36 +4,69 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: venv check test lint bench bench-probe clean
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# A stamp for each set of requirements, so that nobody waits for what a target does not need.
+TORCH := $(VENV)/.torch
+DEMO := $(VENV)/.demo
+TEST := $(VENV)/.test
+LINT := $(VENV)/.lint
+DEV := $(VENV)/.dev
 
-venv: $(INSTALLED)
+.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations clean
+
+venv: $(DEV)
 
 # torch first and alone: the constraint then decides which build every later requirement is resolved against.
-$(INSTALLED): pyproject.toml constraints.txt
+$(TORCH): constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) torch
+	@touch $@
+
+$(DEMO) $(TEST) $(LINT) $(DEV): $(VENV)/.%: $(TORCH) pyproject.toml
+	$(PIP) --editable '.[$*]'
 	@$(BIN)/python -m compileall -q lrlint rules  # quick from the first call on
 	@touch $@
 
 # Succeeds exactly when the demo's seeded faults, and nothing else, were found on their lines.
-check: venv
+check: $(DEMO)
 	@PATH="$(abspath $(BIN)):$$PATH" python examples/verify.py examples/gpt2_finetune.py
 
-test: venv
+test: $(TEST)
 	$(BIN)/python -m pytest -n 2
 
-lint: venv
+# Everything: also what `make test` samples, every seeded fault on every model it can be planted in.
+test-long: $(TEST)
+	$(BIN)/python -m pytest -n 2 -m "long or not long"
+
+# Seconds: facts, rules' engine, configuration and formats, all without torch.
+fast: $(TEST)
+	$(BIN)/python -m pytest $(FAST)
+
+FAST := $(addprefix tests/test_,$(addsuffix .py,baseline codec compare config engine names suppress))
+
+lint: $(LINT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: venv
+format: $(LINT)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The wheel is built, installed into a fresh environment and used from there.
+wheel: $(DEV)
+	$(BIN)/python .ci/wheel.py
+
+bench: $(TEST)
 	$(BIN)/python benchmarks/speed.py
 
-bench-probe: venv
+bench-probe: $(TEST)
 	$(BIN)/python -m benchmarks.probe
+
+# How many small faults in the rules their own fixtures notice.
+bench-mutations: $(TEST)
+	$(BIN)/python -m benchmarks.rule_mutations
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

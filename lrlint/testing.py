@@ -2,6 +2,9 @@
 
 A fixture file holds zero-argument factories. ``bad*`` must yield exactly the codes its body announces in
 ``# expect: LR301`` comments, on those lines; ``good*`` (the near misses) must yield nothing from the rule.
+
+A comment may say more: ``# expect: LR301 warning norm.weight *.bias`` asks for that severity, and for findings about
+exactly the parameters that these names and wildcards match. Several findings on a line are separated by commas.
 """
 
 from __future__ import annotations
@@ -12,23 +15,58 @@ import re
 import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
-from lrlint.lint.finding import Finding
+from lrlint.facts import Setup
+from lrlint.lint.finding import SEVERITIES, Finding
 from lrlint.lint.registry import Catalog, fixture_of, load, shipped
 from lrlint.lint.rule import Rule
 
-_EXPECT = re.compile(r"#\s*expect:\s*((?:[A-Z]+\d{3})(?:\s*,\s*[A-Z]+\d{3})*)")
+_ONE = rf"[A-Z]+\d{{3}}(?:[ \t]+(?:{'|'.join(SEVERITIES)})(?:[ \t]+[\w.*?\[\]]+)*)?"
+_EXPECT = re.compile(rf"#\s*expect:\s*({_ONE}(?:\s*,\s*{_ONE})*)")
+
+
+@dataclass(frozen=True, order=True)
+class Expected:
+    """A finding that a fixture announces. ``severity`` and ``parameters`` are empty where the comment leaves them open.
+
+    ``parameters`` are names or wildcards: together they match every parameter of the finding, and each of them one.
+    """
+
+    line: int
+    code: str
+    severity: str = ""
+    parameters: tuple[str, ...] = ()
+
+    def fits(self, found: Finding) -> bool:
+        """Whether a finding is as it was announced."""
+        line = found.locations[0].line if found.locations else 0
+        return (line, found.rule) == (self.line, self.code) and self.detail_fits(found)
+
+    def detail_fits(self, found: Finding) -> bool:
+        """Whether severity and parameters are as they were announced."""
+        if self.severity and found.severity != self.severity:
+            return False
+        if not self.parameters:
+            return True
+        every = all(any(fnmatchcase(name, part) for part in self.parameters) for name in found.parameters)
+        return every and all(any(fnmatchcase(name, part) for name in found.parameters) for part in self.parameters)
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (f"line {self.line}: {self.code}", self.severity, *self.parameters)))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One function of a rule's fixture. ``expected`` are (line, code) pairs, empty for a near miss."""
+    """One function of a rule's fixture. ``expected`` is empty for a near miss."""
 
     rule: Rule
     path: Path
     function: str
-    expected: tuple[tuple[int, str], ...]
+    expected: tuple[Expected, ...]
 
     def __str__(self) -> str:
         return f"{self.rule.family}/{self.rule.name}:{self.function}"
@@ -46,15 +84,21 @@ def _functions(declared: Rule, path: Path) -> Iterator[Case]:
     source = path.read_text(encoding="utf-8")
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     announced = [(t.start[0], m[1]) for t in tokens if t.type == tokenize.COMMENT and (m := _EXPECT.search(t.string))]
-    expects = [(line, code) for line, codes in announced for code in re.split(r"\s*,\s*", codes)]
+    expects = [_expected(line, one.split()) for line, text in announced for one in text.split(",")]
     tree = ast.parse(source)
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith(("bad", "good"))]
     spans = {n.name: (n.lineno, n.end_lineno or n.lineno) for n in functions}
-    outside = [e for e in expects if not any(a <= e[0] <= b for a, b in spans.values())]
+    outside = [e for e in expects if not any(a <= e.line <= b for a, b in spans.values())]
     for name, (first, last) in spans.items():
-        own = [e for e in expects if first <= e[0] <= last]
+        own = [e for e in expects if first <= e.line <= last]
         # An expectation on a class or helper outside every function belongs to each bad function.
         yield Case(declared, path, name, tuple(sorted(own + outside)) if name.startswith("bad") else ())
+
+
+def _expected(line: int, words: list[str]) -> Expected:
+    code, *rest = words
+    severity = rest.pop(0) if rest and rest[0] in SEVERITIES else ""
+    return Expected(line, code, severity, tuple(rest))
 
 
 def run(case: Case) -> list[Finding]:
@@ -62,28 +106,88 @@ def run(case: Case) -> list[Finding]:
 
     An info finding counts too. Raises AssertionError with a readable difference when they are not the expected ones.
     """
-    from lrlint.config.loader import Settings
-    from lrlint.inspection.build import build
-    from lrlint.lint.run import lint
+    return judge(case, setup_of(case))
+
+
+def setup_of(case: Case) -> Setup:
+    """The facts of one case: with the graph and the probe only where the case's rules read them."""
+    from lrlint.inspection.build import UNDECIDED, build
     from lrlint.targets.load import load as load_target
 
-    codes = tuple(dict.fromkeys([case.rule.code, *(code for _, code in case.expected)]))
     built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
-    folder = Path(case.rule.path).parent.parent
-    own = () if folder == shipped("rules") else (str(folder),)
-    setup = build(built)
+    rules = [case.rule, *(found for found in _others(case) if found is not case.rule)]
+    seen = any(map(_reads_graph, rules))
+    setup = build(built, graph=seen)
+    if not seen and any(parameter.role in UNDECIDED for parameter in setup.parameters):
+        setup = build(built)  # the graph decides about roles
     if "probe" in case.rule.needs:
         from lrlint.probing.run import examine
 
         setup = replace(setup, probe=examine(built, setup))
+    return setup
+
+
+def judge(case: Case, setup: Setup) -> list[Finding]:
+    """The findings on a case's facts. Raises AssertionError as `run` does."""
+    from lrlint.config.loader import Settings
+    from lrlint.lint.run import lint
+
+    codes = tuple(dict.fromkeys([case.rule.code, *(expected.code for expected in case.expected)]))
+    folder = Path(case.rule.path).parent.parent
+    own = () if folder == shipped("rules") else (str(folder),)
     result = lint(setup, Settings(select=codes, extra_rules=own))
     crashed = [found for found in result.findings if found.rule == "LR003"]
     assert not crashed, crashed[0].message
-    found = sorted((f.locations[0].line if f.locations else 0, f.rule) for f in result.findings)
+    skipped = [s.reason for s in result.skipped if s.rule == case.rule.code]
+    assert_expected(case, result.findings, skipped)
+    return list(result.findings)
+
+
+def assert_expected(case: Case, findings: Sequence[Finding], skipped: Sequence[str] = ()) -> None:
+    """Raises AssertionError with a readable difference when the findings are not those that the case announces."""
     if case.function.startswith("bad"):
         assert case.expected, f"{case}: a bad fixture announces what it expects (`# expect: {case.rule.code}`)"
-    skipped = [s.reason for s in result.skipped if s.rule == case.rule.code]
-    messages = [f"{f.locations[0] if f.locations else '-'}: {f.rule} {f.message}" for f in result.findings]
-    difference = f"{case}: expected {list(case.expected)}, found {messages}; skipped: {skipped}"
-    assert found == sorted(case.expected), difference
-    return list(result.findings)
+    left = list(findings)
+    missing = []
+    for expected in sorted(case.expected, key=lambda e: (not e.parameters, not e.severity)):  # the strictest first
+        fitting = next((found for found in left if expected.fits(found)), None)
+        if fitting is None:
+            missing.append(expected)
+        else:
+            left.remove(fitting)
+    told = [
+        f"{f.locations[0] if f.locations else '-'}: {f.rule} {f.severity} {' '.join(f.parameters)}: {f.message}"
+        for f in findings
+    ]
+    difference = f"{case}: expected {[*map(str, case.expected)]}, found {told}; skipped: {list(skipped)}"
+    assert not missing, difference
+    assert not left, difference
+
+
+def _others(case: Case) -> list[Rule]:
+    wanted = {expected.code for expected in case.expected} - {case.rule.code}
+    return [found for found in _known().rules if found.code in wanted] if wanted else []
+
+
+@lru_cache(maxsize=1)
+def _known() -> Catalog:
+    return load()
+
+
+def _reads_graph(declared: Rule) -> bool:
+    return "graph" in declared.needs or _mentions_graph(declared.path)
+
+
+@lru_cache(maxsize=1024)
+def _mentions_graph(path: str) -> bool:
+    """Whether a rule, or a module of lrlint that it imports, reads the facts of the graph."""
+    source = Path(path).read_text(encoding="utf-8")
+    modules = {
+        node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom) and not node.level
+    }
+    texts = [source]
+    for module in sorted(name for name in modules if name and name.startswith("lrlint.")):
+        found = find_spec(module)
+        if found is not None and found.origin:
+            texts.append(Path(found.origin).read_text(encoding="utf-8"))
+    return any(".graph" in text for text in texts)

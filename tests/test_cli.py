@@ -1,4 +1,4 @@
-"""The command line as a subprocess. What can be shown without torch runs without torch."""
+"""The command line. What can be shown without torch runs without torch."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import ROOT, lrlint, lrlint_process
 from setups import HOUSE, SOURCE, decoder, write_rules
 
 SELECT = ("--select", ",".join(HOUSE))
@@ -79,20 +80,12 @@ def strangers():
 """
 
 
-def lrlint(*arguments: object, cwd: Path, torch: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("LRLINT", "GITHUB", "NO_COLOR", "FORCE_COLOR"))
-    }
-    path = [str(Path(__file__).parent.parent), *env.get("PYTHONPATH", "").split(os.pathsep)]
-    if not torch:
-        (cwd / ".no_torch").mkdir(exist_ok=True)
-        (cwd / ".no_torch" / "sitecustomize.py").write_text(NO_TORCH)
-        path.insert(0, str(cwd / ".no_torch"))
-    env = {**env, "PYTHONPATH": os.pathsep.join(filter(None, path)), "COLUMNS": "100", **environment}
-    command = [sys.executable, "-m", "lrlint", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+def without_torch(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, in which there is no torch."""
+    (cwd / ".no_torch").mkdir(exist_ok=True)
+    (cwd / ".no_torch" / "sitecustomize.py").write_text(NO_TORCH)
+    path = os.pathsep.join(filter(None, (str(cwd / ".no_torch"), str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    return lrlint_process(*arguments, cwd=cwd, PYTHONPATH=path)
 
 
 @pytest.fixture
@@ -108,7 +101,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_the_blocked_torch_is_really_blocked(project: Path) -> None:
     (project / "factory.py").write_text(FACTORY)
-    done = lrlint("check", "factory.py:build", cwd=project)
+    done = without_torch("check", "factory.py:build", cwd=project)
     assert done.returncode != 0
     assert "torch" in done.stderr
 
@@ -123,7 +116,7 @@ def test_help_is_grouped_by_purpose(project: Path) -> None:
 
 
 def test_findings_of_a_snapshot_without_torch(project: Path) -> None:
-    done = lrlint("check", "setup.json", *SELECT, cwd=project)
+    done = without_torch("check", "setup.json", *SELECT, cwd=project)
     assert done.returncode == 1
     assert "error[HOUSE001] fast-group" in done.stdout
     assert '8 |             {"params": decayed, "weight_decay": 0.1},' in done.stdout
@@ -223,7 +216,7 @@ def test_rule_explains_and_lists_without_torch(project: Path) -> None:
     assert done.returncode == 0
     assert "HOUSE001 fast-group" in done.stdout
     assert "limit = 1.0  # float" in done.stdout
-    catalogue = lrlint("rule", cwd=project).stdout
+    catalogue = without_torch("rule", cwd=project).stdout
     assert "HOUSE004" in catalogue
     assert "LR001" in catalogue
     data = json.loads(lrlint("rule", "--json", cwd=project).stdout)
@@ -233,7 +226,7 @@ def test_rule_explains_and_lists_without_torch(project: Path) -> None:
 
 
 def test_show_a_snapshot_and_the_settings(project: Path) -> None:
-    table = lrlint("show", "setup.json", cwd=project)
+    table = without_torch("show", "setup.json", cwd=project)
     assert table.returncode == 0
     row = next(line for line in table.stdout.splitlines() if "attn" in line)
     assert row.split() == ["0", "3", "0.1", "h.{0,1}.attn.weight", "2", "32", "4×4", "matrix"]
@@ -243,7 +236,7 @@ def test_show_a_snapshot_and_the_settings(project: Path) -> None:
 
 
 def test_show_saves_what_it_read(project: Path) -> None:
-    done = lrlint("show", "setup.json", "--output", "copy.json", cwd=project)
+    done = without_torch("show", "setup.json", "--output", "copy.json", cwd=project)
     assert (done.returncode, done.stdout) == (0, "")
     assert json.loads((project / "copy.json").read_text()) == json.loads((project / "setup.json").read_text())
 
@@ -251,7 +244,7 @@ def test_show_saves_what_it_read(project: Path) -> None:
 def test_diff_of_snapshots(project: Path) -> None:
     same = lrlint("diff", "setup.json", "setup.json", cwd=project)
     assert (same.returncode, same.stdout) == (0, "no difference\n")
-    changed = lrlint("diff", "setup.json", "clean.json", cwd=project)
+    changed = without_torch("diff", "setup.json", "clean.json", cwd=project)
     assert changed.returncode == 1
     assert "`h.*.attn.weight` (2): lr 3 → 0.1" in changed.stdout
     data = json.loads(lrlint("diff", "setup.json", "clean.json", "--format", "json", cwd=project).stdout)
@@ -261,7 +254,7 @@ def test_diff_of_snapshots(project: Path) -> None:
 def test_baseline_accepts_and_prunes(project: Path) -> None:
     (project / "pyproject.toml").write_text(f'[tool.lrlint]\nextra-rules = ["rules"]\nselect = {json.dumps(HOUSE)}\n')
     assert lrlint("check", "setup.json", cwd=project).returncode == 1
-    accepted = lrlint("baseline", "setup.json", cwd=project)
+    accepted = without_torch("baseline", "setup.json", cwd=project)
     assert accepted.returncode == 0
     assert "(3 new, 0 removed)" in accepted.stdout
     assert lrlint("check", "setup.json", cwd=project).returncode == 0
@@ -378,7 +371,7 @@ def test_live_targets_in_worker_processes(tmp_path: Path) -> None:
     ]
     (tmp_path / "pyproject.toml").write_text("[tool.lrlint.targets]\n" + "\n".join(rows) + "\n")
     (tmp_path / "deep").mkdir()
-    done = lrlint("check", "--format", "json", cwd=tmp_path / "deep", torch=True)
+    done = lrlint_process("check", "--format", "json", cwd=tmp_path / "deep")
     data = json.loads(done.stdout)
     errors = {error["target"]: error for error in data["errors"]}
     assert set(errors) == set(names)
@@ -402,7 +395,7 @@ def test_live_targets_in_worker_processes(tmp_path: Path) -> None:
 
 def test_a_process_that_the_target_forked_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "factory.py").write_text(FACTORY)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "lrlint", "check", "factory.py:crashes_with_a_child", "--output", "out.json"]
     quiet = subprocess.DEVNULL  # the forked process holds the streams, too
     done = subprocess.run(command, cwd=tmp_path, env=env, stdout=quiet, stderr=quiet, timeout=120)
@@ -413,23 +406,21 @@ def test_a_process_that_the_target_forked_is_not_waited_for(tmp_path: Path) -> N
 
 def test_one_live_target_from_flags(tmp_path: Path) -> None:
     (tmp_path / "factory.py").write_text(FACTORY)
-    done = lrlint(
-        "show", "factory.py:build", "--arg", "rate=0.25", "--no-graph", "-o", "setup.json", cwd=tmp_path, torch=True
-    )
+    done = lrlint("show", "factory.py:build", "--arg", "rate=0.25", "--no-graph", "-o", "setup.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "what the factory prints is no result"
     saved = json.loads((tmp_path / "setup.json").read_text())
     assert saved["optimizers"][0]["groups"][0]["options"]["lr"] == 0.25
     assert saved["target"] == "factory.py:build"
     assert str(tmp_path) not in json.dumps(saved), "a snapshot does not depend on the machine"
-    failed = lrlint("show", "factory.py:raises", cwd=tmp_path, torch=True)
+    failed = lrlint("show", "factory.py:raises", cwd=tmp_path)
     assert (failed.returncode, failed.stdout) == (3, "")
     assert "ValueError" in failed.stderr
 
 
 def test_parameters_that_no_module_holds_have_names_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "factory.py").write_text(FACTORY)
-    done = lrlint("show", "factory.py:strangers", "--timeout", "60", "--no-graph", cwd=tmp_path, torch=True)
+    done = lrlint("show", "factory.py:strangers", "--timeout", "60", "--no-graph", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "4 parameter tensors, 36 elements" in done.stdout, "without those of an optimizer that was not returned"
     assert "optimizer0.group0.{0,1}" in done.stdout
@@ -438,16 +429,16 @@ def test_parameters_that_no_module_holds_have_names_of_their_own(tmp_path: Path)
 
 def test_what_was_typed_is_not_repeated_in_front_of_a_message(tmp_path: Path) -> None:
     (tmp_path / "factory.py").write_text(FACTORY)
-    done = lrlint("check", "factory.py:bild", cwd=tmp_path, torch=True)
+    done = lrlint("check", "factory.py:bild", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("lrlint: factory.py has no 'bild'; did you mean build?")
-    crashed = lrlint("check", "factory.py:crashes", cwd=tmp_path, torch=True)
+    crashed = lrlint_process("check", "factory.py:crashes", cwd=tmp_path)
     assert "lrlint: factory.py:crashes: its process was killed by SIGSEGV" in crashed.stderr
 
 
 def test_an_interruption(tmp_path: Path) -> None:
     (tmp_path / "factory.py").write_text(FACTORY.replace("time.sleep(60)", "print('here', flush=True); time.sleep(60)"))
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "lrlint", "check", "factory.py:hangs"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -462,7 +453,7 @@ def test_an_interruption(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_early(project: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = f"{sys.executable} -m lrlint rule --json | head -c 10"
     done = subprocess.run(["bash", "-c", command], cwd=project, env=env, capture_output=True, text=True, timeout=60)
     assert (len(done.stdout), done.stderr) == (10, "")
@@ -471,7 +462,7 @@ def test_a_reader_that_leaves_early(project: Path) -> None:
 def test_streams_and_files_that_take_nothing(project: Path) -> None:
     env = {
         **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONPATH": str(ROOT),
         "GITHUB_STEP_SUMMARY": str(project / "no" / "s"),
     }
     check = f"{sys.executable} -m lrlint check setup.json {' '.join(SELECT)}"
@@ -543,25 +534,25 @@ def test_a_rule_file_or_entry_point_that_does_not_load(project: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[lrlint.rules]\nacme = acme_rules\n")
-    path = os.pathsep.join((str(project), str(Path(__file__).parent.parent)))
-    done = lrlint("check", "setup.json", "--select", "ACME", "--format", "json", cwd=project, PYTHONPATH=path)
+    path = os.pathsep.join((str(project), str(ROOT)))
+    done = lrlint_process("check", "setup.json", "--select", "ACME", "--format", "json", cwd=project, PYTHONPATH=path)
     assert [found["rule"] for found in json.loads(done.stdout)["findings"]] == ["ACME001"], "a prefix of one's own"
     (info / "entry_points.txt").write_text("[lrlint.rules]\nacme = acme_gone\n")
-    done = lrlint("check", "setup.json", cwd=project, PYTHONPATH=path)
+    done = lrlint_process("check", "setup.json", cwd=project, PYTHONPATH=path)
     assert done.returncode == 2
     assert "the rules of acme = 'acme_gone' do not load: ModuleNotFoundError" in done.stderr
 
 
 def test_a_defect_in_lrlint_has_its_own_code(project: Path) -> None:
     (project / "sitecustomize.py").write_text("import lrlint.lint.engine\nlrlint.lint.engine.run_rules = None\n")
-    path = os.pathsep.join((str(project), str(Path(__file__).parent.parent)))
-    done = lrlint("check", "setup.json", cwd=project, torch=True, PYTHONPATH=path)
+    path = os.pathsep.join((str(project), str(ROOT)))
+    done = lrlint_process("check", "setup.json", cwd=project, PYTHONPATH=path)
     assert (done.returncode, done.stdout) == (70, "")
     assert "this is a defect in lrlint" in done.stderr
 
 
 def test_the_audit_report(project: Path) -> None:
-    done = lrlint("report", "setup.json", *SELECT, "-o", "audit.html", "-o", "audit.md", cwd=project)
+    done = without_torch("report", "setup.json", *SELECT, "-o", "audit.html", "-o", "audit.md", cwd=project)
     assert (done.returncode, done.stdout) == (1, "")
     page = (project / "audit.html").read_text()
     assert "HOUSE001" in page

@@ -192,12 +192,13 @@ _FROM_GRAPH = {
     "layer_scale": "scale",
     "temperature": "scalar",
 }
-_UNDECIDED = frozenset({"vector", "other", "scale"})
+#: Roles about which the graph has the last word.
+UNDECIDED = frozenset({"vector", "other", "scale"})
 
 
 def _refine_roles(parameters: tuple[Parameter, ...], uses: Mapping[str, Any]) -> None:
     """Hand-written norms, scales and gates are classified by what they compute."""
     for parameter in parameters:
         use = uses.get(parameter.name)
-        if use is not None and parameter.role in _UNDECIDED and use.role in _FROM_GRAPH:
+        if use is not None and parameter.role in UNDECIDED and use.role in _FROM_GRAPH:
             object.__setattr__(parameter, "role", _FROM_GRAPH[use.role])

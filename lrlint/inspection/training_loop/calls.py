@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -35,7 +36,6 @@ class Reader:
     def __init__(self, code: Code) -> None:
         self.code = code
         self._known: dict[int, tuple[SourceCall, ...]] = {}
-        self._kinds: dict[str, Kinds] = {}
 
     def calls(self, place: Place) -> tuple[SourceCall, ...]:
         """The calls of a function and, in their places, those of the project's functions it calls."""
@@ -48,13 +48,13 @@ class Reader:
     def _concerns(self, place: Place) -> bool:
         """Whether the function calls anything of a training step, or a function of the project that may."""
         made = [node for node in place.nodes if isinstance(node, ast.Call)]
-        return any(self.kinds(place.file).may_concern(call) or self.code.called(place, call) for call in made)
+        return any(_kinds_of(place.file).may_concern(call) or self.code.called(place, call) for call in made)
 
-    def kinds(self, file: File) -> Kinds:
-        """How calls are told apart in a file."""
-        if file.path not in self._kinds:
-            self._kinds[file.path] = Kinds(file)
-        return self._kinds[file.path]
+
+@lru_cache(maxsize=16)
+def _kinds_of(file: File) -> Kinds:
+    """How calls are told apart in a file."""
+    return Kinds(file)
 
 
 class _Body:
@@ -62,7 +62,7 @@ class _Body:
 
     def __init__(self, reader: Reader, place: Place) -> None:
         self._reader, self._place = reader, place
-        self._kinds = reader.kinds(place.file)
+        self._kinds = _kinds_of(place.file)
         self._managed = _is_managed(place.nodes)
 
     def block(self, body: Sequence[ast.stmt], loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
@@ -134,7 +134,7 @@ class _Body:
             return None
         functions = self._place.file.functions
         if last(call.func) == "apply" and given.id in functions:
-            return Place(self._place.file, functions[given.id])
+            return self._place.file.place(functions[given.id])
         return self._place.inner.get(given.id)
 
     def _enter(self, place: Place, loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:

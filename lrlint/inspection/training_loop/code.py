@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import linecache
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -38,6 +39,19 @@ class File:
         """What the statements outside any function bind; see `bindings`."""
         return bindings(self.tree.body)
 
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """The code outside functions, and every function of the file."""
+        return (Place(self, self.tree), *_functions(self, self.tree, None))
+
+    def place(self, node: Function, owner: ast.ClassDef | None = None) -> Place:
+        """The one of `places` that is this function; a place of its own where it is none of the file's."""
+        return self._place_of.get(node) or Place(self, node, owner)
+
+    @cached_property
+    def _place_of(self) -> dict[ast.AST, Place]:
+        return {place.node: place for place in self.places}
+
 
 @dataclass(frozen=True, eq=False)
 class Place:
@@ -54,7 +68,7 @@ class Place:
 
     @cached_property
     def inner(self) -> dict[str, Place]:
-        return {n.name: Place(self.file, n, self.owner) for n in self.nodes if isinstance(n, Function)}
+        return {n.name: self.file.place(n, self.owner) for n in self.nodes if isinstance(n, Function)}
 
     @cached_property
     def bound(self) -> dict[str, list[ast.AST | None]]:
@@ -78,6 +92,7 @@ class Code:
         self._project = project
         self._files: dict[str, File | None] = {}
         self._modules: dict[tuple[str, str], File | None] = {}
+        self._next: dict[ast.AST, list[Place]] = {}
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -102,50 +117,25 @@ class Code:
 
     def _read(self, path: str) -> File | None:
         lines = linecache.getlines(str(self._project.root / path))
-        if not lines or len(lines) > _LONGEST:
-            return None
-        tree = syntax_tree("".join(lines))
-        if tree is None:
-            return None
-        file = File(path, lines, tree)
-        for node in tree.body:
-            if isinstance(node, Function):
-                file.functions[node.name] = node
-            elif isinstance(node, ast.ClassDef):
-                file.classes[node.name] = node
-        for found in ast.walk(tree):
-            if isinstance(found, ast.Import):
-                file.imports.update((name.asname or name.name, (name.name, "")) for name in found.names)
-            elif isinstance(found, ast.ImportFrom):
-                module = "." * found.level + (found.module or "")
-                file.imports.update((name.asname or name.name, (module, name.name)) for name in found.names)
-        return file
-
-    def places(self, file: File) -> Iterator[Place]:
-        """The code outside functions, and every function of the file."""
-        yield Place(file, file.tree)
-        yield from self._functions(file, file.tree, None)
-
-    def _functions(self, file: File, node: ast.AST, owner: ast.ClassDef | None) -> Iterator[Place]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, Function):
-                yield Place(file, child, owner)
-            inner = child if isinstance(child, ast.ClassDef) else owner
-            if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
-                yield from self._functions(file, child, inner)
+        return None if not lines or len(lines) > _LONGEST else _parsed(path, tuple(lines))
 
     def reached(self, place: Place) -> list[Place]:
         """A function, those that stand in it, and those of the project that any of these calls."""
-        found: dict[int, Place] = {}
-        waiting = [place]
+        found: dict[ast.AST, Place] = {}
+        waiting = deque([place])
         while waiting:
-            place = waiting.pop(0)
-            if id(place.node) not in found:
-                found[id(place.node)] = place
-                waiting += place.inner.values()
-                calls = (node for node in place.nodes if isinstance(node, ast.Call))
-                waiting += [inside for call in calls if (inside := self.called(place, call)) is not None]
+            place = waiting.popleft()
+            if place.node not in found:
+                found[place.node] = place
+                waiting += self._reached_next(place)
         return list(found.values())
+
+    def _reached_next(self, place: Place) -> list[Place]:
+        """The functions that stand in a function, and those that it calls."""
+        if place.node not in self._next:
+            called = [self.called(place, node) for node in place.nodes if isinstance(node, ast.Call)]
+            self._next[place.node] = [*place.inner.values(), *(inside for inside in called if inside is not None)]
+        return self._next[place.node]
 
     def reach(self, place: Place) -> list[tuple[File, ast.stmt]]:
         """The functions or classes of a file that a function stands in, and those that what it calls stands in."""
@@ -177,7 +167,7 @@ class Code:
 
     def _find(self, file: File, name: str, follow: bool = True) -> Place | None:
         if name in file.functions:
-            return Place(file, file.functions[name], None)
+            return file.place(file.functions[name])
         if follow and name in file.imports and file.imports[name][1]:
             module, original = file.imports[name]
             inside = self._module(file, module)
@@ -187,7 +177,7 @@ class Code:
     def _method(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Place | None:
         for node in owner.body:
             if isinstance(node, Function) and node.name == name:
-                return Place(file, node, owner)
+                return file.place(node, owner)
         return self._inherited(file, owner, name, depth)
 
     def _inherited(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Place | None:
@@ -228,6 +218,36 @@ class Code:
                 if known or self._project.owns(str(self._project.root / path)):
                     return self._training_file(path)
         return None
+
+
+@lru_cache(maxsize=16)  # as many as there are trees that `syntax_tree` shares
+def _parsed(path: str, lines: tuple[str, ...]) -> File | None:
+    """A file of these lines, shared by all who read it; None where it is no Python."""
+    tree = syntax_tree("".join(lines))
+    if tree is None:
+        return None
+    file = File(path, lines, tree)
+    for node in tree.body:
+        if isinstance(node, Function):
+            file.functions[node.name] = node
+        elif isinstance(node, ast.ClassDef):
+            file.classes[node.name] = node
+    for found in ast.walk(tree):
+        if isinstance(found, ast.Import):
+            file.imports.update((name.asname or name.name, (name.name, "")) for name in found.names)
+        elif isinstance(found, ast.ImportFrom):
+            module = "." * found.level + (found.module or "")
+            file.imports.update((name.asname or name.name, (module, name.name)) for name in found.names)
+    return file
+
+
+def _functions(file: File, node: ast.AST, owner: ast.ClassDef | None) -> Iterator[Place]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Function):
+            yield Place(file, child, owner)
+        inner = child if isinstance(child, ast.ClassDef) else owner
+        if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+            yield from _functions(file, child, inner)
 
 
 def _end(node: ast.stmt) -> int:

@@ -4,35 +4,71 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from lrlint.inspection.training_loop.call_kinds import is_optimizer_class
-from lrlint.inspection.training_loop.code import last
+from lrlint.inspection.training_loop.code import File, last
+
+#: What is assigned to has to be called so: a file that does not hold it sets no rate.
+_GROUPS = "param_groups"
 
 
-def sets_rates(nodes: Iterable[ast.AST]) -> bool:
+class _Seen(NamedTuple):
+    """What one walk tells of a node: whether anything in it builds or loads an optimizer, and whether anything in it
+    sets a rate, where it runs ``once`` and where it may run ``again``.
+    """
+
+    prepares: bool
+    once: bool
+    again: bool
+
+
+def sets_rates(files: Iterable[File], statements: Iterable[tuple[File, ast.stmt]]) -> bool:
     """Whether a loop, or a function that neither builds nor loads an optimizer, assigns to an optimizer's
     ``param_groups[k]["lr"]``, or to a group in a loop over these.
 
-    What is written once, after an optimizer was built or loaded, sets a rate and no schedule.
+    Looks at whole files, and at statements that stand outermost in theirs. What is written once, after an optimizer
+    was built or loaded, sets a rate and no schedule.
     """
-    return any(_within(node, _prepares(node)) for node in nodes)
+    nodes: list[tuple[File, ast.Module | ast.stmt]] = [(file, file.tree) for file in files]
+    return any(_sets_within(file, node) for file, node in (*nodes, *statements))
 
 
-def _prepares(node: ast.AST) -> bool:
-    calls = (inner for inner in ast.walk(node) if isinstance(inner, ast.Call))
-    return any(last(call.func) == "load_state_dict" or is_optimizer_class(last(call.func)) for call in calls)
+def _sets_within(file: File, node: ast.Module | ast.stmt) -> bool:
+    if not any(_GROUPS in line for line in file.lines):
+        return False
+    seen = _outermost(file.tree)[node]
+    return seen.once if seen.prepares else seen.again
 
 
-def _within(node: ast.AST, once: bool) -> bool:
-    """``once``: what stands here runs once."""
-    if not once and _sets(node):
-        return True
+@lru_cache(maxsize=16)  # as many as there are trees that `syntax_tree` shares
+def _outermost(tree: ast.Module) -> dict[ast.AST, _Seen]:
+    """The tree and each of its outermost statements, by one walk."""
+    found: dict[ast.AST, _Seen] = {node: _seen(node) for node in tree.body}
+    parts = found.values()
+    whole = _Seen(any(p.prepares for p in parts), any(p.once for p in parts), any(p.again for p in parts))
+    return {**found, tree: whole}
+
+
+def _seen(node: ast.AST) -> _Seen:
+    prepares = isinstance(node, ast.Call) and _is_preparation(node)
+    once = again = False
+    for child in ast.iter_child_nodes(node):
+        inner = _seen(child)
+        prepares |= inner.prepares
+        once |= inner.once
+        again |= inner.again
+    sets = _sets(node)
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        once = _prepares(node)
-    elif isinstance(node, (ast.For, ast.AsyncFor, ast.While)) and not _sets(node):
-        once = False
-    return any(_within(child, once) for child in ast.iter_child_nodes(node))
+        once = again = once if prepares else again
+    elif isinstance(node, (ast.For, ast.AsyncFor, ast.While)) and not sets:
+        once = again
+    return _Seen(prepares, once, again or sets)
+
+
+def _is_preparation(call: ast.Call) -> bool:
+    return last(call.func) == "load_state_dict" or is_optimizer_class(last(call.func))
 
 
 def _sets(node: ast.AST) -> bool:
@@ -44,7 +80,7 @@ def _sets(node: ast.AST) -> bool:
 
 def _over_groups(node: ast.AST) -> bool:
     called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
-    found = (part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr == "param_groups")
+    found = (part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr == _GROUPS)
     return any(id(part) not in called for part in found)
 
 

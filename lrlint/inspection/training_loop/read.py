@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import Note, Span
@@ -42,14 +42,14 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
     files = [code.file(path) for path in dict.fromkeys(span.path for span in spans if span is not None)]
     found = [file for file in files if file is not None]
     reader = Reader(code)
-    everything = {file: list(code.places(file)) for file in found}
+    everything = {file: file.places for file in found}
     calls = [call for file, inside in everything.items() for call in _calls(reader, file, inside, start)]
     if not found:
         return None, [Note("source", "the source of the training loop is not on disk")]
     places = [place for inside in everything.values() for place in _chosen(inside, start)]
     missing = uncleared(reader, code.files, places, alone=start is not None)
-    whole = [file.tree for file in code.files] if start is None else []
-    by_hand = sets_rates([*whole, *(node for place in places for _, node in code.reach(place))])
+    reached = [inside for place in places for inside in code.reach(place)]
+    by_hand = sets_rates(code.files if start is None else (), reached)
     return SourceFacts(code.paths, tuple(calls), patterns, tuple(missing), by_hand), []
 
 
@@ -65,19 +65,16 @@ def _hooks(owner: Any, project: Project, code: Code) -> Iterator[SourceCall]:
         span = project.definition(getattr(type(owner), name))
         if span is None or (file := code.file(span.path)) is None:
             continue
-        for place in code.places(file):
+        for place in file.places:
             if getattr(place.node, "lineno", 0) == span.line:
                 yield from (call for call in reader.calls(place) if call.kind == "eval")
 
 
 def _patterns(built: Built, code: Code) -> Iterator[NamePattern]:
-    places: dict[str, list[Place]] = {}
     for span, names in walks_of(built.recording.walks).items():
         file = code.file(span.path)
         if file is not None:
-            if file.path not in places:
-                places[file.path] = list(code.places(file))
-            yield from name_patterns(file, places[file.path], span, names)
+            yield from name_patterns(file, file.places, span, names)
 
 
 def _chosen(places: Iterable[Place], start: Span | None) -> list[Place]:
@@ -85,7 +82,7 @@ def _chosen(places: Iterable[Place], start: Span | None) -> list[Place]:
     return [place for place in places if start is None or getattr(place.node, "lineno", 0) == start.line]
 
 
-def _calls(reader: Reader, file: File, everything: list[Place], start: Span | None) -> Iterator[SourceCall]:
+def _calls(reader: Reader, file: File, everything: Sequence[Place], start: Span | None) -> Iterator[SourceCall]:
     """Of the function whose name stands at ``start``, else of all; optimizers and averages of the whole file."""
     text = "".join(file.lines)
     if not any(mention in text for mention in _MENTIONS):
