@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Values,
     )
     from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
+    from lrlint.facts.loop import LoopFacts
     from lrlint.facts.probe import ProbeFacts
     from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
     from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
@@ -37,6 +38,7 @@ _HOMES = {
     "core": "ExpectedTie Group Member Members Model Module NormLayer Note Optimizer Parameter Rejection Setup "
     "StateMisfit Training Unregistered Values",
     "graph": "GraphFacts NormUse ParameterUse",
+    "loop": "LoopFacts",
     "probe": "ProbeFacts",
     "schedule": "GroupSchedule Schedule Trace",
     "source": "NamePattern SourceCall SourceFacts",
@@ -49,6 +51,7 @@ __all__ = [
     "GraphFacts",
     "Group",
     "GroupSchedule",
+    "LoopFacts",
     "Member",
     "Members",
     "Model",

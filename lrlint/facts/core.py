@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from lrlint.facts.graph import GraphFacts
+from lrlint.facts.loop import LoopFacts
 from lrlint.facts.probe import ProbeFacts
 from lrlint.facts.schedule import Schedule
 from lrlint.facts.source import SourceFacts
@@ -401,6 +402,7 @@ class Setup:
     graph: GraphFacts | None = None
     probe: ProbeFacts | None = None
     source: SourceFacts | None = None
+    loop: LoopFacts | None = None
     notes: tuple[Note, ...] = ()
     span: Span | None = None  # the factory's definition
 

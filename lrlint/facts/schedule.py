@@ -106,7 +106,7 @@ class Schedule:
 
     - ``horizon_from``: ``total_steps`` (declared), ``scheduler`` (its own length) or ``default`` (a short look ahead);
     - ``clock_from``: what tells ``period``, the optimizer steps per scheduler step (below 1: several scheduler steps
-      per optimizer step): ``declared``, ``lightning``, ``source`` (the training loop), ``class``, ``length``,
+      per optimizer step): ``declared``, ``rehearsal`` (seen), ``lightning``, ``source`` (the training loop), ``class``, ``length``,
       ``argument``, ``course`` (only one clock makes sense of it) or ``assumed``;
       ``interval`` (``step`` or ``epoch``), ``frequency`` and ``monitor`` as configured, ``calls_per_step``;
       ``config``: the entry of a Lightning scheduler configuration, as written;

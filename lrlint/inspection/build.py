@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
+from lrlint.facts import Group, LoopFacts, Note, Optimizer, Parameter, Rejection, Setup, Training
 from lrlint.facts.schedule import peak_rate
 from lrlint.inspection.guard import no_default_device
 from lrlint.inspection.modules import model_facts, module_facts, norm_facts, tie_facts
@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from lrlint.inspection.target import Built
 
 
-def build(built: Built, *, graph: bool = True) -> Setup:
-    """The facts of a built target. ``graph=False`` leaves the forward pass unobserved."""
+def build(built: Built, *, graph: bool = True, loop: LoopFacts | None = None) -> Setup:
+    """The facts of a built target. ``graph=False`` leaves the forward pass unobserved.
+
+    ``loop`` is what a rehearsal of its loop saw: what was not declared comes from there.
+    """
     with built.running():  # parts of the user's code run again: train(), no_weight_decay(), schedulers, the forward
-        return _build(built, graph)
+        return _build(built, graph, loop)
 
 
-def _build(built: Built, graph: bool) -> Setup:
+def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
     root = built.recording.root
     registry = Registry()
     tree = walk(built.models)
@@ -56,9 +59,10 @@ def _build(built: Built, graph: bool) -> Setup:
         ties=tuple(ties),
         rejections=rejections,
         discarded=discarded,
-        training=_training(built),
+        training=completed(_training(built), loop),
+        loop=loop,
         span=built.span,
-        notes=(*built.notes, *_value_notes(parameters)),
+        notes=(*built.notes, *_value_notes(parameters), *_loop_notes(loop)),
     )
     setup = _with_checkpoint(_with_schedules(_with_source(setup, built), built), built)
     if not graph:
@@ -121,6 +125,23 @@ def _training(built: Built) -> Training:
     return training
 
 
+def completed(training: Training, loop: LoopFacts | None) -> Training:
+    """What was declared, and what the rehearsal saw of the rest."""
+    if loop is None:
+        return training
+    names = ("total_steps", "steps_per_epoch", "accumulation", "batch_size", "clip_norm", "precision")
+    seen = {name: getattr(loop, name) for name in names if getattr(training, name) is None}
+    return replace(training, **{name: value for name, value in seen.items() if value is not None})
+
+
+def _loop_notes(loop: LoopFacts | None) -> list[Note]:
+    if loop is None or loop.total_steps is not None:
+        return []
+    if loop.endless is not None:
+        return [Note("total_steps", f"the loop at {loop.endless.path}:{loop.endless.line} has no length (total_steps)")]
+    return [Note("total_steps", "the rehearsal did not see how many steps the run has (total_steps)")]
+
+
 def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
     unread = [p for p in parameters if p.kind == "meta"]
     if parameters and len(unread) == len(parameters):
@@ -134,7 +155,8 @@ def _with_schedules(setup: Setup, built: Built) -> Setup:
     from lrlint.inspection.schedules import simulate
 
     loop = setup.source.scheduler_interval() if setup.source else None
-    schedules, notes = simulate(built, list(built.optimizers.values()), setup.training, loop)
+    seen = {} if setup.loop is None else {s.schedule: s for s in setup.loop.schedulers if s.schedule is not None}
+    schedules, notes = simulate(built, list(built.optimizers.values()), setup.training, loop, seen)
     for optimizer in setup.optimizers:
         for group in optimizer.groups:
             _set_peak(group, peak_rate(schedules, optimizer.index, group.index))

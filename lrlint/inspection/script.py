@@ -1,17 +1,20 @@
 """Run an unmodified training script up to its first ``optimizer.step()`` and take the setup from there.
 
 Just before the step, the script's objects are complete and nothing has been trained: the optimizers and schedulers are
-those whose construction was recorded, the models are found in the frames that led to the step.
+those whose construction was recorded, the models are found in the frames that led to the step. The inputs of the
+forward pass that led there are those of the graph. A rehearsal lets the script go on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import torch
 import torch.multiprocessing
@@ -39,33 +42,112 @@ class _Reached(BaseException):
         self.optimizer, self.seen, self.span = optimizer, seen, span
 
 
-def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
-    """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model."""
+class Observer(Protocol):
+    """Lets a script go on from its first step."""
+
+    def first_step(self, found: Outcome, seen: Seen) -> None:
+        """The step is about to be taken; ``found`` is the setup, ``seen`` what is in sight."""
+
+    def ended(self, error: BaseException | None) -> NoReturn:
+        """The script has ended, or raised, after its first step."""
+
+
+def until_first_step(run: Callable[[], None], recording: Recording, observer: Observer | None = None) -> Outcome:
+    """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model.
+
+    With an ``observer`` the script goes on from there, and this function does not return.
+    """
     first: list[_Reached] = []
+    process, calls = os.getpid(), _Calls()
 
     def reached(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if os.getpid() != process:
+            os._exit(0)  # a process of the script's own, that nothing would stop from training
         if not first:
             frame = sys._getframe(1)
             first.append(_Reached(optimizer, list(_visible(frame)), recording.call(frame, optimizer)))
-        raise first[0]
+            calls.stop()
+            if observer is not None:
+                try:
+                    found = _found(first[0], recording, calls)
+                except TargetError as error:  # there is nothing to observe; the script must not swallow it
+                    failed.append(error)
+                    raise first[0] from None
+                observer.first_step(found, first[0].seen)
+        if observer is None or failed:
+            raise first[0]
 
+    failed: list[TargetError] = []
     handle = register_optimizer_step_pre_hook(reached)
+    error: BaseException | None = None
     try:
-        with _in_one_process():
+        with _in_one_process(), calls:
             run()
     except KeyboardInterrupt:
         raise
-    except BaseException:  # also what a script makes of our exception that catches everything
+    except BaseException as raised:  # also what a script makes of our exception that catches everything
         if not first:
             raise
+        error = raised
     finally:
         handle.remove()
+    if failed:
+        raise failed[0]
+    if first and observer is not None:
+        observer.ended(error)
     if first:
-        return replace(_setup(first[0].optimizer, first[0].seen, recording), span=first[0].span)
+        return _found(first[0], recording, calls)
     raise TargetError(
         "the script ended without an optimizer.step() in its own process",
         "pass it what it needs to train (--script train.py -- ARGS), or write a factory: train.py:build",
     )
+
+
+def _found(first: _Reached, recording: Recording, calls: _Calls) -> Outcome:
+    found = replace(_setup(first.optimizer, first.seen, recording), span=first.span)
+    if len(found.models) == 1 and found.example_inputs is None:
+        found.example_inputs = calls.of(next(iter(found.models.values())))
+    return found
+
+
+class _Calls:
+    """The inputs of the last call of each module that was not called by another one."""
+
+    def __init__(self) -> None:
+        self._inputs: dict[int, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {}
+        self._original: Any = None
+        self._depth = 0
+
+    def __enter__(self) -> _Calls:
+        original = self._original = nn.Module.__call__
+
+        @functools.wraps(original)
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if not self._depth and self._original is not None:
+                self._inputs[id(module)] = module, args, kwargs
+            self._depth += 1
+            try:
+                return original(module, *args, **kwargs)
+            finally:
+                self._depth -= 1
+
+        nn.Module.__call__ = call  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """What is called from here on is none of ours."""
+        if self._original is not None:
+            nn.Module.__call__ = self._original  # type: ignore[method-assign]
+            self._original = None
+
+    def of(self, module: nn.Module) -> Any:
+        """The pair of its positional and keyword arguments; None where it was not called, or with no tensor."""
+        known, args, kwargs = self._inputs.get(id(module), (None, (), {}))
+        tensors = any(_is_batch([value]) or _is_batch(value) for value in (*args, *kwargs.values()))
+        return (args, kwargs) if known is module and tensors else None
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import linecache
 import sys
@@ -24,6 +25,7 @@ from lrlint.inspection.assemble import assemble
 from lrlint.inspection.built import Built
 from lrlint.inspection.guard import Expired, training_settings, user_code
 from lrlint.inspection.outcome import Nonsense, Outcome
+from lrlint.inspection.randomness import Kept
 from lrlint.inspection.rejections import owners, rejected
 from lrlint.inspection.source import Project, root_for
 from lrlint.inspection.spans import Recording, recording, watch_others
@@ -44,10 +46,12 @@ def load(
     declared: Mapping[str, Any] | None = None,
     script: str | None = None,
     script_args: Sequence[str] = (),
+    observer: Any = None,
 ) -> Built:
     """Import and call a target: ``module:factory``, ``path/file.py:factory``, or the three factories one by one.
 
-    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()``.
+    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()``; with an
+    ``observer`` (see `lrlint.rehearsal.process`) it goes on, and this function does not return.
 
     ``optimizer`` is called with the model, ``scheduler`` with the optimizer. ``args`` are ``name=value`` texts (or a
     mapping) for the factories. ``declared`` says more about the run (``total_steps``, ...) and yields to what the
@@ -74,6 +78,7 @@ def load(
         dict(declared or {}),
         script_args,
     )
+    job.observer = observer
     return job.run(_as_script if script else _whole if spec else _in_parts)
 
 
@@ -136,39 +141,50 @@ class _Job:
         self.span: Span | None = None
         self.modules: dict[Path | None, Any] = {}
         self.stack = ExitStack()
+        self.contexts = ExitStack()
+        self.lift: Callable[[], None] = lambda: None
+        self.paths: list[Path] = []
+        self.observer: Any = None
 
     def run(self, build: Callable[[_Job], Outcome]) -> Built:
         """Everything that runs user code happens in here."""
-        paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
+        self.paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
         linecache.checkcache()  # files may have been edited since an earlier target
         argv = [str(self.specs[0].file or self.specs[0].module), *self.argv]
         try:
-            with (
-                self.stack,
-                user_code(paths, argv, self.timeout, self.text),
-                recording(self.project.root, self.hook) as record,
-            ):
-                self.recording = record
+            with self.contexts as contexts:
+                contexts.enter_context(self.stack)
+                self.lift = contexts.enter_context(user_code(self.paths, argv, self.timeout, self.text))
+                self.recording = contexts.enter_context(recording(self.project.root, self.hook))
+                if self.observer is not None:
+                    self.observer.install(self)
                 built = self._build(build)
                 settings = training_settings()
         except Nonsense as nonsense:
             raise TargetError(f"{self.text} gave {nonsense}", outcome.EXPECTED) from None
         except Expired as error:  # it came between two lines of ours
             raise self._failure(error) from None
+        return self.complete(built, settings)
+
+    def complete(self, built: Built, settings: Sequence[Kept]) -> Built:
+        """The setup with where it came from, and what is needed to run more of its code."""
         return replace(
             built,
             target=self.text,
             span=built.span or self.span or self._definition(),
-            paths=paths,
+            paths=self.paths,
             recording=self.recording,
             settings=settings,
         )
 
+    def assembled(self, found: Outcome) -> Built:
+        """The parts of a script's setup, put together."""
+        self.span = found.span
+        return assemble(found, self.recording, self.declared, fresh=True)
+
     def _build(self, build: Callable[[_Job], Outcome]) -> Built:
         try:
-            found = build(self)
-            self.span = found.span
-            return assemble(found, self.recording, self.declared, fresh=True)
+            return self.assembled(build(self))
         except (LrlintError, Nonsense, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -261,7 +277,8 @@ def _as_script(job: _Job) -> Outcome:
     job.doing = "on the way to its first optimizer.step()"
     file, package = resolve.main_file(job.specs[0])
     sys.argv[0] = str(file)
-    return scripts.until_first_step(lambda: resolve.run_main(file, package, job.project, job.hook), job.recording)
+    run = functools.partial(resolve.run_main, file, package, job.project, job.hook)
+    return scripts.until_first_step(run, job.recording, job.observer)
 
 
 def _in_parts(job: _Job) -> Outcome:
