@@ -223,6 +223,15 @@ class Raised:
     non_finite: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class LoopPlace:
+    """A place of the loop as the subject of a finding, with the parameters and the optimizer that it is about."""
+
+    span: Span | None
+    parameters: tuple[str, ...] = ()
+    optimizer: int | None = None
+
+
 @dataclass(frozen=True)
 class LoopFacts:
     """One rehearsal. ``end`` tells why it ended; ``mode`` how writes were held (``held``, ``redirected``, ``""``).
@@ -271,6 +280,17 @@ class LoopFacts:
 
     def of_kind(self, kind: str) -> list[Occurrence]:
         return [item for item in self.occurrences if item.kind == kind]
+
+    def reached(self, span: Span | None) -> bool:
+        """Whether something happened on the line: then what was seen replaces what its source says."""
+        lines = {(item.span.path, item.span.line) for item in self.happenings}
+        return span is not None and self.judged and (span.path, span.line) in lines
+
+    @property
+    def whole(self) -> bool:
+        """Whether the outermost loop was followed to its last iteration, so that nothing begins later."""
+        outer = [loop for loop in self.loops if loop.parent is None and loop.visited]
+        return self.end.startswith("the script ended") and self.endless is None and any(loop.last for loop in outer)
 
     @property
     def judged(self) -> bool:

@@ -8,7 +8,6 @@ forward pass that led there are those of the graph. A rehearsal lets the script 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,9 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from lrlint.errors import TargetError
 from lrlint.facts import Span
 from lrlint.inspection import outcome
+from lrlint.inspection.forward_inputs import ForwardInputs
 from lrlint.inspection.outcome import Outcome
+from lrlint.inspection.source import is_recorder
 from lrlint.inspection.spans import Recording
 
 Seen = list[tuple[str, Any]]
@@ -58,7 +59,7 @@ def until_first_step(run: Callable[[], None], recording: Recording, observer: Ob
     With an ``observer`` the script goes on from there, and this function does not return.
     """
     first: list[_Reached] = []
-    process, calls = os.getpid(), _Calls()
+    process, calls = os.getpid(), ForwardInputs()
 
     def reached(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if os.getpid() != process:
@@ -103,51 +104,11 @@ def until_first_step(run: Callable[[], None], recording: Recording, observer: Ob
     )
 
 
-def _found(first: _Reached, recording: Recording, calls: _Calls) -> Outcome:
+def _found(first: _Reached, recording: Recording, calls: ForwardInputs) -> Outcome:
     found = replace(_setup(first.optimizer, first.seen, recording), span=first.span)
     if len(found.models) == 1 and found.example_inputs is None:
         found.example_inputs = calls.of(next(iter(found.models.values())))
     return found
-
-
-class _Calls:
-    """The inputs of the last call of each module that was not called by another one."""
-
-    def __init__(self) -> None:
-        self._inputs: dict[int, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {}
-        self._original: Any = None
-        self._depth = 0
-
-    def __enter__(self) -> _Calls:
-        original = self._original = nn.Module.__call__
-
-        @functools.wraps(original)
-        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if not self._depth and self._original is not None:
-                self._inputs[id(module)] = module, args, kwargs
-            self._depth += 1
-            try:
-                return original(module, *args, **kwargs)
-            finally:
-                self._depth -= 1
-
-        nn.Module.__call__ = call  # type: ignore[method-assign]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """What is called from here on is none of ours."""
-        if self._original is not None:
-            nn.Module.__call__ = self._original  # type: ignore[method-assign]
-            self._original = None
-
-    def of(self, module: nn.Module) -> Any:
-        """The pair of its positional and keyword arguments; None where it was not called, or with no tensor."""
-        known, args, kwargs = self._inputs.get(id(module), (None, (), {}))
-        tensors = any(_is_batch([value]) or _is_batch(value) for value in (*args, *kwargs.values()))
-        return (args, kwargs) if known is module and tensors else None
 
 
 @contextlib.contextmanager
@@ -175,7 +136,12 @@ def _in_one_process() -> Iterator[None]:
 
 def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
     """Names and values in sight of a call, innermost first: locals, the script's globals, what each ``self`` holds."""
-    while frame is not None and not str(frame.f_globals.get("__name__")).startswith("lrlint."):
+    while frame is not None:
+        if is_recorder(frame.f_code.co_filename):  # it stands between frames of the user's code
+            frame = frame.f_back
+            continue
+        if str(frame.f_globals.get("__name__")).startswith("lrlint."):
+            return
         yield from list(frame.f_locals.items())
         owner = frame.f_locals.get("self")
         if owner is not None and not isinstance(owner, (nn.Module, Optimizer)):

@@ -79,7 +79,8 @@ class _Observer:
         main = [o for o in optimizers if o.steps and not o.inside and o.optimizer is not None]
         schedulers, alternating = self._schedulers()
         outer = self._outermost([step.event for step in steps])
-        limits = {clip.limit for clip in (found := clips(self.replay, self._name)) if clip.limit and not clip.foreign}
+        found = clips(self.replay, self._name)
+        limits = {clip.limit for clip in found if clip.limit and not clip.foreign}
         return LoopFacts(
             loops=tuple(self._loops()),
             happenings=tuple(self._happenings()),
@@ -207,7 +208,7 @@ class _Observer:
         per_epoch = (total[0] // outer, -(-total[1] // outer)) if total and outer else None
         window, passes = window_of(self.replay, steps)
         judged = [] if number in self.replay.wrappers or self.replay.inside(number) else steps
-        stale = [(step, names) for step in judged if (names := _stale(step))]
+        stale = [(step, names) for step in judged if (names := _stale(step) - self.replay.edited)]
         repeated = [step for step in judged if _repeated(step)]
         scaled = [event["factor"] for event in passes if event["mean"]]
         leftover, where = self._leftover(own, window)
@@ -234,7 +235,10 @@ class _Observer:
         )
 
     def _rebuilt(self, number: int) -> int:
-        """How often the line of this optimizer built one like it over parameters that the one before had stepped on."""
+        """How often the line of this optimizer built the same anew over parameters that the one before had stepped on.
+
+        Not counted: other rates or parameters (a next phase of training), and weights that were put back between.
+        """
         mine = self.replay.optimizers[number]
         alike = [
             (other, event)
@@ -243,9 +247,10 @@ class _Observer:
         ]
         count = 0
         for (before, old), (_, new) in zip(alike, alike[1:], strict=False):
-            stepped = any(step.event.time < new.time for step in self.replay.of(before))
-            shared = _members(old) & _members(new)
-            count += bool(stepped and shared and new["stateful"] and new.loops)
+            stepped = [step.event.time for step in self.replay.of(before) if step.event.time < new.time]
+            same = _members(old) == _members(new) and old["rates"] == new["rates"]
+            written = any(e.kind == "moved" and stepped and stepped[-1] < e.time < new.time for e in self.events)
+            count += bool(stepped and same and not written and new["stateful"] and new.loops)
         return count
 
     def _leftover(self, steps: list[Event], window: int) -> tuple[int, Span | None]:

@@ -38,18 +38,6 @@ GRACE = 15.0
 REPORT = 300.0
 _PR_SET_PDEATHSIG = 1
 
-#: Switch off what a script would tell its trackers.
-ENVIRONMENT = {
-    "WANDB_MODE": "disabled",
-    "WANDB_SILENT": "true",
-    "COMET_MODE": "DISABLED",
-    "MLFLOW_TRACKING_URI": "",
-    "NEPTUNE_MODE": "debug",
-    "CLEARML_OFFLINE_MODE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "MPLBACKEND": "Agg",
-}
-
 Message = dict[str, Any]
 
 
@@ -89,8 +77,6 @@ def _as_runner(
 ) -> NoReturn:
     os.setpgid(0, 0)
     _die_with_parent()
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     runner = Runner(report, plan, send)
     code = 1
     try:

@@ -107,6 +107,8 @@ class Recorder:
             self.emit("moved", tensors=changes.moved)
         if changes.got:
             self.emit("set", tensors=changes.got)
+        if changes.edited:
+            self.emit("edit", tensors=changes.edited)
 
     def optimizer(self, optimizer: Any) -> int:
         """Its number; one that was not met before is written down with its groups."""

@@ -50,6 +50,7 @@ class Replay:
     used: set[int] = field(default_factory=set)
     received: set[int] = field(default_factory=set)  # tensors that got a gradient
     moved: set[int] = field(default_factory=set)
+    edited: set[int] = field(default_factory=set)  # tensors whose gradient the script changed in place, not by clipping
     by_hand: set[int] = field(default_factory=set)  # tensors written outside a step while they held a gradient
     owners: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     optimizers: dict[int, Event] = field(default_factory=dict)
@@ -93,6 +94,8 @@ def replay(events: Sequence[Event]) -> Replay:
                 found.used.update(held[tensor])
                 if held[tensor]:
                     found.by_hand.add(tensor)
+        elif event.kind == "edit":
+            found.edited.update(event["tensors"])
         elif event.kind == "clear":
             _clear(found, event, held, taken)
         elif event.kind == "step":
