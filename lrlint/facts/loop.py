@@ -19,7 +19,7 @@ class Loop:
     """A loop of the user's that was entered, or the passes over a loader that no such loop makes.
 
     ``length`` is how many iterations it has in full (None: unknown), ``visited`` how many were run at most, ``runs``
-    how often it was entered. ``parent`` is the loop around it. ``last``: its last iteration was among those visited.
+    how often it was entered, ``iterations`` how many were run in all of them. ``parent`` is the loop around it. ``last``: its last iteration was among those visited.
     """
 
     index: int
@@ -27,6 +27,7 @@ class Loop:
     parent: int | None = None
     length: int | None = None
     visited: int = 0
+    iterations: int = 0
     runs: int = 0
     last: bool = False
 
@@ -54,7 +55,8 @@ class OptimizerSeen:
     constant factor (None: they are no plain means). ``inside``: it steps inside another's step, or in the backward pass.
     ``rebuilt`` counts how often the same line built it anew over parameters that it had stepped on.
     ``modules_on`` and ``modules_off`` count the modules of its parameters in training and in evaluation mode, at its
-    first and at its last step. ``rates`` are its groups' rates when built, at its first and at its last step.
+    first and at its last step. ``rates`` are its groups' rates when built, at its first and at its last step; ``peaks`` the
+    highest that each group had, also in an optimizer that took over its parameters (after a rate finder).
     ``leftover`` are the micro-batches that an epoch's incomplete last window loses.
     """
 
@@ -80,6 +82,7 @@ class OptimizerSeen:
     modules_on: tuple[int, int] = (0, 0)
     modules_off: tuple[int, int] = (0, 0)
     rates: tuple[tuple[float, ...], ...] = ()
+    peaks: tuple[float, ...] = ()
     leftover: int = 0
     leftover_span: Span | None = None
 

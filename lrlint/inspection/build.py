@@ -150,6 +150,7 @@ def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
 
 
 def _with_schedules(setup: Setup, built: Built) -> Setup:
+    _set_seen_peaks(setup)
     if not built.schedulers and built.owner is None:
         return setup
     from lrlint.inspection.schedules import simulate
@@ -182,6 +183,17 @@ def _with_source(setup: Setup, built: Built) -> Setup:
     return replace(setup, source=facts, notes=(*setup.notes, *notes))
 
 
+def _set_seen_peaks(setup: Setup) -> None:
+    """The highest rates that a rehearsal saw: those that the loop sets by hand, or that follow a rate finder's."""
+    for optimizer in setup.optimizers:
+        seen = None if setup.loop is None else setup.loop.seen(optimizer.index)
+        peaks = () if seen is None else seen.peaks
+        for group, peak in zip(optimizer.groups, peaks, strict=False):
+            known = group.lr if group.peak_lr is None else group.peak_lr
+            if known is not None and peak > known:
+                _set_peak(group, peak)
+
+
 def _set_peak(group: Group, simulated: float | None) -> None:
     if simulated is not None:
         object.__setattr__(group, "peak_lr", simulated)  # nothing else holds the group yet
@@ -198,6 +210,8 @@ def _with_graph(setup: Setup, built: Built, registry: Registry) -> Setup:
             batches=built.batches,
             batch_size=setup.training.batch_size,
         )
+        if facts is None and built.in_training and built.example_inputs is not None:
+            return _with_graph(setup, replace(built, example_inputs=None), registry)  # the script's own do not do
     setup = replace(setup, graph=facts, notes=(*setup.notes, *notes))
     if facts is not None:
         _refine_roles(setup.parameters, facts.parameters)

@@ -76,7 +76,7 @@ class _Observer:
     def facts(self) -> LoopFacts:
         material, steps = self.material, self.replay.steps
         optimizers = [self._optimizer(number) for number in self.replay.optimizers]
-        main = [o for o in optimizers if o.steps and not o.inside and o.optimizer is not None]
+        main = self._main(optimizers)
         schedulers, alternating = self._schedulers()
         outer = self._outermost([step.event for step in steps])
         found = clips(self.replay, self._name)
@@ -95,7 +95,7 @@ class _Observer:
             alternating=tuple(alternating),
             raised=material.raised,
             end=material.end,
-            steps=sum(1 for step in steps if not step.event.inside),
+            steps=sum(not step.event.inside for step in steps) or max((o.steps for o in optimizers), default=0),
             epochs=tuple(sorted({position.iteration for position in outer})),
             epochs_total=outer[0].length if outer else None,
             seconds=round(material.seconds, 1),
@@ -160,6 +160,7 @@ class _Observer:
                 parent=None if parent is None else order[parent],
                 length=length,
                 visited=max(visited for visited, _, _ in seen.values()),
+                iterations=sum(visited for visited, _, _ in seen.values()),
                 runs=len(seen),
                 last=length is not None and any(iteration == length - 1 for _, iteration, _ in seen.values()),
             )
@@ -203,7 +204,7 @@ class _Observer:
         if not steps:
             return OptimizerSeen(**common)
         skip = depth(built) if _same_loops(built, own[0]) else 0
-        total = self.counting.total(own, skip)
+        total = None if common["rebuilt"] else self.counting.total(own, skip)
         outer = own[0].loops[skip].length if len(own[0].loops) > skip + 1 else None
         per_epoch = (total[0] // outer, -(-total[1] // outer)) if total and outer else None
         window, passes = window_of(self.replay, steps)
@@ -230,9 +231,42 @@ class _Observer:
             modules_on=(own[0]["modes"][0], own[-1]["modes"][0]),
             modules_off=(own[0]["modes"][1], own[-1]["modes"][1]),
             rates=tuple(tuple(rates) for rates in (built["rates"], own[0]["rates"], own[-1]["rates"])),
+            peaks=self._peaks(number),
             leftover=leftover,
             leftover_span=where,
         )
+
+    def _successors(self, number: int) -> list[int]:
+        """Optimizers that step on its parameters after its own last step: those of the training after a rate finder."""
+        mine, own = _members(self.replay.optimizers[number]), self.replay.of(number)
+        if not own:
+            return []
+        last = own[-1].event.time
+        return [
+            other
+            for other, built in self.replay.optimizers.items()
+            if other != number and mine & _members(built)
+            if any(step.event.time > last for step in self.replay.of(other))
+            and not any(step.event.time < last for step in self.replay.of(other))
+        ]
+
+    def _main(self, optimizers: list[OptimizerSeen]) -> list[OptimizerSeen]:
+        """Those whose steps are the run's: the setup's, or what took over from them or steps inside them."""
+        seen = dict(zip(self.replay.optimizers, optimizers, strict=True))
+        succeeded = {number: self._successors(number) for number in seen}
+        final = [n for n, o in seen.items() if o.steps and n not in self.replay.wrappers and not succeeded[n]]
+        ours = [n for n in final if seen[n].optimizer is not None]
+        behind = {s for n, o in seen.items() if o.optimizer is not None for s in succeeded[n]}
+        return [seen[n] for n in (ours or [n for n in final if n in behind] or final)]
+
+    def _peaks(self, number: int) -> tuple[float, ...]:
+        rates = [list(self.replay.optimizers[number]["rates"])]
+        for other in (number, *self._successors(number)):
+            built = self.replay.optimizers[other]
+            if [len(group) for group in built["groups"]] == [len(g) for g in self.replay.optimizers[number]["groups"]]:
+                rates += [step.event["rates"] for step in self.replay.of(other)]
+        width = max(map(len, rates))
+        return tuple(max(row[k] for row in rates if k < len(row)) for k in range(width))
 
     def _rebuilt(self, number: int) -> int:
         """How often the line of this optimizer built the same anew over parameters that the one before had stepped on.

@@ -26,7 +26,6 @@ from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
 from lrlint.facts.source import STEPS, trained
 from lrlint.names import describe
-from lrlint.vocabulary import count
 
 ONCE = "call `optimizer.zero_grad()` once per step"
 #: A backward pass that is cleared unused in fewer of the intervals between steps than this is a skipped step.
@@ -45,14 +44,15 @@ def _seen(loop):
     for o in loop.optimizers:
         if o.stale >= 2 or (o.stale and o.steps == 2):
             text = f"{o.label}: {o.stale} of {o.steps} steps also use gradients of an earlier step"
-            severity = "" if o.stale >= max(2, o.steps - 1 - o.repeated) else "warning"
+            always = o.stale >= max(2, o.steps - 1 - o.repeated)
+            text += ": nothing clears them" if always and not o.repeated else ""
             place = LoopPlace(o.stale_span, o.parameters, o.optimizer)
             yield Finding(
                 place,
-                f"{text}: nothing clears them ({describe(o.parameters)})",
+                f"{text} ({describe(o.parameters)})",
                 data={"steps": o.steps, "stale": o.stale},
                 help=ONCE,
-                severity=severity,
+                severity="" if always and not o.repeated else "warning",
                 confidence="high",
             )
         elif o.steps >= 2 and o.empty == o.steps and not o.inside:
@@ -60,7 +60,7 @@ def _seen(loop):
             yield Finding(LoopPlace(o.step_span, (), o.optimizer), text, help="clear them before the backward pass")
     for lost in loop.lost:
         if lost.lost >= 2 and lost.share >= MOST and not lost.explained:
-            text = f"{count(lost.lost, 'backward pass')} of {lost.passes} seen cleared before {lost.label} used them"
+            text = f"{lost.lost} of {lost.passes} backward passes seen are cleared before {lost.label} has used them"
             yield Finding(
                 LoopPlace(lost.cleared, (), lost.optimizer),
                 f"{text}: {'only the last of a window counts' if lost.used else 'none counts'}",
