@@ -6,6 +6,7 @@ import gc
 import re
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +18,12 @@ from torch.optim import Optimizer
 from lrlint.facts import Span
 from lrlint.rehearsal.recorder import Recorder
 
-_AVERAGE = re.compile(r"ema(?![a-z])|EMA|Ema(?![a-z])|Averag|Shadow")
+_AVERAGE = re.compile(r"(^|_)ema(_|$|[A-Z])|EMA|Ema(?![a-z])|Averag|Shadow")
 _NO_AVERAGE = ("Callback", "Meter", "Metric", "AveragePool", "Hook", "Config", "Args")
 _UPDATES = re.compile(r"(update|step|on_|__call__|after|average|ema)")
 _RATE = re.compile(r"(^|_)(lr|learning_rate)$")
-#: Optimizers whose modules are looked up: each look goes over every object of the process.
-_MOST_LOOKUPS = 12
+#: Optimizers whose modules are looked up.
+_MOST_LOOKUPS = 64
 #: Tensors of one average that are compared.
 _MOST_TENSORS = 400
 
@@ -55,6 +56,7 @@ class Variable:
 class Modules:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._known: list[weakref.ref[nn.Module]] = []  # a set would hash them, as torchmetrics do by their state
         self._owners: dict[int, list[nn.Module]] = {}  # by id of the optimizer
         self._switching = 0
         self._frozen: list[nn.Module] = []  # norms put into evaluation mode one by one, before the first step
@@ -62,6 +64,19 @@ class Modules:
         self.averages: list[Average] = []
         self.variables: dict[tuple[str, str], Variable] = {}
         self._scanned = False
+
+    def built(self, original: Callable[..., None]) -> Callable[..., None]:
+        """A constructor (or `__setstate__`, of copies) of modules that notes each of them."""
+
+        def construct(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            original(module, *args, **kwargs)
+            self._known.append(weakref.ref(module))
+
+        return construct
+
+    def _all(self) -> list[nn.Module]:
+        found = [module for reference in self._known if (module := reference()) is not None]
+        return [module for module in found if "_parameters" in vars(module)]
 
     # -- modes -----------------------------------------------------------------------------------------------------
 
@@ -91,7 +106,7 @@ class Modules:
             if len(self._owners) >= _MOST_LOOKUPS:
                 return 0, 0
             wanted = {id(p) for p in parameters}
-            owners = [m for m in _all_modules() if any(id(p) in wanted for p in m._parameters.values())]
+            owners = [m for m in self._all() if any(id(p) in wanted for p in m._parameters.values())]
             self._owners[id(optimizer)] = owners
         on = sum(module.training for module in owners)
         return on, len(owners) - on
@@ -102,7 +117,7 @@ class Modules:
             return []
         wanted = {id(tensor): number for number, tensor in self._recorder.ledger.alive()}
         chosen, found = set(leaves), []
-        for module in _all_modules():
+        for module in self._all():
             if not module.training:
                 numbers = [wanted.get(id(p)) for p in module._parameters.values() if p is not None]
                 found += [number for number in numbers if number in chosen and number is not None]
@@ -160,10 +175,6 @@ class Modules:
                             known.values.append(value)
                             known.rates.append(tuple(rates))
             frame = frame.f_back
-
-
-def _all_modules() -> list[nn.Module]:
-    return [item for item in gc.get_objects() if issubclass(type(item), nn.Module) and "_parameters" in vars(item)]
 
 
 def _is_norm(module: nn.Module) -> bool:

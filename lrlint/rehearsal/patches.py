@@ -38,16 +38,15 @@ class Patches:
     def install(self) -> None:
         """Patch torch. Modules of the user's that are imported later find the patched names."""
         self._optimizers()
-        self._backward()
-        for name in ("clip_grad_norm_", "clip_grad_value_"):
-            self._everywhere(getattr(nn.utils, name), functools.partial(self._clip, name))
+        self._functions()
         for name in ("scale", "unscale_", "step", "update"):
             self._replace(torch.amp.GradScaler, name, functools.partial(self._scaler, name))
         for cls in {c for c in vars(lr_scheduler).values() if isinstance(c, type) and "__init__" in vars(c)}:
             if issubclass(cls, lr_scheduler.LRScheduler):
                 self._replace(cls, "__init__", self._scheduler_built)
         self._replace(nn.Module, "train", self._train)
-        self._everywhere(torch.save, self._save)
+        self._replace(nn.Module, "__init__", self._modules.built)
+        self._replace(nn.Module, "__setstate__", self._modules.built)
         self._replace(DataLoader, "__init__", _without_workers)
         self._replace(DataLoader, "__iter__", lambda original: passes(self._recorder.loops, original))
         self._set(torch, "compile", lambda model=None, *_, **__: model if model is not None else lambda f: f)
@@ -160,9 +159,7 @@ class Patches:
 
     # -- backward --------------------------------------------------------------------------------------------------
 
-    def _backward(self) -> None:
-        original = torch.autograd.graph._engine_run_backward
-
+    def _backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def run(outputs: Any, *args: Any, **kwargs: Any) -> Any:
             recorder = self._recorder
             if recorder.off or recorder.in_backward or not kwargs.get("accumulate_grad", True):
@@ -190,7 +187,7 @@ class Patches:
                 recorder.stop(f"{MOST_BACKWARD} backward passes without a step")
             return result
 
-        self._everywhere(original, lambda _: run)
+        return run
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -302,14 +299,20 @@ class Patches:
         setattr(owner, name, value)
         self._stack.callback(setattr, owner, name, original)
 
-    def _everywhere(self, original: Any, wrap: Callable[[Any], Any]) -> None:
-        """Replace a function in every module that has it by name."""
-        ours = functools.wraps(original)(wrap(original))
+    def _functions(self) -> None:
+        """Replace functions in every module that has them by name."""
+        wrapped: dict[Any, Callable[[Any], Any]] = {
+            torch.autograd.graph._engine_run_backward: self._backward,
+            nn.utils.clip_grad_norm_: functools.partial(self._clip, "clip_grad_norm_"),
+            nn.utils.clip_grad_value_: functools.partial(self._clip, "clip_grad_value_"),
+            torch.save: self._save,
+        }
+        ours = {id(original): functools.wraps(original)(wrap(original)) for original, wrap in wrapped.items()}
         for module in list(sys.modules.values()):
             names = getattr(module, "__dict__", None)
             if isinstance(module, types.ModuleType) and isinstance(names, dict):
-                for name in [name for name, value in list(names.items()) if value is original]:
-                    self._set(module, name, ours)
+                for name, value in [(name, value) for name, value in list(names.items()) if id(value) in ours]:
+                    self._set(module, name, ours[id(value)])
 
 
 def _without_workers(original: Callable[..., None]) -> Callable[..., None]:
