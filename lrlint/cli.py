@@ -138,7 +138,9 @@ def _probe_picture(setup: Setup, style: Any) -> str:
     help="The configuration in force, and where each value comes from.",
 )
 @option("--graph", "show_graph", is_flag=True, section="View", help="What the forward pass does with each parameter.")
-@option("--loop", "show_loop", is_flag=True, section="View", help="The training loop of a script, as a rehearsal saw it.")
+@option(
+    "--loop", "show_loop", is_flag=True, section="View", help="The training loop of a script, as a rehearsal saw it."
+)
 @option("--schedule", "show_schedule", is_flag=True, section="View", help="The learning rates over the run.")
 @TARGET
 @CONFIG

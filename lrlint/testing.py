@@ -1,6 +1,7 @@
 """Prove a rule by its fixture: run ``bad*`` and ``good*`` functions through the real check.
 
-A fixture file holds zero-argument factories. ``bad*`` must yield exactly the codes its body announces in
+A fixture file holds zero-argument factories; of rules that need a loop, and where the name starts with ``bad_loop`` or
+``good_loop``, functions that train, which are rehearsed. ``bad*`` must yield exactly the codes its body announces in
 ``# expect: LR301`` comments, on those lines; ``good*`` (the near misses) must yield nothing from the rule.
 """
 
@@ -13,10 +14,15 @@ import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrlint.catalog import Catalog, fixture_of, load, shipped
 from lrlint.declare import Rule
+from lrlint.facts import LoopFacts, Setup
 from lrlint.finding import Finding
+
+if TYPE_CHECKING:
+    from lrlint.inspection.built import Built
 
 _EXPECT = re.compile(r"#\s*expect:\s*((?:[A-Z]+\d{3})(?:\s*,\s*[A-Z]+\d{3})*)")
 
@@ -29,6 +35,11 @@ class Case:
     path: Path
     function: str
     expected: tuple[tuple[int, str], ...]
+
+    @property
+    def trains(self) -> bool:
+        """Whether the function trains and is rehearsed, and builds no setup."""
+        return "loop" in self.rule.needs or self.function.startswith(("bad_loop", "good_loop"))
 
     def __str__(self) -> str:
         return f"{self.rule.family}/{self.rule.name}:{self.function}"
@@ -63,19 +74,12 @@ def run(case: Case) -> list[Finding]:
     An info finding counts too. Raises AssertionError with a readable difference when they are not the expected ones.
     """
     from lrlint.config import Settings
-    from lrlint.inspection.build import build
-    from lrlint.inspection.target import load as load_target
     from lrlint.run import lint
 
     codes = tuple(dict.fromkeys([case.rule.code, *(code for _, code in case.expected)]))
-    built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
     folder = Path(case.rule.path).parent.parent
     own = () if folder == shipped("rules") else (str(folder),)
-    setup = build(built)
-    if "probe" in case.rule.needs:
-        from lrlint.stability import examine
-
-        setup = replace(setup, probe=examine(built, setup))
+    setup = _rehearsed(case) if case.trains else _inspected(case)
     result = lint(setup, Settings(select=codes, extra_rules=own))
     crashed = [found for found in result.findings if found.rule == "LR003"]
     assert not crashed, crashed[0].message
@@ -87,3 +91,35 @@ def run(case: Case) -> list[Finding]:
     difference = f"{case}: expected {list(case.expected)}, found {messages}; skipped: {skipped}"
     assert found == sorted(case.expected), difference
     return list(result.findings)
+
+
+def _inspected(case: Case) -> Setup:
+    from lrlint.inspection.build import build
+    from lrlint.inspection.target import load as load_target
+
+    built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
+    setup = build(built)
+    if "probe" in case.rule.needs:
+        from lrlint.stability import examine
+
+        setup = replace(setup, probe=examine(built, setup))
+    return setup
+
+
+def _rehearsed(case: Case) -> Setup:
+    """The setup of the first step of a function that trains, with what was seen of its loop."""
+    from lrlint.rehearsal import process
+
+    def load_it(runner: process.Runner) -> process.Message:
+        from lrlint.inspection.target import load as load_target
+
+        load_target(f"{case.path}:{case.function}", root=case.path.parent, observer=runner)
+        return {}
+
+    def report(built: Built, loop: LoopFacts | None) -> process.Message:
+        from lrlint.inspection.build import build
+
+        return build(built, graph=False, loop=loop).to_dict()
+
+    assert not process.possible(), f"{case}: no rehearsal on this system: {process.possible()}"
+    return Setup.from_dict(process.supervise(load_it, report, process.Plan()))

@@ -168,7 +168,9 @@ def _decoder(hint: Any, whole: bool = False) -> Decoder:
 
 def _dataclass_decoder(cls: Any) -> Decoder:
     scope = {
-        name: value for module in (core, graph, loop, probe, schedule, source, span) for name, value in vars(module).items()
+        name: value
+        for module in (core, graph, loop, probe, schedule, source, span)
+        for name, value in vars(module).items()
     }
     hints = typing.get_type_hints(cls, scope)
     known = {item.name for item in fields(cls)}

@@ -18,8 +18,9 @@ Total = tuple[int, int] | None
 class Loop:
     """A loop of the user's that was entered, or the passes over a loader that no such loop makes.
 
-    ``length`` is how many iterations it has in full (None: unknown), ``visited`` how many were run at most, ``runs``
-    how often it was entered, ``iterations`` how many were run in all of them. ``parent`` is the loop around it. ``last``: its last iteration was among those visited.
+    ``length`` is how many iterations it has in full (None: unknown), ``visited`` how many were run at most,
+    ``runs`` how often it was entered, ``iterations`` how many were run in all of them. ``parent`` is the loop
+    around it. ``last``: its last iteration was among those visited.
     """
 
     index: int

@@ -33,7 +33,9 @@ def setup_schema() -> dict[str, Any]:
 
 def _table(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     scope = {
-        name: value for module in (core, graph, loop, probe, schedule, source, span) for name, value in vars(module).items()
+        name: value
+        for module in (core, graph, loop, probe, schedule, source, span)
+        for name, value in vars(module).items()
     }
     hints = typing.get_type_hints(cls, scope)
     required = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]

@@ -52,7 +52,10 @@ def render(loop: LoopFacts, style: Style, sources: Sources | None = None) -> str
     _inside(loop, None, 0, sources, lines)
     left = min(max((len(text) for text, _, _ in lines), default=0), max(style.width - 50, 40))
     middle = max((len(place) for _, place, _ in lines), default=0)
-    rows = [f"{shorten(text, left):{left}}  {style.paint(f'{place:{middle}}', 'dim')}  {often}" for text, place, often in lines]
+    rows = [
+        f"{shorten(text, left):{left}}  {style.paint(f'{place:{middle}}', 'dim')}  {often}"
+        for text, place, often in lines
+    ]
     totals = []
     if loop.total_steps:
         per = f", {loop.steps_per_epoch} per epoch" if loop.steps_per_epoch else ""

@@ -79,7 +79,7 @@ def load(
         script_args,
     )
     job.observer = observer
-    return job.run(_as_script if script else _whole if spec else _in_parts)
+    return job.run(_as_script if script else _as_loop if observer else _whole if spec else _in_parts)
 
 
 def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) -> Built:
@@ -279,6 +279,13 @@ def _as_script(job: _Job) -> Outcome:
     sys.argv[0] = str(file)
     run = functools.partial(resolve.run_main, file, package, job.project, job.hook)
     return scripts.until_first_step(run, job.recording, job.observer)
+
+
+def _as_loop(job: _Job) -> Outcome:
+    """A function that trains, called as a script is run."""
+    function = job.find(job.specs[0])
+    job.doing = "on the way to its first optimizer.step()"
+    return scripts.until_first_step(function, job.recording, job.observer)
 
 
 def _in_parts(job: _Job) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lrlint.facts import Span
 from lrlint.facts.loop import ClipSeen, Leak, LostBackward
@@ -169,16 +169,17 @@ def leaks(
             )
 
 
-def _stepped_on(step: Step, backward: Event, between: list[Event]) -> int | None:
+def _stepped_on(step: Step, backward: Event, between: Sequence[Event]) -> int | None:
     """Another optimizer over other parameters that stepped on this backward pass before the next one was made."""
     for event in between:
-        if event.kind == "step" and event["optimizer"] != step.optimizer and not event.inside:
-            if set(event["held"]) & set(backward["got"]) and not set(event["all"]) & set(step.event["all"]):
-                return int(event["optimizer"])
+        if event.kind != "step" or event["optimizer"] == step.optimizer or event.inside:
+            continue
+        if set(event["held"]) & set(backward["got"]) and not set(event["all"]) & set(step.event["all"]):
+            return int(event["optimizer"])
     return None
 
 
-def _cleared_before(replay: Replay, step: Step, first: Event, second: Event, between: list[Event]) -> int | None:
+def _cleared_before(replay: Replay, step: Step, first: Event, second: Event, between: Sequence[Event]) -> int | None:
     """Another optimizer whose parameters were cleared of the first pass before the second, while these were not."""
     for event in between:
         if event.kind == "clear":

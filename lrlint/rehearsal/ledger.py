@@ -151,7 +151,7 @@ def _sample(tensor: torch.Tensor) -> tuple[float, ...] | None:
         found = tensor.detach().as_strided((count,), (1,), start).tolist()
     except (RuntimeError, TypeError, ValueError):  # an expanded tensor, a subclass without storage
         return None
-    return tuple(repr(value) for value in found) if any(value != value for value in found) else tuple(found)
+    return tuple(0.5 if value != value else value for value in map(float, found))  # nan equals nan here
 
 
 def _all_zero(gradient: torch.Tensor) -> bool:

@@ -181,10 +181,7 @@ class Loops:
         if not self.cutting:
             return True
         limits = self.limits
-        if run.nested:
-            allowed = limits.epochs
-        else:
-            allowed = limits.steps if self._outer(run) else limits.alone
+        allowed = limits.epochs if run.nested else limits.steps if self._outer(run) else limits.alone
         return run.stepped_in() < allowed
 
     def end(self, run: Run) -> None:
@@ -210,7 +207,7 @@ def length_of(iterable: Any) -> int | None:
     """Its length, or what it gives as a hint; None where neither is known."""
     try:
         return len(iterable)
-    except Exception:  # noqa: S110  (a class of the user's)
+    except Exception:
         pass
     try:
         hint = operator.length_hint(iterable, -1)

@@ -143,7 +143,9 @@ class Modules:
                 self._average(item)
 
     def _average(self, item: Any) -> None:
-        holders = [(holder, key) for holder, key in _tensors(item) if not self._recorder.ledger.knows(_get(holder, key))]
+        holders = [
+            (holder, key) for holder, key in _tensors(item) if not self._recorder.ledger.knows(_get(holder, key))
+        ]
         if not holders:
             return
         holders = holders[:_MOST_TENSORS]

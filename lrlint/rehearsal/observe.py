@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from lrlint.facts import Span
 from lrlint.facts.loop import (
@@ -280,7 +281,7 @@ class _Observer:
             if event.span == mine.span and event["label"] == mine["label"] and event.span is not None
         ]
         count = 0
-        for (before, old), (_, new) in zip(alike, alike[1:], strict=False):
+        for (before, old), (_, new) in pairwise(alike):
             stepped = [step.event.time for step in self.replay.of(before) if step.event.time < new.time]
             same = _members(old) == _members(new) and old["rates"] == new["rates"]
             written = any(e.kind == "moved" and stepped and stepped[-1] < e.time < new.time for e in self.events)
@@ -379,13 +380,12 @@ class _Observer:
 
     def _mentioned(self, number: int) -> bool:
         """Whether the source has a `.step()` that was not reached and may be this scheduler's."""
-        tail = lambda text: re.split(r"[.\[]", text.strip())[-1]  # noqa: E731
         stepped = {
-            tail(self.material.bindings.get(event["scheduler"], ""))
+            _tail(self.material.bindings.get(event["scheduler"], ""))
             for event in self.events
             if event.kind == "scheduler_step"
         }
-        bound = tail(self.material.bindings.get(number, ""))
+        bound = _tail(self.material.bindings.get(number, ""))
         free = [call for call in self.material.step_calls if not any(s and call.endswith(s) for s in stepped)]
         named = any(bound and call.endswith(bound) for call in free)
         return named or any(re.search("sched|warm|anneal|plateau", call, re.IGNORECASE) for call in free)
@@ -407,6 +407,11 @@ class _Observer:
         return found
 
 
+def _tail(name: str) -> str:
+    """The last part of a dotted or indexed name."""
+    return re.split(r"[.\[]", name.strip())[-1]
+
+
 def _members(built: Event) -> set[int]:
     return {number for group in built["groups"] for number in group}
 
@@ -414,9 +419,7 @@ def _members(built: Event) -> set[int]:
 def _same_loops(built: Event, later: Event) -> bool:
     """Whether the later event is inside the very iterations that the earlier one was in."""
     pairs = zip(built.loops, later.loops, strict=False)
-    return len(built.loops) <= len(later.loops) and all(
-        a.run == b.run and a.iteration == b.iteration for a, b in pairs
-    )
+    return len(built.loops) <= len(later.loops) and all(a.run == b.run and a.iteration == b.iteration for a, b in pairs)
 
 
 def _stale(step: Step) -> set[int]:
@@ -460,4 +463,3 @@ def _exact(totals: set[Total]) -> int | None:
 
 def _only(values: set[int], above: int = 0) -> int | None:
     return next(iter(values)) if len(values) == 1 and next(iter(values)) > above else None
-

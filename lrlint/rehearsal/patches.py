@@ -142,7 +142,7 @@ class Patches:
         recorder, found = self._recorder, []
         mine = {id(p): g["lr"] for g in optimizer.param_groups if "lr" in g for p in g["params"]}
         for number, scheduler in enumerate(recorder.schedulers):
-            drives = getattr(scheduler, "optimizer", None)
+            drives: Any = getattr(scheduler, "optimizer", None)
             if drives is optimizer or not hasattr(drives, "param_groups"):
                 continue
             pairs = [
@@ -290,7 +290,7 @@ class Patches:
 
     def _replace(self, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
         original = vars(owner)[name]
-        ours = functools.wraps(original)(wrap(original))
+        ours: Any = functools.wraps(original)(wrap(original))
         ours._lrlint = True
         self._set(owner, name, ours)
 

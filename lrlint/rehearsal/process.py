@@ -18,6 +18,7 @@ import struct
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -82,6 +83,8 @@ def _as_runner(
     try:
         _write(send, pickle.dumps(start(runner)))
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         _flush()
         runner.exit(code)
@@ -124,7 +127,11 @@ class Runner:
             self._as_reporter(built, receive)
         os.close(receive)
         job.lift()
-        os._exit = lambda code=0: self._leave(f"the script called os._exit({code})", ended=True)  # type: ignore[assignment]
+
+        def leave(code: int = 0) -> NoReturn:
+            self._leave(f"the script called os._exit({code})", ended=True)
+
+        os._exit = leave
         _forbid_processes(self._leave)
         rehearsal.begin(built, seen)
         rehearsal.limit(self._leave)
@@ -139,12 +146,11 @@ class Runner:
         """Hand over what was seen, wait for the reporter, and end this process without looking back."""
         self._leaving.acquire()  # for good: whoever comes second waits for the end
         try:
-            assert self._rehearsal is not None and self._facts is not None  # the first step was reached
+            assert self._rehearsal is not None  # the first step was reached
+            assert self._facts is not None
             facts = self._rehearsal.finish(why, error, ended=ended)
             _write(self._facts, pickle.dumps(facts))
         except BaseException:
-            import traceback
-
             _write(self._facts or 2, pickle.dumps(traceback.format_exc()))
         finally:
             with suppress(OSError):
@@ -161,7 +167,7 @@ class Runner:
             self._job.contexts.close()
             torch.set_num_threads(1)
             data = _read(receive, None)
-            seen = pickle.loads(data) if data else None  # noqa: S301  (from our own process)
+            seen = pickle.loads(data) if data else None
             facts = seen if isinstance(seen, LoopFacts) else None
             if facts is None:
                 reason = "its process was ended" if not data else f"lrlint failed in it: {str(seen).splitlines()[-1]}"
@@ -179,7 +185,7 @@ def _forbid_processes(leave: Callable[..., NoReturn]) -> None:
     """Processes that a script starts for itself would train outside of what is watched."""
     from multiprocessing.process import BaseProcess
 
-    def start(process: Any) -> None:
+    def start(self: BaseProcess) -> None:
         leave("the script starts processes of its own")
 
     BaseProcess.start = start  # type: ignore[method-assign]
@@ -205,7 +211,7 @@ class _Watch:
                 if not data:
                     self._reached, until = True, time.monotonic() + self._plan.seconds + GRACE
                     continue
-                return pickle.loads(data)  # type: ignore[no-any-return]  # noqa: S301
+                return pickle.loads(data)  # type: ignore[no-any-return]
             now = time.monotonic()
             if code is None and (found := os.waitpid(self._runner, os.WNOHANG))[0]:
                 code = os.waitstatus_to_exitcode(found[1])

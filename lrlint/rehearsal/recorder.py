@@ -120,7 +120,9 @@ class Recorder:
         groups = [self.ledger.numbers(group["params"]) for group in optimizer.param_groups]
         plain = type(optimizer).__name__ == "SGD" and not any(g.get("momentum") for g in optimizer.param_groups)
         label = type(optimizer).__name__
-        self.emit("optimizer", optimizer=number, label=label, groups=groups, rates=rates_of(optimizer), stateful=not plain)
+        self.emit(
+            "optimizer", optimizer=number, label=label, groups=groups, rates=rates_of(optimizer), stateful=not plain
+        )
         return number
 
     def scheduler(self, scheduler: Any) -> int:

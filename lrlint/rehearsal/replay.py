@@ -103,9 +103,7 @@ def replay(events: Sequence[Event]) -> Replay:
     return found
 
 
-def _clear(
-    found: Replay, event: Event, held: dict[int, list[int]], taken: dict[int, dict[int, set[int]]]
-) -> None:
+def _clear(found: Replay, event: Event, held: dict[int, list[int]], taken: dict[int, dict[int, set[int]]]) -> None:
     lost: dict[int, set[int]] = defaultdict(set)
     for tensor in event["tensors"]:
         for number in held[tensor]:
@@ -115,9 +113,7 @@ def _clear(
     found.lost += [Lost(number, tensors, event) for number, tensors in lost.items()]
 
 
-def _step(
-    found: Replay, event: Event, held: dict[int, list[int]], taken: dict[int, dict[int, set[int]]]
-) -> None:
+def _step(found: Replay, event: Event, held: dict[int, list[int]], taken: dict[int, dict[int, set[int]]]) -> None:
     optimizer = event["optimizer"]
     for tensor in event["all"]:
         found.owners[tensor].add(optimizer)

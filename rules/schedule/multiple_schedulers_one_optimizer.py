@@ -6,9 +6,10 @@ side, as training would.
 
 What to do: `SequentialLR` for one after the other, `ChainedScheduler` for both at once.
 
-Silent for schedulers that are nested in one another, that a rehearsal saw stepped in different epochs only, for `SWALR`, which takes over late, and for one that only warms up
-beside `ReduceLROnPlateau` (*info* for others beside it). Factor schedulers (`StepLR`, `ExponentialLR`, `LinearLR`, ...)
-multiply as torch documents it: reported only when the configured rate is never reached.
+Silent for schedulers that are nested in one another, that a rehearsal saw stepped in different epochs only, for
+`SWALR`, which takes over late, and for one that only warms up beside `ReduceLROnPlateau` (*info* for others beside
+it). Factor schedulers (`StepLR`, `ExponentialLR`, `LinearLR`, ...) multiply as torch documents it: reported only when
+the configured rate is never reached.
 
 Sources: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate (chaining), reproduced with torch
 2.13: `LinearLR` and `CosineAnnealingLR` stepped side by side peak at 7.9e-4 instead of 1e-3

@@ -11,12 +11,12 @@ per epoch, or a power of two.
 What to do: compute the number of optimizer steps once (`ceil(len(loader) / accumulation) * epochs`) and pass it to the
 scheduler; with accelerate either multiply it by the number of processes or do not prepare the scheduler.
 
-Needs `total_steps`, declared or counted in a rehearsal, which also shows how often the scheduler is stepped: then a decay
-without a length, stepped per batch, is reported where less than 1e-5 of the rate is left at the end. Constant, cyclic and data-driven schedulers, decays without a length and warm-ups are
-not judged by their length; `partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the
-run is taken for one stepped per epoch; where neither `steps_per_epoch` is declared nor the source of the training loop
-shows it, this is told as *info*. Severity is warning (error only where training would crash), as measured on published
-recipes.
+Needs `total_steps`, declared or counted in a rehearsal, which also shows how often the scheduler is stepped: then a
+decay without a length, stepped per batch, is reported where less than 1e-5 of the rate is left at the end. Constant,
+cyclic and data-driven schedulers, decays without a length and warm-ups are not judged by their length;
+`partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the run is taken for one
+stepped per epoch; where neither `steps_per_epoch` is declared nor the source of the training loop shows it, this is
+told as *info*. Severity is warning (error only where training would crash), as measured on published recipes.
 
 Sources: https://github.com/huggingface/transformers/pull/24088, https://github.com/huggingface/accelerate/issues/2318,
 https://github.com/jzhang38/EasyContext/issues/21, https://github.com/huggingface/diffusers/issues/3954,
@@ -83,7 +83,9 @@ def _judge(schedule, training):
 
 def _counted_in_steps(schedule, training):
     """As long as the run in optimizer steps, and stepped once per epoch."""
-    per_epoch = schedule.details.get("clock_from") in ("source", "rehearsal") and schedule.details.get("interval") == "epoch"
+    per_epoch = (
+        schedule.details.get("clock_from") in ("source", "rehearsal") and schedule.details.get("interval") == "epoch"
+    )
     many = (training.steps_per_epoch or 2) > 1 and (training.total_steps or 0) >= 40
     return per_epoch and many and schedule.details.get("final") and schedule.details["length"] == training.total_steps
 

@@ -8,9 +8,9 @@ group, each group is held to the threshold by itself, which changes the size of 
 What to do: clip once, over all parameters, right before the optimizer's step and under the same condition.
 
 Where the loop was rehearsed, from what the gradients were at each clip: none yet, used by a step already, or added to
-before the step. Else read from the source of the training loop. Silent where a library takes the steps, where the clip has a condition that
-the step has not, where the backward pass is under the window's condition too (then it is no accumulation), and where a
-backward pass stands between the step and the clip.
+before the step. Else read from the source of the training loop. Silent where a library takes the steps, where the
+clip has a condition that the step has not, where the backward pass is under the window's condition too (then it is no
+accumulation), and where a backward pass stands between the step and the clip.
 
 Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation,
 https://github.com/huggingface/accelerate/issues/641, https://github.com/huggingface/transformers/issues/1563,
@@ -49,7 +49,9 @@ def _seen(loop):
             continue
         severity = "warning" if partial and not late else "error"
         help = "clip once, right before the optimizer's step"
-        yield Finding(LoopPlace(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high")
+        yield Finding(
+            LoopPlace(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high"
+        )
 
 
 def _read(setup):

@@ -49,7 +49,7 @@ def _read(setup):
                 if setup.training.accumulation:
                     text += f": {number(setup.training.accumulation)} times too fast"
                 where = "move `step()` under the condition of the optimizer's"
-            elif inside and not call.guards and place < steps[0][0] and not _reached(setup, call) and _backward(calls[place : inside[0][0]]):
+            elif _ahead(calls, call, place, steps, inside) and not _reached(setup, call):
                 text = f"`{call.receiver}` steps before its optimizer: the first rate of the schedule is never used"
                 where = "step the scheduler after the optimizer"
             elif beside and beside[-1].kind == "scaler_step" and _may_skip(setup, call, beside):
@@ -62,6 +62,10 @@ def _read(setup):
                 call, text, related=step, data={"guards": list(call.guards)}, help=where, severity=severity
             )
     yield from found.values()
+
+
+def _ahead(calls, call, place, steps, inside):
+    return inside and not call.guards and place < steps[0][0] and _backward(calls[place : inside[0][0]])
 
 
 def _reached(setup, call):

@@ -6,14 +6,14 @@ cleared, the gradient of every batch is added to those of all before it: the upd
 What to do: call `optimizer.zero_grad()` once per step, before the backward pass or right after the step.
 
 Where the loop was rehearsed, from which backward passes each step uses: gradients used before beside new ones (in at
-least two steps, on half of the parameters), or passes that are cleared unused, in most of the intervals between steps.
-Not where an input's gradient was wanted, gradients were assigned or changed by hand, or weights moved between (SAM).
-Else read from the source of the training loop (a declared `train` function, else the file of the target), together with the
-project's functions that it calls. *Cleared too early* is said only where `zero_grad()` and `step()` of one optimizer
-stand on neighbouring lines: in between, gradients may be put back by hand. *Never cleared* is said only of plain
-functions and scripts (no methods), where gradients are mentioned nowhere but to be clipped or scaled, neither the model
-nor the optimizer is handed to code that was not read, no library takes the steps, no hooks run, and the optimizer is not
-built anew in the loop. Both are said of torch's own optimizers only.
+least two steps, on half of the parameters), or passes that are cleared unused, in most of the intervals between
+steps. Not where an input's gradient was wanted, gradients were assigned or changed by hand, or weights moved between
+(SAM). Else read from the source of the training loop (a declared `train` function, else the file of the target),
+together with the project's functions that it calls. *Cleared too early* is said only where `zero_grad()` and `step()`
+of one optimizer stand on neighbouring lines: in between, gradients may be put back by hand. *Never cleared* is said
+only of plain functions and scripts (no methods), where gradients are mentioned nowhere but to be clipped or scaled,
+neither the model nor the optimizer is handed to code that was not read, no library takes the steps, no hooks run, and
+the optimizer is not built anew in the loop. Both are said of torch's own optimizers only.
 
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.zero_grad.html,
 https://docs.pytorch.org/tutorials/recipes/recipes/zeroing_out_gradients.html,

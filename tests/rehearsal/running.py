@@ -17,7 +17,13 @@ from lrlint.settings import Target
 def inspected(script: Path, monkeypatch: pytest.MonkeyPatch, *args: str, **plan: Any) -> Any:
     """The setup with its loop, or the failure."""
     monkeypatch.chdir(script.parent)
-    target = Target(script.name, script=script.name, script_args=args, timeout=plan.pop("timeout", None))
+    target = Target(
+        script.name,
+        script=script.name,
+        script_args=args,
+        timeout=plan.pop("timeout", None),
+        graph=plan.pop("graph", False),
+    )
     found = workers.inspect_all([workers.Job(target, script.parent, None, plan)], 1)[0]
     return found if isinstance(found, Failure) else found.setup
 
