@@ -47,11 +47,13 @@ def test_the_bug_is_found_and_its_cure_is_not(name: str, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert serious(rehearsed(CASES / "scripts" / f"{name}.py", monkeypatch)) == SCRIPTS[name]
+    assert serious(rehearsed(CASES / "scripts" / f"{name}.py", monkeypatch, graph=True)) == SCRIPTS[name]
 
 
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_loop_that_looks_odd(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run = rehearsed(CASES / "sound" / f"{name}.py", monkeypatch)
-    assert run.setup is not None and run.setup.loop is not None and run.setup.loop.judged
+    assert run.setup is not None
+    assert run.setup.loop is not None
+    assert run.setup.loop.judged
     assert serious(run) == set()
