@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrlint.catalog import Catalog, fixture_of, load, shipped
-from lrlint.declare import Rule
 from lrlint.facts import LoopFacts, Setup
-from lrlint.finding import Finding
+from lrlint.lint.finding import Finding
+from lrlint.lint.registry import Catalog, fixture_of, load, shipped
+from lrlint.lint.rule import Rule
 
 if TYPE_CHECKING:
-    from lrlint.inspection.built import Built
+    from lrlint.targets.live_target import Built
 
 _EXPECT = re.compile(r"#\s*expect:\s*((?:[A-Z]+\d{3})(?:\s*,\s*[A-Z]+\d{3})*)")
 
@@ -73,8 +73,8 @@ def run(case: Case) -> list[Finding]:
 
     An info finding counts too. Raises AssertionError with a readable difference when they are not the expected ones.
     """
-    from lrlint.config import Settings
-    from lrlint.run import lint
+    from lrlint.config.loader import Settings
+    from lrlint.lint.run import lint
 
     codes = tuple(dict.fromkeys([case.rule.code, *(code for _, code in case.expected)]))
     folder = Path(case.rule.path).parent.parent
@@ -95,12 +95,12 @@ def run(case: Case) -> list[Finding]:
 
 def _inspected(case: Case) -> Setup:
     from lrlint.inspection.build import build
-    from lrlint.inspection.target import load as load_target
+    from lrlint.targets.load import load as load_target
 
     built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
     setup = build(built)
     if "probe" in case.rule.needs:
-        from lrlint.stability import examine
+        from lrlint.probing.run import examine
 
         setup = replace(setup, probe=examine(built, setup))
     return setup
@@ -111,7 +111,7 @@ def _rehearsed(case: Case) -> Setup:
     from lrlint.rehearsal import process
 
     def load_it(runner: process.Runner) -> process.Message:
-        from lrlint.inspection.target import load as load_target
+        from lrlint.targets.load import load as load_target
 
         load_target(f"{case.path}:{case.function}", root=case.path.parent, observer=runner)
         return {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrlint.facts.loop import Happening, Loop, LoopFacts
-from lrlint.formats.text import Style, clean, shorten
-from lrlint.vocabulary import count
+from lrlint.reports.style import Style, clean, shorten
+from lrlint.text.wording import count
 
 if TYPE_CHECKING:
-    from lrlint.sources import Sources
+    from lrlint.text.sources import Sources
 
 _SAID = {"zero_grad": "zero_grad", "scheduler_step": "scheduler step", "clear": "gradients cleared", "clip": "clip"}
 

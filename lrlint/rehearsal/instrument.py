@@ -11,8 +11,8 @@ import builtins
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lrlint.inspection.source import literal_span
 from lrlint.rehearsal.loops import Loops
+from lrlint.targets.provenance.project import literal_span
 
 _NAMES = {"over": "__lrlint_over__", "measure": "__lrlint_measure__", "enter": "__lrlint_enter__"}
 _NAMES |= {"tick": "__lrlint_tick__", "leave": "__lrlint_leave__"}

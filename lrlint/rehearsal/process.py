@@ -28,10 +28,10 @@ import torch
 
 from lrlint.facts import Note
 from lrlint.facts.loop import LoopFacts
-from lrlint.inspection.built import Built
-from lrlint.inspection.guard import training_settings
-from lrlint.inspection.outcome import Outcome
 from lrlint.rehearsal.rehearsal import Plan, Rehearsal
+from lrlint.targets.live_target import Built
+from lrlint.targets.returned import Outcome
+from lrlint.targets.sandbox import training_settings
 
 #: Seconds beyond the rehearsal's own after which the runner is ended by force.
 GRACE = 15.0
@@ -96,7 +96,7 @@ def _die_with_parent() -> None:
 
 
 class Runner:
-    """Observes the script in the process that runs it (see `lrlint.inspection.script.Observer`)."""
+    """Observes the script in the process that runs it (see `lrlint.targets.script.Observer`)."""
 
     def __init__(self, report: Callable[[Built, LoopFacts | None], Message], plan: Plan, send: int) -> None:
         self._report, self._plan, self._send = report, plan, send

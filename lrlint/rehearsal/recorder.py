@@ -14,9 +14,9 @@ import torch
 from torch.optim import Optimizer
 
 from lrlint.facts import Span
-from lrlint.inspection.source import Project
 from lrlint.rehearsal.ledger import Ledger
 from lrlint.rehearsal.loops import Loops, Position, frames_of
+from lrlint.targets.provenance.project import Project
 
 #: Steps after which a rehearsal ends whatever its loops do (an LR finder before a k-fold of GANs fits in).
 MOST_STEPS = 200

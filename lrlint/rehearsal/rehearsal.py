@@ -18,17 +18,17 @@ from torch import nn
 
 from lrlint.facts import Span
 from lrlint.facts.loop import AverageSeen, LoopFacts, Occurrence, Raised
-from lrlint.inspection import marking
-from lrlint.inspection.built import Built
-from lrlint.inspection.parameters import Registry, register_tree
-from lrlint.inspection.source import Project
-from lrlint.inspection.tree import walk
+from lrlint.inspection.model.parameters import Registry, register_tree
+from lrlint.inspection.model.tree import walk
 from lrlint.rehearsal import instrument
 from lrlint.rehearsal.loops import Limits, Loops
 from lrlint.rehearsal.modules import Modules
 from lrlint.rehearsal.observe import Material, observe
 from lrlint.rehearsal.patches import Patches
 from lrlint.rehearsal.recorder import Recorder
+from lrlint.targets.live_target import Built
+from lrlint.targets.provenance import literals as literal_marking
+from lrlint.targets.provenance.project import Project
 
 _STEP_CALL = re.compile(r"([\w.\[\]'\"]+)\.step\(")
 _BINDING = re.compile(r"\s*([\w.,\s\[\]\"']+?)\s*(?::[^=]+)?=[^=]")
@@ -65,8 +65,8 @@ class Rehearsal:
     def install(self, stack: ExitStack) -> None:
         """Watch everything that the script does until the stack closes."""
         stack.enter_context(instrument.callable_from_sources(self.loops))
-        marking.rewriters.append(self._rewrite)
-        stack.callback(marking.rewriters.remove, self._rewrite)
+        literal_marking.rewriters.append(self._rewrite)
+        stack.callback(literal_marking.rewriters.remove, self._rewrite)
         Patches(self.recorder, self.modules, stack).install()
 
     def _rewrite(self, tree: ast.Module, text: str, path: str) -> ast.Module:

@@ -22,10 +22,10 @@ https://github.com/ultralytics/ultralytics/pull/2855
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.coverage import bundles, coverage
+from lrlint.analysis.coverage import bundles, coverage
 from lrlint.facts.loop import LoopPlace
-from lrlint.names import any_match, describe
-from lrlint.vocabulary import count, is_copy
+from lrlint.text.names import any_match, describe
+from lrlint.text.wording import count, is_copy
 
 
 @rule("LR101", severity="error", confidence="high", needs=("optimizer",))

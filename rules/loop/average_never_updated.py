@@ -12,7 +12,7 @@ Sources: https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-an
 
 from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
-from lrlint.vocabulary import count
+from lrlint.text.wording import count
 
 
 @rule("LR715", severity="warning", confidence="medium", needs=("loop",))

@@ -16,7 +16,7 @@ https://docs.pytorch.org/tutorials/beginner/dcgan_faces_tutorial.html (`netD.zer
 
 from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
-from lrlint.names import describe
+from lrlint.text.names import describe
 
 
 @rule("LR712", severity="warning", confidence="high", needs=("loop",))

@@ -13,7 +13,7 @@ Sources: https://github.com/pytorch/examples/blob/main/word_language_model/main.
 
 from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
-from lrlint.vocabulary import rate
+from lrlint.text.wording import rate
 
 
 @rule("LR720", severity="warning", confidence="medium", needs=("loop",))

@@ -13,7 +13,7 @@ https://github.com/kohya-ss/sd-scripts/pull/1250
 
 from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
-from lrlint.vocabulary import count
+from lrlint.text.wording import count
 
 
 @rule("LR717", severity="warning", confidence="high", needs=("loop",))

@@ -15,7 +15,7 @@ https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 
 from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
-from lrlint.vocabulary import count
+from lrlint.text.wording import count
 
 
 @rule("LR714", severity="error", confidence="high", needs=("loop",))

@@ -14,7 +14,7 @@ high rates)
 
 from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
-from lrlint.vocabulary import count
+from lrlint.text.wording import count
 
 
 @rule("LR721", severity="error", confidence="medium", needs=("loop",))

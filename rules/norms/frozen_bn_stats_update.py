@@ -23,8 +23,8 @@ import re
 
 from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
-from lrlint.names import describe
-from lrlint.vocabulary import count, is_copy
+from lrlint.text.names import describe
+from lrlint.text.wording import count, is_copy
 
 _FROZEN_CLASS = re.compile("frozen", re.IGNORECASE)
 #: Names that loops over modules give to each of them.

@@ -13,7 +13,7 @@ Sources: https://github.com/ildoonet/pytorch-gradual-warmup-lr/issues/27 (the ne
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import rate
+from lrlint.text.wording import rate
 
 
 @rule("LR405", severity="error", confidence="high", needs=("optimizer",))

@@ -17,10 +17,10 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.ht
 """
 
 from lrlint import Finding, rule
+from lrlint.analysis.clip_coverage import mismatches
 from lrlint.facts.loop import LoopPlace
-from lrlint.facts.scope import mismatches
-from lrlint.names import describe
-from lrlint.vocabulary import count, listing
+from lrlint.text.names import describe
+from lrlint.text.wording import count, listing
 
 ALL = 'clip `[p for g in optimizer.param_groups for p in g["params"]]`'
 

@@ -25,7 +25,7 @@ from itertools import pairwise
 from lrlint import Finding, rule
 from lrlint.facts.loop import LoopPlace
 from lrlint.facts.source import STEPS, trained
-from lrlint.names import describe
+from lrlint.text.names import describe
 
 ONCE = "call `optimizer.zero_grad()` once per step"
 #: A backward pass that is cleared unused in fewer of the intervals between steps than this is a skipped step.

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch._dynamo  # the first optimizer imports it; not once per worker  # noqa: F401
 
-from lrlint import workers
-from lrlint.config import Settings
-from lrlint.run import Failure, Run, lint
-from lrlint.settings import Target
+from lrlint.config.loader import Settings
+from lrlint.config.settings import Target
+from lrlint.lint.run import Failure, Run, lint
+from lrlint.runner import workers
 
 
 def inspected(script: Path, monkeypatch: pytest.MonkeyPatch, *args: str, **plan: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lrlint.run import Failure
+from lrlint.lint.run import Failure
 from tests.rehearsal.running import inspected, write
 
 START = """
@@ -29,7 +29,10 @@ def script(folder: Path, text: str) -> Path:
     ("text", "said"),
     [
         ("for _ in range(10): step()\nos._exit(7)", "os._exit(7)"),
-        ("step(); step()\nimport multiprocessing; multiprocessing.Process(target=print).start()", "processes of its own"),
+        (
+            "step(); step()\nimport multiprocessing; multiprocessing.Process(target=print).start()",
+            "processes of its own",
+        ),
         ("for _ in range(10): step()\nraise SystemExit(3)", "the script ended"),
     ],
 )
