@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrlint.facts.span import Span
 
 if TYPE_CHECKING:
-    from lrlint.facts.core import Optimizer
+    from lrlint.facts.optimizers import Optimizer
 
 
 #: A rate below this share of its peak trains nothing any more.

@@ -21,11 +21,13 @@ Sources: https://github.com/adapter-hub/adapters/issues/260, https://github.com/
 https://github.com/ultralytics/ultralytics/pull/2855
 """
 
+from lrlint.text.module_names import is_copy
+
 from lrlint import Finding, rule
 from lrlint.analysis.coverage import bundles, coverage
 from lrlint.facts.loop import LoopPlace
 from lrlint.text.names import any_match, describe
-from lrlint.text.wording import count, is_copy
+from lrlint.text.wording import count
 
 
 @rule("LR101", severity="error", confidence="high", needs=("optimizer",))
