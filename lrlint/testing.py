@@ -1,6 +1,7 @@
 """Prove a rule by its fixture: run ``bad*`` and ``good*`` functions through the real check.
 
-A fixture file holds zero-argument factories. ``bad*`` must yield exactly the codes its body announces in
+A fixture file holds zero-argument factories; of rules that need a loop, and where the name starts with ``bad_loop`` or
+``good_loop``, functions that train, which are rehearsed. ``bad*`` must yield exactly the codes its body announces in
 ``# expect: LR301`` comments, on those lines; ``good*`` (the near misses) must yield nothing from the rule.
 
 A comment may say more: ``# expect: LR301 warning norm.weight *.bias`` asks for that severity, and for findings about
@@ -19,11 +20,15 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lrlint.facts import Setup
+from lrlint.facts import LoopFacts, Setup
 from lrlint.lint.finding import SEVERITIES, Finding
 from lrlint.lint.registry import Catalog, fixture_of, load, shipped
 from lrlint.lint.rule import Rule
+
+if TYPE_CHECKING:
+    from lrlint.targets.live_target import Built
 
 _ONE = rf"[A-Z]+\d{{3}}(?:[ \t]+(?:{'|'.join(SEVERITIES)})(?:[ \t]+[\w.*?\[\]]+)*)?"
 _EXPECT = re.compile(rf"#\s*expect:\s*({_ONE}(?:\s*,\s*{_ONE})*)")
@@ -68,6 +73,11 @@ class Case:
     function: str
     expected: tuple[Expected, ...]
 
+    @property
+    def trains(self) -> bool:
+        """Whether the function trains and is rehearsed, and builds no setup."""
+        return "loop" in self.rule.needs or self.function.startswith(("bad_loop", "good_loop"))
+
     def __str__(self) -> str:
         return f"{self.rule.family}/{self.rule.name}:{self.function}"
 
@@ -111,6 +121,8 @@ def run(case: Case) -> list[Finding]:
 
 def setup_of(case: Case) -> Setup:
     """The facts of one case: with the graph and the probe only where the case's rules read them."""
+    if case.trains:
+        return _rehearsed(case)
     from lrlint.inspection.build import UNDECIDED, build
     from lrlint.targets.load import load as load_target
 
@@ -191,3 +203,22 @@ def _mentions_graph(path: str) -> bool:
         if found is not None and found.origin:
             texts.append(Path(found.origin).read_text(encoding="utf-8"))
     return any(".graph" in text for text in texts)
+
+
+def _rehearsed(case: Case) -> Setup:
+    """The setup of the first step of a function that trains, with what was seen of its loop."""
+    from lrlint.rehearsal import process
+
+    def load_it(runner: process.Runner) -> process.Message:
+        from lrlint.targets.load import load as load_target
+
+        load_target(f"{case.path}:{case.function}", root=case.path.parent, observer=runner)
+        return {}
+
+    def report(built: Built, loop: LoopFacts | None) -> process.Message:
+        from lrlint.inspection.build import build
+
+        return build(built, graph=False, loop=loop).to_dict()
+
+    assert not process.possible(), f"{case}: no rehearsal on this system: {process.possible()}"
+    return Setup.from_dict(process.supervise(load_it, report, process.Plan()))

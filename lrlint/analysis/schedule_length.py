@@ -94,6 +94,19 @@ def ending(schedule: Schedule) -> Ending | None:
     return Ending(end, low, after, rises) if rises or abs(trace.last - low) <= 0.02 * trace.peak else None
 
 
+def gone_per_batch(schedule: Schedule, training: Training) -> float | None:
+    """What share of the peak is left at the end of the run, where a decay without a length was seen to be stepped with
+    every optimizer step, of which an epoch has many, and less than a hundred-thousandth is left.
+    """
+    trace, details = lead(schedule), schedule.details
+    if trace is None or details.get("clock_from") != "rehearsal" or details.get("interval") != "step":
+        return None
+    if details.get("shape") != ["decay"] or own_end(schedule) is not None or not schedule.declared:
+        return None
+    left = trace.last / trace.peak
+    return left if (training.steps_per_epoch or 0) > 1 and left < 1e-5 else None
+
+
 def explained(schedule: Schedule, end: float, training: Training) -> str:
     """What the factor between the schedule's end and the run points to, in words; "" where it is no telling number."""
     ratio = max(end / schedule.horizon, schedule.horizon / end) if schedule.horizon and end > 0 else 0.0

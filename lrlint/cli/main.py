@@ -18,6 +18,7 @@ from lrlint.errors import LrlintError, UsageError
 
 if TYPE_CHECKING:
     from lrlint.facts import Setup
+    from lrlint.runner.session import Found
 
 INTERRUPTED = 130
 DEFECT = 70
@@ -138,6 +139,9 @@ def _probe_picture(setup: Setup, style: Any) -> str:
     help="The configuration in force, and where each value comes from.",
 )
 @option("--graph", "show_graph", is_flag=True, section="View", help="What the forward pass does with each parameter.")
+@option(
+    "--loop", "show_loop", is_flag=True, section="View", help="The training loop of a script, as a rehearsal saw it."
+)
 @option("--schedule", "show_schedule", is_flag=True, section="View", help="The learning rates over the run.")
 @TARGET
 @CONFIG
@@ -168,13 +172,20 @@ def show(**options: Any) -> int:
         from lrlint.config.files import dump
 
         write(Path(path), dump(found.setup.to_dict()))
-    if not options["outputs"] or options["show_graph"] or options["show_schedule"]:
-        echo(_view(found.setup, options))
+    if not options["outputs"] or any(options[f"show_{view}"] for view in ("graph", "schedule", "loop")):
+        echo(_view(found, options))
     return 0
 
 
-def _view(setup: Setup, options: Mapping[str, Any]) -> str:
-    style = style_for(options["colour"])
+def _view(found: Found, options: Mapping[str, Any]) -> str:
+    style, setup = style_for(options["colour"]), found.setup
+    if options["show_loop"]:
+        if setup.loop is None:
+            raise UsageError(f"no loop was seen: {setup.note('loop') or 'only scripts are rehearsed (--script FILE)'}")
+        from lrlint.formats import loop_picture
+        from lrlint.text.sources import Sources
+
+        return loop_picture.render(setup.loop, style, Sources(found.root))
     if options["show_graph"]:
         if setup.graph is None:
             reason = setup.note("graph") or "this snapshot was saved without it"

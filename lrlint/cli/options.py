@@ -75,6 +75,16 @@ def _many(context: click.Context, parameter: click.Parameter, value: Sequence[st
     return tuple(part.strip() for text in value for part in text.split(",") if part.strip())
 
 
+def _times(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """``3x3`` as (3, 3)."""
+    if value is None:
+        return None
+    steps, _, epochs = value.lower().partition("x")
+    if not (steps.isdigit() and epochs.isdigit() and int(steps) and int(epochs)):
+        raise click.BadParameter(f"{value!r} is not of the form STEPSxEPOCHS, such as 3x3")
+    return int(steps), int(epochs)
+
+
 _EXISTING = click.Path(path_type=Path)
 
 TARGET = together(
@@ -105,6 +115,14 @@ TARGET = together(
     option(
         "--total-steps", metavar="N", type=click.IntRange(min=1), section="Target", help="Optimizer steps of the run."
     ),
+    option(
+        "--rehearse",
+        metavar="STEPSxEPOCHS",
+        callback=_times,
+        section="Target",
+        help="Let a script take so many steps in each of so many epochs (default: 3x3), all its writes held back.",
+    ),
+    option("--no-rehearsal", is_flag=True, section="Target", help="Stop a script before its first step."),
     option("--resume", metavar="FILE", section="Target", help="Checkpoint whose effect on the groups is checked."),
     option("--no-graph", is_flag=True, section="Target", help="Do not observe the forward pass."),
     option("--no-source-hook", is_flag=True, section="Target", help="Do not mark where parameter groups are written."),

@@ -175,6 +175,7 @@ class _Reader:
             policies=tuple(self._policy(*item) for item in enumerate(self.data.get("policy", ()))),
             targets={name: self._target(name, table) for name, table in self.data.get("targets", {}).items()},
             probe=dict(self.data.get("probe", {})),
+            rehearsal=dict(self.data.get("rehearsal", {})),
             root=self.file.parent,
             file=self.file,
             origins=dict(self._origins()),

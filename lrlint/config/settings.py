@@ -100,6 +100,7 @@ class Settings:
     policies: tuple[Policy, ...] = ()
     targets: Mapping[str, Target] = field(default_factory=dict)
     probe: Mapping[str, Any] = field(default_factory=dict)
+    rehearsal: Mapping[str, Any] = field(default_factory=dict)
     root: Path | None = None
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)

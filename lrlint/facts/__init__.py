@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
+    from lrlint.facts.loop import LoopFacts
     from lrlint.facts.modules import ExpectedTie, Model, Module, NormLayer, Unregistered
     from lrlint.facts.optimizers import Group, Member, Members, Optimizer, Rejection, StateMisfit
     from lrlint.facts.parameters import Parameter, Values
@@ -25,6 +26,7 @@ _HOMES = {
     "parameters": "Parameter Values",
     "setup": "Note Setup Training",
     "graph": "GraphFacts NormUse ParameterUse",
+    "loop": "LoopFacts",
     "probe": "ProbeFacts",
     "schedule": "GroupSchedule Schedule Trace",
     "source": "NamePattern SourceCall SourceFacts",
@@ -37,6 +39,7 @@ __all__ = [
     "GraphFacts",
     "Group",
     "GroupSchedule",
+    "LoopFacts",
     "Member",
     "Members",
     "Model",

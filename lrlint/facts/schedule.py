@@ -102,8 +102,8 @@ class Schedule:
 
     - ``horizon_from``: ``total_steps`` (declared), ``scheduler`` (its own length) or ``default`` (a short look ahead);
     - ``clock_from``: what tells ``period``, the optimizer steps per scheduler step (below 1: several scheduler steps
-      per optimizer step): ``declared``, ``lightning``, ``source`` (the training loop), ``class``, ``length``,
-      ``argument``, ``course`` (only one clock makes sense of it) or ``assumed``;
+      per optimizer step): ``declared``, ``rehearsal`` (seen), ``lightning``, ``source`` (the training loop), ``class``,
+      ``length``, ``argument``, ``course`` (only one clock makes sense of it) or ``assumed``;
       ``interval`` (``step`` or ``epoch``), ``frequency`` and ``monitor`` as configured, ``calls_per_step``;
       ``config``: the entry of a Lightning scheduler configuration, as written;
     - ``length``, ``length_name``: after how many of its own steps it is over, and which argument says so

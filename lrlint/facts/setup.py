@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from lrlint.facts.graph import GraphFacts
+from lrlint.facts.loop import LoopFacts
 from lrlint.facts.modules import ExpectedTie, Model, Module, NormLayer, Unregistered
 from lrlint.facts.optimizers import Group, Member, Optimizer, Rejection
 from lrlint.facts.parameters import Parameter
@@ -78,6 +79,7 @@ class Setup:
     graph: GraphFacts | None = None
     probe: ProbeFacts | None = None
     source: SourceFacts | None = None
+    loop: LoopFacts | None = None
     notes: tuple[Note, ...] = ()
     span: Span | None = None  # the factory's definition
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lrlint.analysis.rate_course import peak_rate
-from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
+from lrlint.facts import Group, LoopFacts, Note, Optimizer, Parameter, Rejection, Setup, Training
 from lrlint.inspection.model.modules import model_facts, module_facts, norm_facts, tie_facts
 from lrlint.inspection.model.optimizers import optimizer_fact
 from lrlint.inspection.model.parameters import Registry, register_tree, with_values
@@ -23,15 +23,18 @@ if TYPE_CHECKING:
     from lrlint.targets.load import Built
 
 
-def build(built: Built, *, graph: bool = True) -> Setup:
-    """The facts of a built target. ``graph=False`` leaves the forward pass unobserved."""
+def build(built: Built, *, graph: bool = True, loop: LoopFacts | None = None) -> Setup:
+    """The facts of a built target. ``graph=False`` leaves the forward pass unobserved.
+
+    ``loop`` is what a rehearsal of its loop saw: what was not declared comes from there.
+    """
     # Parts of the user's code run again: train(), no_weight_decay(), schedulers, the forward.
     with built.running(), built.untouched() as lasting:
-        setup = _build(built, graph)
+        setup = _build(built, graph, loop)
     return replace(setup, notes=(*setup.notes, *(Note("state", text) for text in lasting)))
 
 
-def _build(built: Built, graph: bool) -> Setup:
+def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
     root = built.recording.root
     registry = Registry()
     tree = walk(built.models)
@@ -58,9 +61,10 @@ def _build(built: Built, graph: bool) -> Setup:
         ties=tuple(ties),
         rejections=rejections,
         discarded=discarded,
-        training=_training(built),
+        training=completed(_training(built), loop),
+        loop=loop,
         span=built.span,
-        notes=(*built.notes, *_value_notes(parameters)),
+        notes=(*built.notes, *_value_notes(parameters), *_loop_notes(loop)),
     )
     setup = _with_checkpoint(_with_schedules(_with_source(setup, built), built), built)
     if not graph:
@@ -123,6 +127,23 @@ def _training(built: Built) -> Training:
     return training
 
 
+def completed(training: Training, loop: LoopFacts | None) -> Training:
+    """What was declared, and what the rehearsal saw of the rest."""
+    if loop is None:
+        return training
+    names = ("total_steps", "steps_per_epoch", "accumulation", "batch_size", "clip_norm", "precision")
+    seen = {name: getattr(loop, name) for name in names if getattr(training, name) is None}
+    return replace(training, **{name: value for name, value in seen.items() if value is not None})
+
+
+def _loop_notes(loop: LoopFacts | None) -> list[Note]:
+    if loop is None or loop.total_steps is not None:
+        return []
+    if loop.endless is not None:
+        return [Note("total_steps", f"the loop at {loop.endless.path}:{loop.endless.line} has no length (total_steps)")]
+    return [Note("total_steps", "the rehearsal did not see how many steps the run has (total_steps)")]
+
+
 def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
     unread = [p for p in parameters if p.kind == "meta"]
     if parameters and len(unread) == len(parameters):
@@ -131,12 +152,14 @@ def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
 
 
 def _with_schedules(setup: Setup, built: Built) -> Setup:
+    _set_seen_peaks(setup)
     if not built.schedulers and built.owner is None:
         return setup
     from lrlint.inspection.schedules.simulate import simulate
 
     loop = setup.source.scheduler_interval() if setup.source else None
-    schedules, notes = simulate(built, list(built.optimizers.values()), setup.training, loop)
+    seen = {} if setup.loop is None else {s.schedule: s for s in setup.loop.schedulers if s.schedule is not None}
+    schedules, notes = simulate(built, list(built.optimizers.values()), setup.training, loop, seen)
     for optimizer in setup.optimizers:
         for group in optimizer.groups:
             _set_peak(group, peak_rate(schedules, optimizer.index, group.index))
@@ -162,6 +185,17 @@ def _with_source(setup: Setup, built: Built) -> Setup:
     return replace(setup, source=facts, notes=(*setup.notes, *notes))
 
 
+def _set_seen_peaks(setup: Setup) -> None:
+    """The highest rates that a rehearsal saw: those that the loop sets by hand, or that follow a rate finder's."""
+    for optimizer in setup.optimizers:
+        seen = None if setup.loop is None else setup.loop.seen(optimizer.index)
+        peaks = () if seen is None else seen.peaks
+        for group, peak in zip(optimizer.groups, peaks, strict=False):
+            known = group.lr if group.peak_lr is None else group.peak_lr
+            if known is not None and peak > known:
+                _set_peak(group, peak)
+
+
 def _set_peak(group: Group, simulated: float | None) -> None:
     if simulated is not None:
         object.__setattr__(group, "peak_lr", simulated)  # nothing else holds the group yet
@@ -178,6 +212,8 @@ def _with_graph(setup: Setup, built: Built, registry: Registry) -> Setup:
             batches=built.batches,
             batch_size=setup.training.batch_size,
         )
+        if facts is None and built.in_training and built.example_inputs is not None:
+            return _with_graph(setup, replace(built, example_inputs=None), registry)  # the script's own do not do
     setup = replace(setup, graph=facts, notes=(*setup.notes, *notes))
     if facts is not None:
         _refine_roles(setup.parameters, facts.parameters)

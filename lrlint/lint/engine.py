@@ -25,6 +25,7 @@ from lrlint.facts import (
     Span,
     Unregistered,
 )
+from lrlint.facts.loop import LoopPlace
 from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, Related
 from lrlint.lint.rule import Rule
@@ -89,6 +90,8 @@ def _missing(setup: Setup, declared: Rule) -> str:
         "total_steps": setup.training.total_steps is not None,
         "probe": setup.probe is not None,
         "source": setup.source is not None,
+        "loop": setup.loop is not None and setup.loop.judged,
+        "order": setup.source is not None or (setup.loop is not None and setup.loop.judged),
         "values": "values" in declared.needs and any(parameter.values for parameter in setup.parameters),
     }
     default = {
@@ -99,10 +102,12 @@ def _missing(setup: Setup, declared: Rule) -> str:
         "probe": "no probe was run",
         "values": "no parameter values to read",
         "source": "the training source was not read",
+        "loop": "no training loop was rehearsed" if setup.loop is None else "the rehearsal saw less than two steps",
+        "order": "the training source was not read",
     }
     for need in declared.needs:
         if not have.get(need, False):
-            return setup.note(need) or default[need]
+            return setup.note("source" if need == "order" else need) or default[need]
     return ""
 
 
@@ -216,6 +221,11 @@ class _Subject:
                 self._groups.update(dict.fromkeys((subject.optimizer, g.group) for g in subject.groups))
         elif isinstance(subject, (SourceCall, NamePattern, Setup)):
             self._span(subject.span)
+        elif isinstance(subject, LoopPlace):
+            self._span(subject.span)
+            self._parameters.update(dict.fromkeys(subject.parameters))
+            own = [o for o in self._setup.optimizers if o.index == subject.optimizer]
+            self._groups.update(dict.fromkeys((group.optimizer, group.index) for o in own for group in o.groups))
         elif isinstance(subject, str) or not isinstance(subject, Iterable):
             raise TypeError(
                 f"{type(subject).__name__} is no subject of a finding: it has to be a fact, or a list of facts"

@@ -13,7 +13,7 @@ from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding
 Check = Callable[..., Iterator[Finding]]
 
 #: Facts a rule can require; the engine lists it as skipped, with the reason, where one is missing.
-NEEDS = ("optimizer", "graph", "schedule", "total_steps", "values", "probe", "source")
+NEEDS = ("optimizer", "graph", "schedule", "total_steps", "values", "probe", "source", "loop", "order")
 
 
 @dataclass(frozen=True)

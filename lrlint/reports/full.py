@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrlint.facts import Span
+from lrlint.formats.loop_picture import line
 from lrlint.lint.finding import Finding, Related
 from lrlint.reports.frame import Mark, frame
 from lrlint.reports.style import SEVERITY_COLOUR, Style, clean, wrap
@@ -30,10 +31,18 @@ def render(run: Run, style: Style | None = None) -> str:
     blocks += [_failure(failure, style) for failure in run.failures]
     worst = next((s for s in ("error", "warning", "info") if run.counts()[s]), None)
     colour = "red" if run.failures else SEVERITY_COLOUR[worst] if worst else "green"
-    line = summary(run)
-    head, dot, tail = line.partition(" · ")
+    blocks += _rehearsals(run, several)
+    closing = summary(run)
+    head, dot, tail = closing.partition(" · ")
     blocks.append(style.paint(head, colour) + dot + tail)
     return "\n\n".join(blocks) + "\n"
+
+
+def _rehearsals(run: Run, several: bool) -> list[str]:
+    """One line per script that was rehearsed: how far, and what became of its files."""
+    seen = [(setup.target, setup.loop) for setup in run.setups if setup.loop is not None]
+    lines = [f"{clean(target)}: {line(loop)}" if several else line(loop) for target, loop in seen]
+    return ["\n".join(lines)] if lines else []
 
 
 def _finding(found: Finding, sources: Sources, several: bool, style: Style) -> str:

@@ -26,7 +26,8 @@ _FACTORIES = ("model", "optimizer", "scheduler")
 class Request:
     """What the user asked for: settings with the flags on top, and the targets in order.
 
-    ``complete``: these are all configured targets. ``probe``: arguments of the probe, None for no probe.
+    ``complete``: these are all configured targets. ``probe``: arguments of the probe, None for no probe;
+    ``rehearsal``: those of the rehearsal of scripts, None for none.
     """
 
     settings: Settings
@@ -34,6 +35,7 @@ class Request:
     complete: bool = False
     jobs: int | None = None
     probe: dict[str, Any] | None = None
+    rehearsal: dict[str, Any] | None = None
     only_probe: bool = False
     progress: Callable[[str], None] = field(default=lambda text: None)
 
@@ -91,7 +93,20 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     if probe is not None:
         given = ("steps", "budget", "device", "require_device", "seed")
         probe.update({key: options[key] for key in given if options.get(key) is not None})
-    return Request(settings, tuple(targets), complete, options.get("jobs"), probe, bool(options.get("only_probe")))
+    only_probe = bool(options.get("only_probe"))
+    rehearsal = None if only_probe else _rehearsal(settings, options)
+    return Request(settings, tuple(targets), complete, options.get("jobs"), probe, rehearsal, only_probe)
+
+
+def _rehearsal(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How far scripts are rehearsed: the configuration's table with the command line on top; None where they are not."""
+    table = dict(settings.rehearsal)
+    mode = table.pop("mode", "auto")
+    if options.get("no_rehearsal"):
+        return None
+    if given := options.get("rehearse"):
+        return {**table, "steps": given[0], "epochs": given[1], "asked": True}
+    return None if mode == "off" else {**table, "asked": mode == "redirected"}
 
 
 def check(asked: Request) -> Run:
@@ -119,7 +134,7 @@ def inspect(asked: Request) -> list[Found | Failure]:
         asked.progress(f"inspecting {live[0].name if len(live) == 1 else f'{len(live)} targets'} …")
         from lrlint.runner import workers
 
-        jobs = [workers.Job(target, asked.settings.folder, asked.probe) for target in live]
+        jobs = [workers.Job(target, asked.settings.folder, asked.probe, asked.rehearsal) for target in live]
         count = asked.jobs if asked.jobs is not None else min(len(live), workers.cores())
         for target, result in zip(live, workers.inspect_all(jobs, count), strict=True):
             failed = isinstance(result, Failure)

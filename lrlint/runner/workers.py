@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -22,7 +22,7 @@ from typing import Any
 
 from lrlint.config.settings import Target
 from lrlint.errors import LrlintError
-from lrlint.facts import Setup
+from lrlint.facts import LoopFacts, Setup
 from lrlint.lint.run import Failure
 
 #: Seconds that one of several targets may take where no limit was set.
@@ -37,13 +37,14 @@ _POLL = 1.0
 class Job:
     """What to do with a target.
 
-    ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe). ``beside``: how many
-    such processes share the cores.
+    ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe), ``rehearsal`` those of
+    the rehearsal of a script (None: it stops before its first step). ``beside``: how many such processes share the cores.
     """
 
     target: Target
     folder: Path
     probe: dict[str, Any] | None = None
+    rehearsal: dict[str, Any] | None = None
     beside: int = 1
 
 
@@ -75,7 +76,7 @@ def inspect_all(jobs: Sequence[Job], processes: int) -> list[Inspected | Failure
     ``processes`` run at the same time; 0 runs everything in this process (for a debugger).
     """
     if processes == 0:
-        return [_received(job, _attempt(job)) for job in jobs]
+        return [_received(job, _attempt(replace(job, rehearsal=None))) for job in jobs]
     context = _context(len(jobs))
     waiting = list(enumerate(replace(job, beside=min(processes, len(jobs))) for job in jobs))
     running: dict[int, _Worker] = {}
@@ -121,7 +122,8 @@ def _start(context: Any, job: Job, several: int) -> _Worker:
     process = context.Process(target=_child, args=(job, sender), daemon=False)
     process.start()
     sender.close()
-    return _Worker(job, process, receiver, None if limit is None else time.monotonic() + limit + GRACE)
+    beyond = GRACE if job.rehearsal is None else GRACE + 2 * job.rehearsal.get("seconds", 30.0)
+    return _Worker(job, process, receiver, None if limit is None else time.monotonic() + limit + beyond)
 
 
 def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Failure]]:
@@ -211,13 +213,13 @@ def _stopped(job: Job, error: BaseException) -> dict[str, Any]:
     return {"message": f"its code raised {type(error).__name__}", "hint": "", "exit_code": 3, "trace": shown}
 
 
-def _attempt(job: Job) -> dict[str, Any]:
-    """The facts as plain data, or the error as one."""
+def _attempt(job: Job, inspect: Callable[[], Any] | None = None) -> dict[str, Any]:
+    """The facts as plain data, or the error as one. ``inspect`` gives the facts; else the job says how."""
     before = os.getcwd()
     try:
         if job.target.configured:
             os.chdir(job.folder)
-        return _inspect(job)
+        return inspect() if inspect is not None else _inspect(job)  # type: ignore[no-any-return]
     except LrlintError as error:
         trace = getattr(error, "trace", "")
         return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code, "trace": trace}
@@ -230,14 +232,20 @@ def _attempt(job: Job) -> dict[str, Any]:
 
 
 def _inspect(job: Job) -> dict[str, Any]:
-    from lrlint.inspection.build import build
-    from lrlint.targets.load import load
     from lrlint.targets.sandbox import limit_threads
 
     if job.beside > 1:
         limit_threads(max(1, cores() // job.beside))
+    if job.target.script and job.rehearsal is not None:
+        return _rehearsed(job)
+    return _reported(job, _load(job))
+
+
+def _load(job: Job, observer: Any = None) -> Any:
+    from lrlint.targets.load import load
+
     target = job.target
-    built = load(
+    return load(
         target.target or None,
         model=target.model,
         optimizer=target.optimizer,
@@ -248,12 +256,49 @@ def _inspect(job: Job) -> dict[str, Any]:
         declared=dict(target.declared),
         script=target.script,
         script_args=target.script_args,
+        observer=observer,
     )
-    setup = build(built, graph=target.graph)
-    setup = replace(setup, target=target.name, span=setup.span or target.span)
+
+
+def _reported(job: Job, built: Any, loop: LoopFacts | None = None) -> dict[str, Any]:
+    from lrlint.inspection.build import build
+
+    setup = build(built, graph=job.target.graph, loop=loop)
+    setup = replace(setup, target=job.target.name, span=setup.span or job.target.span)
     if job.probe is not None:
         setup = replace(setup, probe=_probe(built, setup, job.probe))
     return {"setup": setup.to_dict(), "root": str(built.recording.root)}
+
+
+def _rehearsed(job: Job) -> dict[str, Any]:
+    """The setup of a script with what a rehearsal of its loop saw, where writes can be held; the probe runs apart."""
+    from lrlint.rehearsal import holding, process
+
+    assert job.rehearsal is not None  # asked before
+    plan = process.plan_of(job.rehearsal)
+    held = holding.hold(job.folder, plan)
+    missing = process.possible() or held.missing or ("" if job.target.source_hook else "--no-source-hook was given")
+    if missing:
+        message = _reported(job, _load(job))
+        message["setup"].setdefault("notes", []).append({"fact": "loop", "reason": f"not rehearsed: {missing}"})
+        return message
+    alone = replace(job, probe=None)
+    try:
+        message = process.supervise(
+            lambda runner: _attempt(alone, lambda: _load(alone, runner)),
+            lambda built, loop: _attempt(alone, lambda: _reported(alone, built, loop)),
+            plan,
+        )
+    except process.Died as death:  # end as it did: the parent knows how to tell
+        if death.code < 0:
+            os.kill(os.getpid(), -death.code)
+        os._exit(death.code)
+    if message.get("setup", {}).get("loop"):
+        message["setup"]["loop"].update(mode=held.mode, held=list(held.files))
+    if job.probe is not None and "setup" in message:
+        setup, built = Setup.from_dict(message["setup"]), _load(job)
+        message["setup"] = replace(setup, probe=_probe(built, setup, job.probe)).to_dict()
+    return message
 
 
 def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import linecache
 import sys
@@ -27,6 +28,7 @@ from lrlint.targets.provenance.project import Project, root_for
 from lrlint.targets.provenance.recorder import Recording, recording, watch_others
 from lrlint.targets.rejections import owners, rejected
 from lrlint.targets.returned import Nonsense, Outcome
+from lrlint.targets.rng_state import Kept
 from lrlint.targets.sandbox import Expired, training_settings, user_code
 
 __all__ = ["Built", "adopt", "load"]
@@ -45,10 +47,12 @@ def load(
     declared: Mapping[str, Any] | None = None,
     script: str | None = None,
     script_args: Sequence[str] = (),
+    observer: Any = None,
 ) -> Built:
     """Import and call a target: ``module:factory``, ``path/file.py:factory``, or the three factories one by one.
 
-    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()``.
+    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()``; with an
+    ``observer`` (see `lrlint.rehearsal.process`) it goes on, and this function does not return.
 
     ``optimizer`` is called with the model, ``scheduler`` with the optimizer. ``args`` are ``name=value`` texts (or a
     mapping) for the factories. ``declared`` says more about the run (``total_steps``, ...) and yields to what the
@@ -75,7 +79,8 @@ def load(
         dict(declared or {}),
         script_args,
     )
-    return job.run(_as_script if script else _whole if spec else _in_parts)
+    job.observer = observer
+    return job.run(_as_script if script else _as_loop if observer else _whole if spec else _in_parts)
 
 
 def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) -> Built:
@@ -141,39 +146,50 @@ class _Job:
         self.span: Span | None = None
         self.modules: dict[Path | None, Any] = {}
         self.stack = ExitStack()
+        self.contexts = ExitStack()
+        self.lift: Callable[[], None] = lambda: None
+        self.paths: list[Path] = []
+        self.observer: Any = None
 
     def run(self, build: Callable[[_Job], Outcome]) -> Built:
         """Everything that runs user code happens in here."""
-        paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
+        self.paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
         linecache.checkcache()  # files may have been edited since an earlier target
         argv = [str(self.specs[0].file or self.specs[0].module), *self.argv]
         try:
-            with (
-                self.stack,
-                user_code(paths, argv, self.timeout, self.text),
-                recording(self.project.root, self.hook) as record,
-            ):
-                self.recording = record
+            with self.contexts as contexts:
+                contexts.enter_context(self.stack)
+                self.lift = contexts.enter_context(user_code(self.paths, argv, self.timeout, self.text))
+                self.recording = contexts.enter_context(recording(self.project.root, self.hook))
+                if self.observer is not None:
+                    self.observer.install(self)
                 built = self._build(build)
                 settings = training_settings()
         except Nonsense as nonsense:
             raise TargetError(f"{self.text} gave {nonsense}", returned.EXPECTED) from None
         except Expired as error:  # it came between two lines of ours
             raise self._failure(error) from None
+        return self.complete(built, settings)
+
+    def complete(self, built: Built, settings: Sequence[Kept]) -> Built:
+        """The setup with where it came from, and what is needed to run more of its code."""
         return replace(
             built,
             target=self.text,
             span=built.span or self.span or self._definition(),
-            paths=paths,
+            paths=self.paths,
             recording=self.recording,
             settings=settings,
         )
 
+    def assembled(self, found: Outcome) -> Built:
+        """The parts of a script's setup, put together."""
+        self.span = found.span
+        return assemble(found, self.recording, self.declared, fresh=True)
+
     def _build(self, build: Callable[[_Job], Outcome]) -> Built:
         try:
-            found = build(self)
-            self.span = found.span
-            return assemble(found, self.recording, self.declared, fresh=True)
+            return self.assembled(build(self))
         except (LrlintError, Nonsense, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -266,7 +282,15 @@ def _as_script(job: _Job) -> Outcome:
     job.doing = "on the way to its first optimizer.step()"
     file, package = target_spec.main_file(job.specs[0])
     sys.argv[0] = str(file)
-    return scripts.until_first_step(lambda: target_spec.run_main(file, package, job.project, job.hook), job.recording)
+    run = functools.partial(target_spec.run_main, file, package, job.project, job.hook)
+    return scripts.until_first_step(run, job.recording, job.observer)
+
+
+def _as_loop(job: _Job) -> Outcome:
+    """A function that trains, called as a script is run."""
+    function = job.find(job.specs[0])
+    job.doing = "on the way to its first optimizer.step()"
+    return scripts.until_first_step(function, job.recording, job.observer)
 
 
 def _in_parts(job: _Job) -> Outcome:

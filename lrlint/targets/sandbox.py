@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -33,8 +33,10 @@ class Expired(BaseException):
 @contextmanager
 def user_code(
     paths: Sequence[Path] = (), argv: Sequence[str] | None = None, timeout: float | None = None, name: str = ""
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Run user code: quiet, importable from ``paths`` (in front of sys.path), in at most ``timeout`` seconds.
+
+    Yields a function that lifts the time limit.
 
     Afterwards sys.path, sys.argv, the working directory, the environment, warning filters, random states and torch's
     global settings are what they were. Raises Expired.
@@ -46,9 +48,11 @@ def user_code(
         if argv is not None:
             sys.argv = list(argv)
         importlib.invalidate_caches()
-        if timeout:
-            stack.enter_context(deadline(timeout, name))
-        yield
+        yield stack.enter_context(deadline(timeout, name)) if timeout else _no_limit
+
+
+def _no_limit() -> None:
+    """Lift the limit of a block that has none."""
 
 
 @contextmanager
@@ -187,8 +191,8 @@ def _set_matmul_precision(precision: str) -> None:
 
 
 @contextmanager
-def deadline(seconds: float, name: str = "") -> Iterator[None]:
-    """Raise Expired in this block after ``seconds``.
+def deadline(seconds: float, name: str = "") -> Iterator[Callable[[], None]]:
+    """Raise Expired in this block after ``seconds``. Yields a function that lifts the limit.
 
     A signal interrupts the main thread (also a blocking system call); elsewhere an asynchronous exception is raised. A
     main thread that is stuck in native code (a collective without its peers) cannot be interrupted: after a grace
@@ -200,10 +204,16 @@ def deadline(seconds: float, name: str = "") -> Iterator[None]:
     watchdog = threading.Thread(
         target=_watch, args=(over, seconds, target, main, name), daemon=True, name="lrlint-watchdog"
     )
+
+    def lift() -> None:
+        over.set()
+        if main:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
     try:
         with _alarm(seconds) if main else contextlib.nullcontext():
             watchdog.start()
-            yield
+            yield lift
     finally:
         over.set()
 

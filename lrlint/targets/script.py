@@ -1,17 +1,19 @@
 """Run an unmodified training script up to its first ``optimizer.step()`` and take the setup from there.
 
 Just before the step, the script's objects are complete and nothing has been trained: the optimizers and schedulers are
-those whose construction was recorded, the models are found in the frames that led to the step.
+those whose construction was recorded, the models are found in the frames that led to the step. The inputs of the
+forward pass that led there are those of the graph. A rehearsal lets the script go on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 import torch
 import torch.multiprocessing
@@ -22,6 +24,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from lrlint.errors import TargetError
 from lrlint.facts import Span
 from lrlint.targets import returned
+from lrlint.targets.forward_inputs import ForwardInputs
+from lrlint.targets.provenance.project import is_recorder
 from lrlint.targets.provenance.recorder import Recording
 from lrlint.targets.returned import Outcome
 
@@ -39,33 +43,72 @@ class _Reached(BaseException):
         self.optimizer, self.seen, self.span = optimizer, seen, span
 
 
-def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
-    """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model."""
+class Observer(Protocol):
+    """Lets a script go on from its first step."""
+
+    def first_step(self, found: Outcome, seen: Seen) -> None:
+        """The step is about to be taken; ``found`` is the setup, ``seen`` what is in sight."""
+
+    def ended(self, error: BaseException | None) -> NoReturn:
+        """The script has ended, or raised, after its first step."""
+
+
+def until_first_step(run: Callable[[], None], recording: Recording, observer: Observer | None = None) -> Outcome:
+    """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model.
+
+    With an ``observer`` the script goes on from there, and this function does not return.
+    """
     first: list[_Reached] = []
+    process, calls = os.getpid(), ForwardInputs()
 
     def reached(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if os.getpid() != process:
+            os._exit(0)  # a process of the script's own, that nothing would stop from training
         if not first:
             frame = sys._getframe(1)
             first.append(_Reached(optimizer, list(_visible(frame)), recording.call(frame, optimizer)))
-        raise first[0]
+            calls.stop()
+            if observer is not None:
+                try:
+                    found = _found(first[0], recording, calls)
+                except TargetError as error:  # there is nothing to observe; the script must not swallow it
+                    failed.append(error)
+                    raise first[0] from None
+                observer.first_step(found, first[0].seen)
+        if observer is None or failed:
+            raise first[0]
 
+    failed: list[TargetError] = []
     handle = register_optimizer_step_pre_hook(reached)
+    error: BaseException | None = None
     try:
-        with _in_one_process():
+        with _in_one_process(), calls:
             run()
     except KeyboardInterrupt:
         raise
-    except BaseException:  # also what a script makes of our exception that catches everything
+    except BaseException as raised:  # also what a script makes of our exception that catches everything
         if not first:
             raise
+        error = raised
     finally:
         handle.remove()
+    if failed:
+        raise failed[0]
+    if first and observer is not None:
+        observer.ended(error)
     if first:
-        return replace(_setup(first[0].optimizer, first[0].seen, recording), span=first[0].span)
+        return _found(first[0], recording, calls)
     raise TargetError(
         "the script ended without an optimizer.step() in its own process",
         "pass it what it needs to train (--script train.py -- ARGS), or write a factory: train.py:build",
     )
+
+
+def _found(first: _Reached, recording: Recording, calls: ForwardInputs) -> Outcome:
+    found = replace(_setup(first.optimizer, first.seen, recording), span=first.span)
+    if len(found.models) == 1 and found.example_inputs is None:
+        found.example_inputs = calls.of(next(iter(found.models.values())))
+    return found
 
 
 @contextlib.contextmanager
@@ -93,7 +136,12 @@ def _in_one_process() -> Iterator[None]:
 
 def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
     """Names and values in sight of a call, innermost first: locals, the script's globals, what each ``self`` holds."""
-    while frame is not None and not str(frame.f_globals.get("__name__")).startswith("lrlint."):
+    while frame is not None:
+        if is_recorder(frame.f_code.co_filename):  # it stands between frames of the user's code
+            frame = frame.f_back
+            continue
+        if str(frame.f_globals.get("__name__")).startswith("lrlint."):
+            return
         yield from list(frame.f_locals.items())
         owner = frame.f_locals.get("self")
         if owner is not None and not isinstance(owner, (nn.Module, Optimizer)):

@@ -13,18 +13,35 @@ those that the observed forward pass does not use (`trainable-param-unused`). Co
 (teachers, target networks, averages: by name, or by having the values of a module that trains) are *info*. `ignore`
 holds globs of names that are left out on purpose.
 
+Where the loop was rehearsed, also parameters outside every module that an optimizer trains (a forgotten second critic, a
+coefficient of an equation): they got gradients, are in no optimizer and never moved. *Info* in modules in evaluation mode
+(a frozen feature extractor).
+
 Sources: https://github.com/adapter-hub/adapters/issues/260, https://github.com/ACEsuit/mace/issues/525,
 https://github.com/ultralytics/ultralytics/pull/2855
 """
 
 from lrlint import Finding, rule
 from lrlint.analysis.coverage import bundles, coverage
+from lrlint.facts.loop import LoopPlace
+from lrlint.text.module_names import is_copy
 from lrlint.text.names import any_match, describe
 from lrlint.text.wording import count
 
 
 @rule("LR101", severity="error", confidence="high", needs=("optimizer",))
 def param_not_in_optimizer(setup, *, ignore: tuple = ()):
+    for seen in setup.loop.uncovered if setup.loop is not None and setup.loop.judged else ():
+        beyond = [n for n in seen.parameters if n not in setup.by_name and not any_match(ignore, n)]
+        spared = seen.evaluation or all(any(map(is_copy, n.split("."))) for n in beyond)
+        if beyond:
+            yield Finding(
+                LoopPlace(seen.span, tuple(beyond)),
+                f"{count(len(beyond), 'parameter')} in no optimizer get gradients and never move: {describe(beyond)}",
+                data={"parameters": len(beyond), "elements": seen.elements, "cause": "loop"},
+                help="hand them to an optimizer, or freeze them (requires_grad_(False))",
+                severity="info" if spared else "",
+            )
     cover = coverage(setup)
     if len(cover.missing) == len(cover.trainable):
         return  # nothing is covered: the optimizer was built for something else, or for other copies

@@ -46,7 +46,7 @@ def trainable_param_unused(setup):
             + ("; DDP without find_unused_parameters will stop" if crashes else ""),
             data={"parameters": len(parameters), "elements": elements, "used": bool(used)},
             help="delete or freeze the module",
-            severity="error" if crashes and not inferred else "info" if library or inferred else "",
+            severity="error" if crashes and not inferred else "info" if library or inferred or setup.loop else "",
             confidence="low" if inferred else "",
         )
 

@@ -22,6 +22,7 @@ https://github.com/facebookresearch/moco/blob/main/main_lincls.py (`model.eval()
 import re
 
 from lrlint import Finding, rule
+from lrlint.facts.loop import LoopPlace
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
 from lrlint.text.wording import count
@@ -40,6 +41,7 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
                 total = sizes.setdefault(part, [0, 0])
                 total[0] += parameter.numel
                 total[1] += parameter.numel if parameter.requires_grad else 0
+    yield from _undone(setup)
     back = [call.receiver for call in setup.source.put_back()] if setup.source else []
     found = {}  # (model, whether its part is a copy) → norms
     for norm in setup.norms:
@@ -52,6 +54,8 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
         total, trained = sizes.get(part, (0, 0))
         if total and total - trained >= frozen * total and sizes[root][1] and not _put_back(back, norm.path):
             found.setdefault((root, any(map(is_copy, part.split(".")))), []).append(norm)
+    if setup.loop is not None and setup.loop.of_kind("unfrozen-norms"):
+        return  # the same, seen
     for (root, copied), norms in found.items():
         undone = sum(not norm.training for norm in norms)
         parts = list(dict.fromkeys(_part(setup, norm.path) or "model" for norm in norms))
@@ -64,6 +68,16 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
             data={"norms": len(norms), "parts": parts, "undone": undone},
             help="keep them in evaluation mode by overriding train(), or use FrozenBatchNorm",
             severity="info" if copied or not setup.module_by_path[root].training else "",
+        )
+
+
+def _undone(setup):
+    """Seen: norms that were put into evaluation mode one by one train again."""
+    for seen in setup.loop.of_kind("unfrozen-norms") if setup.loop is not None and setup.loop.judged else ():
+        yield Finding(
+            LoopPlace(seen.span),
+            f"train() undoes eval() of {count(int(seen.values[0]), 'norm layer')}: they train again at {seen.times} steps",
+            help="put them back into evaluation mode after train(), or override train()",
         )
 
 

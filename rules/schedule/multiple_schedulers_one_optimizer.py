@@ -6,9 +6,10 @@ side, as training would.
 
 What to do: `SequentialLR` for one after the other, `ChainedScheduler` for both at once.
 
-Silent for schedulers that are nested in one another, for `SWALR`, which takes over late, and for one that only warms up
-beside `ReduceLROnPlateau` (*info* for others beside it). Factor schedulers (`StepLR`, `ExponentialLR`, `LinearLR`, ...)
-multiply as torch documents it: reported only when the configured rate is never reached.
+Silent for schedulers that are nested in one another, that a rehearsal saw stepped in different epochs only, for
+`SWALR`, which takes over late, and for one that only warms up beside `ReduceLROnPlateau` (*info* for others beside
+it). Factor schedulers (`StepLR`, `ExponentialLR`, `LinearLR`, ...) multiply as torch documents it: reported only when
+the configured rate is never reached.
 
 Sources: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate (chaining), reproduced with torch
 2.13: `LinearLR` and `CosineAnnealingLR` stepped side by side peak at 7.9e-4 instead of 1e-3
@@ -28,7 +29,7 @@ def multiple_schedulers_one_optimizer(setup):
         ours = [s for s in setup.schedules if s.optimizer == index and not {"nested", "dropped"} & set(s.details)]
         ours = [s for s in ours if s.details["shape"] != ["averaging"]]
         simulated = [s for s in ours if s.groups]
-        if len(ours) < 2:
+        if len(ours) < 2 or _in_turn(setup, ours):
             continue
         names = listing(s.class_name for s in ours)
         severity = "info" if len(simulated) < 2 else ""
@@ -52,6 +53,13 @@ def multiple_schedulers_one_optimizer(setup):
             help=f"give one of them to {bare[0].label}" if bare else COMBINE,
             severity=severity,
         )
+
+
+def _in_turn(setup, ours):
+    """Seen: no two of them step in the same iteration of the outermost loop."""
+    pairs = set(setup.loop.alternating) if setup.loop is not None else set()
+    indices = sorted(schedule.index for schedule in ours)
+    return all((a, b) in pairs for position, a in enumerate(indices) for b in indices[position + 1 :])
 
 
 def _without_scheduler(setup):

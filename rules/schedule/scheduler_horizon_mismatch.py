@@ -11,11 +11,12 @@ per epoch, or a power of two.
 What to do: compute the number of optimizer steps once (`ceil(len(loader) / accumulation) * epochs`) and pass it to the
 scheduler; with accelerate either multiply it by the number of processes or do not prepare the scheduler.
 
-Needs the declared `total_steps`. Constant, cyclic and data-driven schedulers, decays without a length and warm-ups are
-not judged by their length; `partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the
-run is taken for one stepped per epoch; where neither `steps_per_epoch` is declared nor the source of the training loop
-shows it, this is told as *info*. Severity is warning (error only where training would crash), as measured on published
-recipes.
+Needs `total_steps`, declared or counted in a rehearsal, which also shows how often the scheduler is stepped: then a
+decay without a length, stepped per batch, is reported where less than 1e-5 of the rate is left at the end. Constant,
+cyclic and data-driven schedulers, decays without a length and warm-ups are not judged by their length;
+`partial_schedule=True` declares a deliberate difference. A scheduler much shorter than the run is taken for one
+stepped per epoch; where neither `steps_per_epoch` is declared nor the source of the training loop shows it, this is
+told as *info*. Severity is warning (error only where training would crash), as measured on published recipes.
 
 Sources: https://github.com/huggingface/transformers/pull/24088, https://github.com/huggingface/accelerate/issues/2318,
 https://github.com/jzhang38/EasyContext/issues/21, https://github.com/huggingface/diffusers/issues/3954,
@@ -23,7 +24,7 @@ https://github.com/NovaSky-AI/SkyRL/pull/873, https://github.com/ContextualAI/HA
 """
 
 from lrlint import Finding, rule
-from lrlint.analysis.schedule_length import ending, explained, lead, own_end
+from lrlint.analysis.schedule_length import ending, explained, gone_per_batch, lead, own_end
 from lrlint.text.wording import rate
 
 #: A schedule shorter than this share of the run has ended early.
@@ -55,7 +56,11 @@ def _judge(schedule, training):
     if _counted_in_steps(schedule, training):
         named = f"{schedule.details['length_name']}={schedule.details['length']}"
         text = f"{name}: {named} counts the run's optimizer steps, but the training loop steps it once per epoch"
-        return f"{text}: it hardly begins", "", ""
+        seen = schedule.details.get("clock_from") == "rehearsal"
+        return f"{text}: it hardly begins", "error" if seen else "", "high" if seen else ""
+    if (left := gone_per_batch(schedule, training)) is not None:
+        text = f"{name} is stepped with every one of {training.total_steps} optimizer steps: {left:.0e} of the rate is left"
+        return f"{text} at the end, as if its steps were meant to be epochs", "warning", "high"
     if schedule.unit == "epoch" and schedule.details.get("clock_from") == "assumed" and end:
         text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
         return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
@@ -78,8 +83,10 @@ def _judge(schedule, training):
 
 def _counted_in_steps(schedule, training):
     """As long as the run in optimizer steps, and stepped once per epoch."""
-    per_epoch = schedule.details.get("clock_from") == "source" and schedule.details.get("interval") == "epoch"
-    many = (training.steps_per_epoch or 2) > 1 and (training.total_steps or 0) >= 100
+    per_epoch = (
+        schedule.details.get("clock_from") in ("source", "rehearsal") and schedule.details.get("interval") == "epoch"
+    )
+    many = (training.steps_per_epoch or 2) > 1 and (training.total_steps or 0) >= 40
     return per_epoch and many and schedule.details.get("final") and schedule.details["length"] == training.total_steps
 
 

@@ -13,10 +13,22 @@ Sources: https://github.com/ildoonet/pytorch-gradual-warmup-lr/issues/27 (the ne
 """
 
 from lrlint import Finding, rule
+from lrlint.text.wording import rate
 
 
 @rule("LR405", severity="error", confidence="high", needs=("optimizer",))
 def scheduler_wrong_optimizer(setup):
+    for seen in setup.loop.schedulers if setup.loop is not None and setup.loop.judged else ():
+        if seen.unreached is not None and seen.unreached[2] >= 2 and not seen.nested:
+            written, stepped, times = seen.unreached
+            schedule = next((s for s in setup.schedules if s.index == seen.schedule), None)
+            yield Finding(
+                schedule or setup,
+                f"{seen.class_name} writes {rate(written)}, and the optimizer that steps goes on with {rate(stepped)} "
+                f"({times} steps): its groups are copies",
+                data={"written": written, "stepped": stepped, "steps": times},
+                help="let wrapper and inner optimizer share one list of groups",
+            )
     for schedule in setup.schedules:
         if orphan := schedule.details.get("orphan"):
             yield Finding(

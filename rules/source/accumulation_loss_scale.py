@@ -15,11 +15,22 @@ https://github.com/meituan-longcat/LongCat-Image/issues/46, https://github.com/p
 """
 
 from lrlint import Finding, rule
+from lrlint.facts.loop import LoopPlace
 from lrlint.facts.source import STEPS
 
 
-@rule("LR707", severity="warning", confidence="low", needs=("source",), default=False)
+@rule("LR707", severity="warning", confidence="low", needs=("order",), default=False)
 def accumulation_loss_scale(setup):
+    for o in setup.loop.optimizers if setup.loop is not None and setup.loop.judged else ():
+        if o.window >= 2 and o.divided is False and not o.stale:
+            text = f"{o.label}: each step adds up {o.window} backward passes of a mean loss, and none is divided"
+            help = "divide the loss by the number of batches"
+            yield Finding(LoopPlace(o.step_span, (), o.optimizer), text, help=help, severity="info", confidence="high")
+    if setup.source is not None:
+        yield from _read(setup)
+
+
+def _read(setup):
     found = {}
     for calls in setup.source.functions():
         for loops in {call.loops for call in calls if call.loops}:
@@ -27,6 +38,8 @@ def accumulation_loss_scale(setup):
             steps = [call for call in beside if call.kind in STEPS]
             windows = [[guard for guard in step.guards if "%" in guard] for step in steps]
             backward = [call for call in beside if "backward" in call.kind and not any("%" in g for g in call.guards)]
+            if setup.loop is not None and any(setup.loop.reached(call.span) for call in backward):
+                continue
             if not steps or not all(windows) or not backward:
                 continue
             window = windows[0][0]

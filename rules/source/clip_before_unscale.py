@@ -16,16 +16,28 @@ torch 2.13: the update shrinks 65504-fold
 """
 
 from lrlint import Finding, rule
+from lrlint.facts.loop import LoopPlace
 
 
-@rule("LR701", severity="error", confidence="high", needs=("source",))
+@rule("LR701", severity="error", confidence="high", needs=("order",))
 def clip_before_unscale(setup):
     if setup.training.precision in ("bf16", "bf16-mixed", "fp32", "fp64"):
         return
+    for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():
+        if clip.scaled == clip.times >= 1:
+            text = f"gradients of a scaled loss are clipped {clip.scaled} times without `unscale_()` before"
+            yield Finding(LoopPlace(clip.span), text, help="call `scaler.unscale_(optimizer)` first")
+    if setup.source is not None:
+        yield from _read(setup)
+
+
+def _read(setup):
     found = {}
     for calls in setup.source.functions():
         for place, clip in enumerate(calls):
             if clip.kind != "clip" or clip.managed or clip.scaled or clip.span in found:
+                continue
+            if setup.loop is not None and setup.loop.reached(clip.span):
                 continue
             before = [
                 k for k, call in enumerate(calls[:place]) if call.kind == "scaled_backward" and not call.excludes(clip)

@@ -7,9 +7,10 @@ group, each group is held to the threshold by itself, which changes the size of 
 
 What to do: clip once, over all parameters, right before the optimizer's step and under the same condition.
 
-Read from the source of the training loop. Silent where a library takes the steps, where the clip has a condition that
-the step has not, where the backward pass is under the window's condition too (then it is no accumulation), and where a
-backward pass stands between the step and the clip.
+Where the loop was rehearsed, from what the gradients were at each clip: none yet, used by a step already, or added to
+before the step. Else read from the source of the training loop. Silent where a library takes the steps, where the
+clip has a condition that the step has not, where the backward pass is under the window's condition too (then it is no
+accumulation), and where a backward pass stands between the step and the clip.
 
 Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation,
 https://github.com/huggingface/accelerate/issues/641, https://github.com/huggingface/transformers/issues/1563,
@@ -19,18 +20,46 @@ https://github.com/huggingface/transformers/pull/614
 import re
 
 from lrlint import Finding, rule
+from lrlint.facts.loop import LoopPlace
 from lrlint.facts.source import STEPS
 
 _GROUP = re.compile(r"""^\w*(group|pg|g)\w*\[['"]params['"]\]$""")
 
 
-@rule("LR704", severity="warning", confidence="medium", needs=("source",))
+@rule("LR704", severity="warning", confidence="medium", needs=("order",))
 def clip_placement(setup):
+    if setup.loop is not None and setup.loop.judged:
+        yield from _seen(setup.loop)
+    if setup.source is not None:
+        yield from _read(setup)
+
+
+def _seen(loop):
+    for clip in loop.clips:
+        late, partial, times = clip.used + clip.empty == clip.times, clip.partial >= 2, clip.times
+        if clip.foreign or times < 2:
+            continue
+        if clip.empty == times:
+            text = f"{times} of {times} times there is no gradient yet to clip"
+        elif clip.used and late:
+            text = f"{clip.used} of {times} times gradients are clipped after the step that has used them"
+        elif partial and 2 * clip.partial >= times:
+            text = f"{clip.partial} of {times} times another backward pass adds to what was clipped before the step"
+        else:
+            continue
+        severity = "warning" if partial and not late else "error"
+        help = "clip once, right before the optimizer's step"
+        yield Finding(
+            LoopPlace(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high"
+        )
+
+
+def _read(setup):
     several = any(sum(bool(group.trainable) for group in optimizer.groups) > 1 for optimizer in setup.optimizers)
     found = {}
     for calls in setup.source.functions():
         for place, clip in enumerate(calls):
-            if clip.kind != "clip" or clip.managed or clip.span in found:
+            if clip.kind != "clip" or clip.managed or clip.span in found or _reached(setup, clip):
                 continue
             beside = [(k, step) for k, step in enumerate(calls) if step.kind in STEPS and step.loops == clip.loops]
             severity = ""
@@ -52,6 +81,11 @@ def clip_placement(setup):
                 severity=severity,
             )
     yield from found.values()
+
+
+def _reached(setup, clip):
+    """Seen, and judged by that; whether groups are clipped one by one is read all the same."""
+    return setup.loop is not None and setup.loop.reached(clip.span) and not _GROUP.match(clip.receiver)
 
 
 def _window(calls, clip, beside):

@@ -18,13 +18,22 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.ht
 
 from lrlint import Finding, rule
 from lrlint.analysis.clip_coverage import mismatches
+from lrlint.facts.loop import LoopPlace
+from lrlint.text.names import describe
 from lrlint.text.wording import count, listing
 
+ALL = 'clip `[p for g in optimizer.param_groups for p in g["params"]]`'
 
-@rule("LR706", severity="warning", confidence="medium", needs=("source", "optimizer"))
+
+@rule("LR706", severity="warning", confidence="medium", needs=("order", "optimizer"))
 def clip_scope_mismatch(setup):
+    for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():
+        if clip.foreign:
+            text = f"what is clipped is in no optimizer: {describe(clip.parameters)}"
+            place = LoopPlace(clip.span, clip.parameters)
+            yield Finding(place, text, help=ALL, severity="error", confidence="high")
     found = {}
-    for calls in setup.source.functions():
+    for calls in setup.source.functions() if setup.source is not None else ():
         for mismatch in mismatches(setup, calls):
             found.setdefault(mismatch.clip.span, mismatch)
     for mismatch in found.values():
@@ -37,7 +46,7 @@ def clip_scope_mismatch(setup):
                 "elements": sum(parameter.numel for parameter in mismatch.parameters),
                 "others": list(mismatch.others),
             },
-            help='clip `[p for g in optimizer.param_groups for p in g["params"]]`',
+            help=ALL,
             severity="info" if mismatch.kind == "outside" else "",
         )
 

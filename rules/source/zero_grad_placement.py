@@ -5,12 +5,15 @@ cleared, the gradient of every batch is added to those of all before it: the upd
 
 What to do: call `optimizer.zero_grad()` once per step, before the backward pass or right after the step.
 
-Read from the source of the training loop (a declared `train` function, else the file of the target), together with the
-project's functions that it calls. *Cleared too early* is said only where `zero_grad()` and `step()` of one optimizer
-stand on neighbouring lines: in between, gradients may be put back by hand. *Never cleared* is said only of plain
-functions and scripts (no methods), where gradients are mentioned nowhere but to be clipped or scaled, neither the model
-nor the optimizer is handed to code that was not read, no library takes the steps, no hooks run, and the optimizer is not
-built anew in the loop. Both are said of torch's own optimizers only.
+Where the loop was rehearsed, from which backward passes each step uses: gradients used before beside new ones (in at
+least two steps, on half of the parameters), or passes that are cleared unused, in most of the intervals between
+steps. Not where an input's gradient was wanted, gradients were assigned or changed by hand, or weights moved between
+(SAM). Else read from the source of the training loop (a declared `train` function, else the file of the target),
+together with the project's functions that it calls. *Cleared too early* is said only where `zero_grad()` and `step()`
+of one optimizer stand on neighbouring lines: in between, gradients may be put back by hand. *Never cleared* is said
+only of plain functions and scripts (no methods), where gradients are mentioned nowhere but to be clipped or scaled,
+neither the model nor the optimizer is handed to code that was not read, no library takes the steps, no hooks run, and
+the optimizer is not built anew in the loop. Both are said of torch's own optimizers only.
 
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.optim.Optimizer.zero_grad.html,
 https://docs.pytorch.org/tutorials/recipes/recipes/zeroing_out_gradients.html,
@@ -20,14 +23,58 @@ https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulati
 from itertools import pairwise
 
 from lrlint import Finding, rule
+from lrlint.facts.loop import LoopPlace
 from lrlint.facts.source import STEPS, trained
+from lrlint.text.names import describe
+
+ONCE = "call `optimizer.zero_grad()` once per step"
+#: A backward pass that is cleared unused in fewer of the intervals between steps than this is a skipped step.
+MOST = 0.6
 
 
-@rule("LR709", severity="error", confidence="medium", needs=("source", "optimizer"))
+@rule("LR709", severity="error", confidence="medium", needs=("order", "optimizer"))
 def zero_grad_placement(setup):
+    if setup.loop is not None and setup.loop.judged:
+        yield from _seen(setup.loop)
+    if setup.source is not None:
+        yield from _read(setup)
+
+
+def _seen(loop):
+    for o in loop.optimizers:
+        if o.stale >= 2 or (o.stale and o.steps == 2):
+            text = f"{o.label}: {o.stale} of {o.steps} steps also use gradients of an earlier step"
+            always = o.stale >= max(2, o.steps - 1 - o.repeated)
+            text += ": nothing clears them" if always and not o.repeated else ""
+            place = LoopPlace(o.stale_span, o.parameters, o.optimizer)
+            yield Finding(
+                place,
+                f"{text} ({describe(o.parameters)})",
+                data={"steps": o.steps, "stale": o.stale},
+                help=ONCE,
+                severity="" if always and not o.repeated else "warning",
+                confidence="high",
+            )
+        elif o.steps >= 2 and o.empty == o.steps and not o.inside:
+            text = f"{o.label}: no gradient is there at any of its {o.steps} steps: nothing trains"
+            yield Finding(LoopPlace(o.step_span, (), o.optimizer), text, help="clear them before the backward pass")
+    for lost in loop.lost:
+        if lost.lost >= 2 and lost.share >= MOST and not lost.explained:
+            text = f"{lost.lost} of {lost.passes} backward passes seen are cleared before {lost.label} has used them"
+            yield Finding(
+                LoopPlace(lost.cleared, (), lost.optimizer),
+                f"{text}: {'only the last of a window counts' if lost.used else 'none counts'}",
+                related=LoopPlace(lost.span),
+                data={"lost": lost.lost, "used": lost.used, "passes": lost.passes},
+                help="clear gradients once per step of the optimizer, not per backward pass",
+                confidence="high",
+            )
+
+
+def _read(setup):
     if not all(o.module.startswith("torch.optim") and o.wraps is None for o in setup.optimizers):
         return  # one's own may keep gradients, or clear them
-    told = set()
+    told = {call.span for call in setup.source.calls if setup.loop is not None and setup.loop.reached(call.span)}
     for calls in setup.source.functions():
         for zero, step in pairwise(calls):
             if zero.span not in told and _undone(calls, zero, step):
@@ -44,7 +91,7 @@ def zero_grad_placement(setup):
             yield Finding(
                 step,
                 "nothing clears the gradients: each step adds those of its batch to all before",
-                help="call `optimizer.zero_grad()` once per step",
+                help=ONCE,
             )
 
 

@@ -121,7 +121,8 @@ def norm_facts(tree: Tree, registry: Registry, roots: Mapping[str, nn.Module]) -
                 features=_first_int(module, ("num_features", "num_channels")) or (weight.numel if weight else None),
                 eps=_first_float(module, ("eps", "variance_epsilon")),
                 momentum=_first_float(module, ("momentum",)),
-                tracks_statistics=isinstance(attribute(module, "running_mean"), torch.Tensor),
+                tracks_statistics=isinstance(attribute(module, "running_mean"), torch.Tensor)
+                and attribute(module, "track_running_stats") is not False,
                 training=training,
                 trains_statistics=after_train.get(id(module), training),
             )

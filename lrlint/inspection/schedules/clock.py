@@ -38,11 +38,18 @@ class Clock:
     interval: str
 
 
-def clock_of(scheduler: Any, config: Mapping[str, Any], training: Training, calls: int, loop: str | None) -> Clock:
+def clock_of(
+    scheduler: Any,
+    config: Mapping[str, Any],
+    training: Training,
+    calls: int,
+    loop: str | None,
+    observed: str | None = None,
+) -> Clock:
     """The clock of one scheduler; ``calls`` is how many steps its wrapper makes of one call, ``loop`` the interval at
-    which the training loop steps it, where one was read.
+    which the training loop steps it, where one was read, ``observed`` where a rehearsal has seen it.
     """
-    interval, source = _interval(scheduler, config, training, loop)
+    interval, source = (observed, "rehearsal") if observed else _interval(scheduler, config, training, loop)
     frequency = config.get("frequency")
     every = frequency if isinstance(frequency, int) and frequency > 0 else 1
     per_epoch = epoch_length(training)

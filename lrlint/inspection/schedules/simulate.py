@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import GroupSchedule, Note, Schedule, Training
+from lrlint.facts.loop import SchedulerSeen
 from lrlint.inspection.schedules import kinds
 from lrlint.inspection.schedules.clock import FURTHER, Clock, calls_per_step, clock_of, in_epochs
 from lrlint.inspection.schedules.copying import Isolation, Uncopyable, quiet
@@ -26,14 +27,22 @@ __all__ = ["resume", "simulate"]
 
 
 def simulate(
-    built: Built, optimizers: Sequence[Any], training: Training, loop: str | None = None
+    built: Built,
+    optimizers: Sequence[Any],
+    training: Training,
+    loop: str | None = None,
+    seen: Mapping[int, SchedulerSeen] | None = None,
 ) -> tuple[tuple[Schedule, ...], list[Note]]:
     """What the target's schedulers do to the groups of ``optimizers``, one record per scheduler of ``built``.
 
-    ``loop``: the interval (``step`` or ``epoch``) at which the training loop was seen to step them, None if it was not.
+    ``loop``: the interval (``step`` or ``epoch``) at which the training loop steps them by its source, None if that does
+    not tell; ``seen``: how they were stepped in a rehearsal, by index.
     A note with the fact ``schedule`` tells why none could be simulated.
     """
-    entries = [_Entry(built, index, optimizers, training, loop) for index in range(len(built.schedulers))]
+    entries = [
+        _Entry(built, index, optimizers, training, loop, (seen or {}).get(index))
+        for index in range(len(built.schedulers))
+    ]
     held = [{id(node) for child in kinds.children_of(e.scheduler) for node in kinds.tree(child)} for e in entries]
     for entry in entries:
         entry.nested = any(id(entry.scheduler) in inner for inner in held)
@@ -55,10 +64,18 @@ class _Entry:
     """One scheduler of the target with what is known about it before it runs."""
 
     def __init__(
-        self, built: Built, index: int, optimizers: Sequence[Any], training: Training, loop: str | None
+        self,
+        built: Built,
+        index: int,
+        optimizers: Sequence[Any],
+        training: Training,
+        loop: str | None,
+        seen: SchedulerSeen | None,
     ) -> None:
         configs = built.scheduler_configs
         self.index = index
+        if seen is not None and not seen.nested and not seen.interval:
+            training = replace(training, total_steps=None)  # it is not stepped all through the run
         self.training = training
         self.config: Mapping[str, Any] = configs[index] if index < len(configs) else {}
         self.scheduler = built.schedulers[index]
@@ -71,7 +88,8 @@ class _Entry:
         if any(base.__name__ == "Trainer" for base in type(built.owner).__mro__):
             loop = "step"  # as transformers' own loop does
         calls = calls_per_step(self.config, training)
-        self.clock: Clock = clock_of(self.scheduler, self.config, training, calls, loop)
+        observed = None if seen is None or seen.nested else seen.interval or None
+        self.clock: Clock = clock_of(self.scheduler, self.config, training, calls, loop, observed)
         self.span = built.recording.scheduler(self.scheduler)
         self.before = self._before(built)
 

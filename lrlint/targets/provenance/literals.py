@@ -39,6 +39,9 @@ class Literal:
 #: Called with each dict that a marked expression made; empty unless something is being recorded.
 listeners: list[Callable[[dict[str, Any], Literal], None]] = []
 
+#: Change the tree of each of the project's modules before it is compiled: (tree, its text, relative path) → tree.
+rewriters: list[Callable[[ast.Module, str, str], ast.Module]] = []
+
 
 class Marker:
     """The function that a marked module calls: passes its argument on."""
@@ -72,7 +75,10 @@ class MarkingLoader(SourceFileLoader):
         data = self.get_data(path)
         try:
             text = importlib.util.decode_source(data)
-            tree = mark(text, self._project.relative(path), self._marker.literals) if _MENTIONS.search(text) else None
+            relative = self._project.relative(path)
+            tree = mark(text, relative, self._marker.literals) if _MENTIONS.search(text) else None
+            for rewrite in rewriters:
+                tree = rewrite(tree or ast.parse(text, path), text, relative)
             if tree is not None:
                 return self.source_to_code(tree, path)  # type: ignore[no-any-return,arg-type]
         except (SyntaxError, ValueError, RecursionError):

@@ -22,7 +22,12 @@ _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STDLIB = os.path.realpath(sysconfig.get_paths()["stdlib"])
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _LRLINT = os.path.dirname(os.path.abspath(lrlint.__file__))
-_RECORDER = os.path.join(_LRLINT, "inspection", "spans.py")  # its wrappers stand between frames of the user's code
+#: Their wrappers stand between frames of the user's code.
+_RECORDERS = (
+    os.path.join(_LRLINT, "inspection", "spans.py"),
+    os.path.join(_LRLINT, "inspection", "forward_inputs.py"),
+    os.path.join(_LRLINT, "rehearsal", ""),
+)
 _SHIPPED = tuple(os.path.join(_LRLINT, folder, "") for folder in ("fixtures", "rules"))  # users' doors, in a wheel
 
 
@@ -184,8 +189,13 @@ def literal_span(path: str, lines: Sequence[str], node: ast.AST, end: ast.AST | 
     )
 
 
+def is_recorder(filename: str) -> bool:
+    """Whether the file is lrlint's, and what it wraps was called by the user's code."""
+    return filename.startswith(_RECORDERS)
+
+
 def _is_boundary(filename: str) -> bool:
-    return filename.startswith(_LRLINT + os.sep) and filename != _RECORDER and not filename.startswith(_SHIPPED)
+    return filename.startswith(_LRLINT + os.sep) and not filename.startswith((*_RECORDERS, *_SHIPPED))
 
 
 def _inside(path: str, folder: str) -> bool:
