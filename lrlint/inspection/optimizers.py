@@ -1,10 +1,6 @@
 """Optimizers as facts: families, groups as torch holds them, state that does not fit.
 
-What a class means by ``lr`` and ``weight_decay`` stands in one table. Sources: torch.optim documentation; Loshchilov &
-Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101) for AdamW; Chen et al. (arXiv 2302.06675) for Lion;
-Jordan, "Muon" (github.com/KellerJordan/Muon); You et al. for LARS (1708.03888) and LAMB (1904.00962); Shazeer & Stern
-(1804.04235) for Adafactor; Mishchenko & Defazio (2306.06101) for Prodigy; Defazio et al. (2405.15682) for
-schedule-free methods.
+What a class means by ``lr`` and ``weight_decay`` stands in one cited table, `lrlint.facts.algorithms`.
 """
 
 from __future__ import annotations
@@ -18,28 +14,11 @@ import torch
 from torch.optim import Optimizer as TorchOptimizer
 
 from lrlint.facts import Group, Optimizer, Parameter, StateMisfit
+from lrlint.facts.algorithms import algorithm, family_of_group
 from lrlint.inspection.attributes import attribute, is_on
 from lrlint.memo import per_class
 from lrlint.vocabulary import MULTIPLIER_KEYS
 
-# (pattern on the class name, family, weight decay is decoupled by default); the first match along the MRO decides.
-_FAMILIES: tuple[tuple[str, str, bool], ...] = (
-    (r"prodigy|dadapt|d_adapt", "lr-free", True),
-    (r"muon", "muon", True),
-    (r"lion|signum|signsgd|tiger", "sign", True),
-    (r"adafactor|came$", "adafactor", True),
-    (r"sparseadam", "sparse-adam", False),
-    (r"adadelta", "adadelta", False),
-    (r"adagrad", "adagrad", False),
-    (r"rmsprop", "rmsprop", False),
-    (r"lars", "lars", False),
-    (r"lamb", "lamb", True),
-    (r"lbfgs", "lbfgs", False),
-    (r"adamw|decoupledadam|adamp$|adan|nadamw|soap|sophia", "adam", True),
-    (r"adam|radam|nadam|adabelief|yogi|ranger", "adam", False),
-    (r"sgdw", "sgd", True),
-    (r"sgd|asgd|nesterov|madgrad", "sgd", False),
-)
 _MASTER = re.compile(
     r"bf16$|kahan|stochasticround|fp16_optimizer|bf16_optimizer|deepspeed|masterparams|float16optimizer", re.IGNORECASE
 )
@@ -65,9 +44,8 @@ _FLAGS = ("split_groups", "relative_step", "warmup_init", "scale_parameter", "de
 def family(cls: type) -> tuple[str, bool]:
     """(family, whether weight decay is decoupled by default) of an optimizer class; ``other`` where unknown."""
     for base in cls.__mro__:
-        for pattern, name, decoupled in _FAMILIES:
-            if base is not TorchOptimizer and re.search(pattern, base.__name__, re.IGNORECASE):
-                return name, decoupled
+        if base is not TorchOptimizer and (row := algorithm(base.__name__)).pattern:
+            return row.family, row.decoupled
     return "other", False
 
 
@@ -149,6 +127,8 @@ def _group(
     told = _says_decoupled(options.get)
     record = recording.group(optimizer, i)
     given = group.get("param_names") or ()
+    siblings = (other for k, other in enumerate(optimizer.param_groups) if k != i)
+    kind = family_of_group(options, type(optimizer).__name__, kind, siblings)
     fact = Group(
         optimizer=index,
         index=i,

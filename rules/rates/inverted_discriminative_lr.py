@@ -21,15 +21,15 @@ https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.0
 
 from lrlint import Finding, rule
 from lrlint.names import describe
-from lrlint.treatment import exceeds, peak, rated
+from lrlint.treatment import by_family, exceeds, peak, rated
 from lrlint.vocabulary import listing, rate, side
 
 
 @rule("LR208", severity="warning", confidence="medium", needs=("optimizer",))
 def inverted_discriminative_lr(setup, *, factor: float = 3.0):
     uses = setup.graph.parameters if setup.graph else {}
-    for optimizer in setup.optimizers:
-        body, head, rest = ([g for g in rated(optimizer) if _side(g) == name] for name in ("backbone", "head", ""))
+    for groups in (found for optimizer in setup.optimizers for found in by_family(rated(optimizer)).values()):
+        body, head, rest = ([g for g in groups if _side(g) == name] for name in ("backbone", "head", ""))
         if body and not head:
             head = [group for group in rest if _is_output(group, uses) and _runs_before(body, [group], uses)]
         if head and not body:
