@@ -29,6 +29,8 @@ from typing import Any
 
 import torch
 
+from lrlint.facts.algorithms import algorithm
+
 PACKAGES = (
     *("torch.optim", "pytorch_optimizer", "heavyball", "came_pytorch", "schedulefree", "prodigyopt", "torchao.optim"),
     *("galore_torch", "apollo_torch", "lion_pytorch", "bitsandbytes.optim", "dadaptation", "optimi", "muon", "dion"),
@@ -67,17 +69,16 @@ def classes(packages: tuple[str, ...] = PACKAGES) -> Iterator[tuple[str, type]]:
     for package in packages:
         try:
             module = importlib.import_module(package)
+            if package == "heavyball":  # compiles every step, for minutes, unless told not to
+                importlib.import_module("heavyball.utils").compile_mode = None
         except Exception as error:  # a package may fail in any way on a machine it was not built for
             print(f"{package}: {type(error).__name__}", file=sys.stderr)
             continue
         for name, value in vars(module).items():
-            if (
-                inspect.isclass(value)
-                and issubclass(value, torch.optim.Optimizer)
-                and value is not torch.optim.Optimizer
-            ):
-                if not name.startswith("_") and (package == "torch.optim" or not value.__module__.startswith("torch.")):
-                    yield package, value
+            own = inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and not name.startswith("_")
+            foreign = package == "torch.optim" or not getattr(value, "__module__", "").startswith("torch.")
+            if own and foreign and value is not torch.optim.Optimizer:
+                yield package, value
 
 
 def measure(cls: type) -> Measured:
@@ -153,9 +154,15 @@ def main() -> None:
     print(f"{'class':44} {'step':10} {'decay':10} {'growth':>9} {'shrink':>9} {'eps':>9}  {'table'}")
     for package, cls in classes(tuple(arguments.packages)):
         row = measure(cls)
+        known = algorithm(cls.__name__)
+        said = f"{known.family} ({known.rate or 'unknown'}, {'decoupled' if known.decoupled else 'coupled'})"
+        agree = row.scale == "?" or known.family == "other" or (row.scale == "gradient") == (known.rate == "gradient")
+        if arguments.disagreements and agree:
+            continue
         shown = [" " * 8 + "-" if v is None else f"{v:9.3g}" for v in (row.growth, row.shrink, row.eps)]
         print(
-            f"{package + '.' + row.name:44} {row.scale:10} {row.decay:10} {' '.join(shown)}  {row.problem}", flush=True
+            f"{package + '.' + row.name:44} {row.scale:10} {row.decay:10} {' '.join(shown)}  {said} {row.problem}",
+            flush=True,
         )
 
 

@@ -24,7 +24,8 @@ _BACKBONE = re.compile(
     re.IGNORECASE,
 )
 _HEAD = re.compile(
-    r"^(heads?|\w+_head|classifier|classification_head|decoder|fc(_out)?|score|qa_outputs)$", re.IGNORECASE
+    r"^(heads?|\w+_head|aux(iliary)?_?head|(\w+_)?classifier|classification_head|decoder|fc(_out)?|score|qa_outputs)$",
+    re.IGNORECASE,
 )
 _ADAPTER = re.compile(r"lora|adapter|prompt|prefix|projector", re.IGNORECASE)
 _LOSS = re.compile(r"(^|_)(loss(es)?|criterion|criteria|metric_fc|margin)(_|$)|(Loss|Criterion)\d*$")

@@ -40,9 +40,9 @@ class Algorithm:
 _PYTORCH_OPTIMIZER = "github.com/kozistr/pytorch_optimizer"
 _HEAVYBALL = "github.com/HomebrewML/HeavyBall"
 
+# fmt: off
 #: The first row that matches along the method resolution order decides, on the class's name.
 ALGORITHMS: tuple[Algorithm, ...] = (
-    # fmt: off
     Algorithm(
         r"prodigy|dadapt|d_adapt", "lr-free", "multiplier", True, "root", "betas", "arXiv 2306.06101, 2301.07733"
     ),
@@ -113,8 +113,8 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     Algorithm(r"adam|adabelief|yogi|ranger|novograd", "adam", "element", False, "root", "betas", "arXiv 1412.6980"),
     Algorithm(r"sgdw", "sgd", "gradient", True, "", "heavy-ball", "arXiv 1711.05101"),
     Algorithm(r"sgd|nesterov|^pid$|^qhm$|^lomo$", "sgd", "gradient", False, "", "heavy-ball", "torch.optim.SGD"),
-    # fmt: on
 )
+# fmt: on
 
 _UNKNOWN = Algorithm("", "other", "", False, "", "", "")
 

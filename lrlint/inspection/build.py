@@ -12,7 +12,7 @@ from torch import nn
 from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
 from lrlint.facts.schedule import peak_rate
 from lrlint.inspection.guard import no_default_device
-from lrlint.inspection.modules import model_facts, module_facts, norm_facts, tie_facts
+from lrlint.inspection.modules import model_facts, module_facts, norm_facts, tie_facts, train_changes
 from lrlint.inspection.optimizers import optimizer_fact
 from lrlint.inspection.parameters import Registry, register_tree, with_values
 from lrlint.inspection.storage import aliases
@@ -55,6 +55,7 @@ def _build(built: Built, graph: bool) -> Setup:
         aliases=tuple(aliases(registry.pairs)),
         ties=tuple(ties),
         rejections=rejections,
+        train_changes=tuple(() if built.in_training else train_changes(built.models, registry)),
         discarded=discarded,
         training=_training(built),
         span=built.span,
@@ -77,7 +78,9 @@ def _extra_modules(built: Built) -> dict[str, nn.Module]:
 
 def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
     return [
-        optimizer_fact(optimizer, index, name, registry.find, built.recording, built.wraps.get(name))
+        optimizer_fact(
+            optimizer, index, name, registry.find, built.recording, built.wraps.get(name), built.outer.get(name)
+        )
         for index, (name, optimizer) in enumerate(built.optimizers.items())
     ]
 

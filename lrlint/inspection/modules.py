@@ -121,12 +121,40 @@ def norm_facts(tree: Tree, registry: Registry, roots: Mapping[str, nn.Module]) -
                 features=_first_int(module, ("num_features", "num_channels")) or (weight.numel if weight else None),
                 eps=_first_float(module, ("eps", "variance_epsilon")),
                 momentum=_first_float(module, ("momentum",)),
-                tracks_statistics=isinstance(attribute(module, "running_mean"), torch.Tensor),
+                tracks_statistics=isinstance(attribute(module, "running_mean"), torch.Tensor)
+                and attribute(module, "track_running_stats") is not False,
                 training=training,
                 trains_statistics=after_train.get(id(module), training),
             )
         )
     return facts
+
+
+def train_changes(roots: Mapping[str, nn.Module], registry: Registry) -> list[Parameter]:
+    """Parameters whose ``requires_grad`` is another one after ``model.train()``; everything is put back.
+
+    Only for models with a module whose class overrides ``train``: elsewhere nothing can change.
+    """
+    found: list[Parameter] = []
+    for model in roots.values():
+        modules = list(model.modules())
+        if all(type(module).train is nn.Module.train for module in modules):
+            continue
+        modes = [(module, module.training) for module in modules]
+        before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        try:
+            model.train()
+            changed = [p for p, wanted in before if p.requires_grad is not wanted]
+            found += [fact for p in changed if (fact := registry.get(p)) is not None]
+        except Exception:  # whatever the user's own method raises
+            continue
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, wanted in before:
+                if parameter.requires_grad is not wanted:
+                    parameter.requires_grad_(wanted)
+    return found
 
 
 def _own(module: nn.Module, registry: Registry, leaf: str) -> Parameter | None:

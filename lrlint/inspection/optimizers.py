@@ -49,7 +49,9 @@ def family(cls: type) -> tuple[str, bool]:
     return "other", False
 
 
-def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: Any, wraps: str | None) -> Optimizer:
+def optimizer_fact(
+    optimizer: Any, index: int, name: str, find: Any, recording: Any, wraps: str | None, outer: Any = None
+) -> Optimizer:
     """One optimizer; ``find(tensor, option path)`` gives the fact of a parameter."""
     cls = type(optimizer)
     kind, decoupled = family(cls)
@@ -74,7 +76,15 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
         class_defaults=_class_defaults(cls),
         decay_form=form,
         bases=tuple(base.__name__ for base in cls.__mro__[1:] if base is not object),
-        flags={flag: plain(value) for flag in _FLAGS if (value := attribute(optimizer, flag)) is not None},
+        flags={
+            **{flag: plain(value) for flag in _FLAGS if (value := attribute(optimizer, flag)) is not None},
+            **({"built_by": builder} if (builder := recording.builder(optimizer)) else {}),
+            **(
+                {"inner": inner}
+                if (inner := inner_groups(outer, optimizer) if outer is not None else inner_groups(optimizer))
+                else {}
+            ),
+        },
         reads=_keys_read(
             cls, {key for group in groups for key in group if isinstance(key, str)} - set(defaults) - {"params"}
         ),
@@ -84,6 +94,51 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
         misfits=tuple(_misfits(optimizer, find)),
         span=recording.optimizer(optimizer),
     )
+
+
+def inner_groups(optimizer: Any, only: Any = None) -> dict[str, Any] | None:
+    """The optimizer that steps inside this one, where its groups are copies: class, and lr, decay and size
+    of its ``groups`` and of those ``given`` to the outer one.
+
+    Rates that are written to the outer groups (by a scheduler, or by hand) then never reach a step. None where the
+    groups are shared, and where the outer class's own step reads its groups' options or hands them on.
+    """
+    for value in [only] if only is not None else list(getattr(optimizer, "__dict__", {}).values()):
+        outer, inner = (getattr(item, "param_groups", None) for item in (optimizer, value))
+        if value is optimizer or not isinstance(value, TorchOptimizer) or not isinstance(outer, list) or not inner:
+            continue
+        same = {id(p) for group in outer for p in group["params"]} == {
+            id(p) for group in inner for p in group["params"]
+        }
+        step = inspect.getattr_static(type(optimizer), "step", None)
+        try:
+            text = inspect.getsource(step) if inspect.isfunction(step) else ""
+        except (OSError, TypeError):
+            text = ""
+        if (
+            not same
+            or any(a is b for a in outer for b in inner)
+            or re.search(r"""['"](lr|weight_decay)['"]|update\(""", text)
+        ):
+            continue
+        told = [
+            {
+                "lr": plain(group.get("lr")),
+                "weight_decay": plain(group.get("weight_decay")),
+                "size": len(group["params"]),
+            }
+            for group in inner
+        ]
+        given = [
+            {
+                "lr": plain(group.get("lr")),
+                "weight_decay": plain(group.get("weight_decay")),
+                "size": len(group["params"]),
+            }
+            for group in outer
+        ]
+        return {"class_name": type(value).__name__, "outer": type(optimizer).__name__, "groups": told, "given": given}
+    return None
 
 
 @per_class
