@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: venv check test lint bench bench-probe clean
+.PHONY: venv check test lint bench bench-probe bench-faults clean
 
 venv: $(INSTALLED)
 
@@ -34,6 +34,10 @@ bench: venv
 
 bench-probe: venv
 	$(BIN)/python -m benchmarks.probe
+
+# Pairs of a faulty and a fixed setup from public reports: recall by kind, and findings on the fixed twins.
+bench-faults: venv
+	$(BIN)/python -m benchmarks.faults
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
