@@ -4,8 +4,8 @@ configuration, on the meta device.
     python -m benchmarks.discoveries [--seconds 1800] [--only Bert]
 
 Two questions per architecture, each answered by lrlint's own rules on the facts: does the Trainer's grouping decay norm
-scales (`inconsistent-norm-decay`, `decay-on-norm`, `norms-decayed-biases-exempt`), and does a batch norm have a momentum in TensorFlow's convention
-(`bn-momentum-convention`)? No weights are downloaded, no forward pass runs.
+scales (`inconsistent-norm-decay`, `decay-on-norm`, `norms-decayed-biases-exempt`), and does a batch norm have a
+momentum in TensorFlow's convention (`bn-momentum-convention`)? No weights are downloaded, no forward pass runs.
 """
 
 from __future__ import annotations
@@ -65,8 +65,12 @@ def main() -> int:
             (momenta if code in MOMENTUM else mixed if code == "LR301" else []).append(name)
             print(f"{name}: {code} {message}", flush=True)
     print(f"transformers {transformers.__version__}: {built} architectures built, {missing} could not be")
-    print(f"the Trainer decays norm scales of {decayed} ({tensors} tensors), of {len(set(mixed))} beside others that it spares")
-    print(f"batch norms with a momentum in TensorFlow's convention: {len(set(momenta))} ({', '.join(sorted(set(momenta)))})")
+    print(
+        f"the Trainer decays norm scales of {decayed} ({tensors} tensors), of {len(set(mixed))} beside others that it spares"
+    )
+    print(
+        f"batch norms with a momentum in TensorFlow's convention: {len(set(momenta))} ({', '.join(sorted(set(momenta)))})"
+    )
     return 0
 
 

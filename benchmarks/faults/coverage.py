@@ -98,7 +98,7 @@ def loss_with_parameters(fault: bool) -> Setup:
     return {"model": model, "optimizer": SGD(parameters, lr=0.05, momentum=0.9), "loss_fn": loss_fn}
 
 
-@pair("coverage", "https://github.com/pytorch/pytorch/issues/1053", "2017", "LR106", names="layers")
+@pair("coverage", "https://github.com/pytorch/pytorch/issues/1053", "2017", "LR105", names="layers")
 def layers_in_a_list(fault: bool) -> Setup:
     """Layers in a plain list are no submodules: no optimizer sees them."""
 
@@ -122,7 +122,6 @@ def layers_in_a_list(fault: bool) -> Setup:
     "coverage",
     "https://github.com/pytorch/pytorch/issues/9303",
     "2018",
-    "LR105",
     "LR106",
     names="scale",
     harm=moved("scale"),
@@ -234,7 +233,7 @@ def head_in_two_optimizers(fault: bool) -> Setup:
     return {"model": model, "optimizer": [first, SGD(model.head.parameters(), lr=1.5)]}
 
 
-@pair("coverage", "https://github.com/facebookresearch/detectron2/issues/5122", "2023", "LR105")
+@pair("coverage", "https://github.com/facebookresearch/detectron2/issues/5122", "2023", "LR103")
 def duplicate_in_a_group(fault: bool) -> Setup:
     """A tied weight is listed twice in one group: torch warns, and updates it twice."""
     model = Net()

@@ -23,7 +23,7 @@ def decay_in_the_place_of_eps(fault: bool) -> Setup:
     return {"model": model, "optimizer": optimizer}
 
 
-@pair("numerics", "https://github.com/pytorch/pytorch/issues/3653", "2026", "LR607", "LR602", names="group", steps=60)
+@pair("numerics", "https://github.com/pytorch/pytorch/issues/3653", "2026", "LR602", names="group", steps=60)
 def misspelled_group_key(fault: bool) -> Setup:
     """`learning_rate` in a group is no option: the group keeps the default rate."""
     model = Net()
@@ -62,9 +62,7 @@ def bfloat16_steps_vanish(fault: bool) -> Setup:
     "numerics",
     "https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html",
     "2026",
-    "LR608",
-    "LR610",
-    "LR602",
+    "LR601",
     harm=lambda made: made["loss"],
     steps=60,
 )
@@ -80,8 +78,6 @@ def negative_rate_in_a_group(fault: bool) -> Setup:
     "numerics",
     "https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html",
     "2026",
-    "LR605",
-    "LR602",
     "LR607",
 )
 def betas_swapped(fault: bool) -> Setup:

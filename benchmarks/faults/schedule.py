@@ -95,9 +95,7 @@ def rate_becomes_negative(fault: bool) -> Setup:
     "schedule",
     "https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html",
     "2026",
-    "LR408",
     "LR407",
-    "LR404",
 )
 def lambda_returns_the_rate(fault: bool) -> Setup:
     """LambdaLR multiplies: a function that returns the rate gives its square."""

@@ -20,10 +20,11 @@ from lrlint.vocabulary import count, listing, number, rate
 
 @rule("LR121", severity="warning", confidence="high", needs=("optimizer",))
 def group_handed_in_is_not_the_group_that_steps(setup):
+    driven = {schedule.optimizer for schedule in setup.schedules}
     for optimizer in setup.optimizers:
         inner = optimizer.flags.get("inner")
-        if not inner:
-            continue
+        if not inner or optimizer.index in driven:
+            continue  # what a scheduler writes to copies is `scheduler-wrong-optimizer`
         given, stepping = (_treatments(inner[key]) for key in ("given", "groups"))
         if given == stepping:
             continue

@@ -41,23 +41,35 @@ def param_in_multiple_optimizers(setup):
             related={"also in": [member for members in found for member in members[1:]]},
             data={"parameters": len(found), "optimizers": len(indices)},
             help="give each parameter to one optimizer; build the second from what the first does not hold",
-            severity="info" if setup.source is not None and _in_turn(setup.source) else "",
+            severity="info" if setup.source is not None and _in_turn(setup, indices) else "",
         )
 
 
-def _in_turn(source):
-    """Whether steps of different optimizers stand in the loops, and each has a backward pass of its own before it."""
-    turns = False
-    for calls in source.functions():
+def _in_turn(setup, indices):
+    """Whether the loops step these optimizers, and each after a backward pass of its own with cleared gradients."""
+    ours, turns = _bound(setup, indices), False
+    for calls in setup.source.functions():
         last, since = "", set()
         for call in calls:
-            if call.kind not in STEPS:
+            stepped = call.covers[0] if call.kind == "scaler_step" and call.covers else call.receiver
+            if call.kind not in STEPS or (ours and stepped not in ours):
                 since.add("backward" if "backward" in call.kind else call.kind)
                 continue
-            stepped = call.covers[0] if call.kind == "scaler_step" and call.covers else call.receiver
             if last and stepped != last:
                 if not {"backward", "zero_grad"} <= since:
                     return False
                 turns = True
             last, since = stepped, set()
     return turns
+
+
+def _bound(setup, indices):
+    """The names that these optimizers are bound to, by where they are built; none where one of them is not known."""
+    found = set()
+    for optimizer in (setup.optimizers[index] for index in indices):
+        places = optimizer.span and (optimizer.span.path, optimizer.span.line)
+        names = {c.receiver for c in setup.source.of_kind("optimizer") if (c.span.path, c.span.line) == places}
+        if not names:
+            return set()
+        found |= names
+    return found

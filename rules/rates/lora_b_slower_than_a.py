@@ -26,8 +26,8 @@ def lora_b_slower_than_a(setup):
         if not first or not second:
             continue
         a, b = (sum(peak(member.group) for member in members) / len(members) for members in (first, second))
-        shared = {(m.group.optimizer, m.group.index) for m in first}
-        slow, fast = second.split(lambda m, shared=shared: (m.group.optimizer, m.group.index) in shared)
+        usual = max(first.by(lambda m: m.group.index).values(), key=len)[0].group.index
+        slow, fast = second.split(lambda m, usual=usual: m.group.index == usual)
         fast = fast.where(lambda m, a=a: peak(m.group) > 2 * a)
         if slow and len(fast) >= len(slow):
             yield Finding(
