@@ -40,7 +40,7 @@ def examined(model: nn.Module) -> tuple[list[tuple[str, str]], int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1800.0)
-    parser.add_argument("--only", default="", help="architectures whose name holds this")
+    parser.add_argument("--only", default="", help="configurations whose class name holds this")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
@@ -48,9 +48,7 @@ def main() -> int:
     mixed: list[str] = []
     momenta: list[str] = []
     began = time.monotonic()
-    for name, model in architectures():
-        if arguments.only not in name:
-            continue
+    for name, model in architectures(arguments.only):
         if time.monotonic() - began > arguments.seconds:
             print(f"stopped after {arguments.seconds:.0f} seconds, at {name}", flush=True)
             break

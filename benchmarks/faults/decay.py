@@ -72,7 +72,10 @@ def lists_swapped(fault: bool) -> Setup:
 def one_layer_swapped(fault: bool) -> Setup:
     """In one layer of a ladder of rates the two groups are swapped."""
     model = Net(blocks=6)
-    groups = [{"params": [*model.stem.parameters(), *model.head.parameters()]}]
+    groups = []
+    for part, lr in ((model.stem, 1e-3 * 0.8**7), (model.head, 1e-3)):
+        decayed, spared = matrices_and_rest(part)
+        groups += [{"params": decayed, "lr": lr}, {"params": spared, "lr": lr, "weight_decay": 0.0}]
     for i, block in enumerate(model.blocks):
         decayed, spared = matrices_and_rest(block)
         if fault and i == 0:

@@ -40,14 +40,14 @@ def one_cycle_runs_out(fault: bool) -> Setup:
     return {"model": model, "optimizer": optimizer, "scheduler": scheduler, "total_steps": 64000}
 
 
-@pair("schedule", "https://github.com/hazdzz/stgcn/issues/18", "2021", "LR403", names="StepLR", steps=1000)
+@pair("schedule", "https://github.com/hazdzz/stgcn/issues/18", "2021", "LR403", names="StepLR", steps=4000)
 def epochs_stepped_per_batch(fault: bool) -> Setup:
     """StepLR(10, 0.95) counts epochs and is stepped per batch: the rate is gone for most of the run."""
     model = Net()
     optimizer = AdamW(model.parameters(), lr=1e-3)
-    scheduler = StepLR(optimizer, step_size=4 if fault else 100, gamma=0.75 if fault else 0.95)
-    train = per_step
-    return {"model": model, "optimizer": optimizer, "scheduler": scheduler, "total_steps": 1000, "train": train}
+    scheduler = StepLR(optimizer, step_size=10 if fault else 400, gamma=0.95)
+    made = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "train": per_step}
+    return {**made, "total_steps": 4000, "steps_per_epoch": 40}
 
 
 def per_step(model, optimizer, scheduler, loader):

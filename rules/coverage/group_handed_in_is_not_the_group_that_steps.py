@@ -41,7 +41,10 @@ def _treatments(groups):
     """(rate, decay) → number of parameters."""
     found = {}
     for group in groups:
-        key = tuple(value if isinstance(value, int | float) else None for value in (group["lr"], group["weight_decay"]))
+        lr, decay = (
+            value if isinstance(value, int | float) else None for value in (group["lr"], group["weight_decay"])
+        )
+        key = lr, decay or 0.0
         found[key] = found.get(key, 0) + group["size"]
     return found
 
