@@ -21,8 +21,8 @@ from torch.optim import AdamW
 
 import lrlint
 from benchmarks.survey import architectures, trainer
-from lrlint.run import lint
-from lrlint.settings import Settings
+from lrlint.config.settings import Settings
+from lrlint.lint.run import lint
 
 DECAY = ("LR301", "LR302", "LR304")
 MOMENTUM = ("LR505",)

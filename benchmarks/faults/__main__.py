@@ -69,10 +69,10 @@ def confirm(pair: Pair) -> tuple[bool, str]:
 
 def checked(pair: Pair, suffix: str) -> tuple[list[tuple[str, str, str]], float]:
     """((code, severity, text with names) of each finding, seconds of CPU)."""
+    from lrlint.config.settings import Settings
     from lrlint.inspection.build import build
-    from lrlint.inspection.target import load
-    from lrlint.run import lint
-    from lrlint.settings import Settings
+    from lrlint.lint.run import lint
+    from lrlint.targets.load import load
 
     path = HERE / f"{pair.module.rpartition('.')[2]}.py"
     began = time.process_time()

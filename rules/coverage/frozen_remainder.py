@@ -14,8 +14,8 @@ https://docs.pytorch.org/docs/stable/notes/autograd.html#setting-requires-grad
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe, star
-from lrlint.vocabulary import count, is_copy
+from lrlint.text.names import describe, star
+from lrlint.text.wording import count, is_copy
 
 _OTHERS = frozenset(("position", "token", "relative_position", "embedding", "norm", "scalar", "scale", "ssm"))
 

@@ -15,7 +15,7 @@ https://github.com/mosaicml/composer/issues/3493
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count, listing, number, rate
+from lrlint.text.wording import count, listing, number, rate
 
 
 @rule("LR121", severity="warning", confidence="high", needs=("optimizer",))

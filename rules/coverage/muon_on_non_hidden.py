@@ -18,8 +18,8 @@ https://github.com/ultralytics/ultralytics/issues/25447 (LayerScale in Muon)
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 _TABLES = frozenset(("embedding", "position", "token", "relative_position"))
 

@@ -17,10 +17,10 @@ groups for Muon and AdamW), https://arxiv.org/abs/2402.01868 (Adam, then LBFGS),
 """
 
 from lrlint import Finding, rule
+from lrlint.analysis.param_groups import peak
 from lrlint.facts.source import STEPS
-from lrlint.names import describe
-from lrlint.treatment import peak
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR104", severity="error", confidence="high", needs=("optimizer",))

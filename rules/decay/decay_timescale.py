@@ -18,8 +18,8 @@ dataset size", PMLR 267:62222), https://arxiv.org/abs/2405.13698
 from itertools import pairwise
 
 from lrlint import Finding, rule
-from lrlint.treatment import NEGLIGIBLE_DECAY, peak
-from lrlint.vocabulary import number, rate
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, peak
+from lrlint.text.wording import number, rate
 
 _FEW = 1000  # below, the declared steps are often epochs
 

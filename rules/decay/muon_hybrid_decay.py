@@ -13,8 +13,8 @@ https://github.com/KellerJordan/Muon, https://github.com/karpathy/nanochat (a de
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import NEGLIGIBLE_DECAY, exceeds, peak, rated
-from lrlint.vocabulary import number, rate
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, exceeds, peak, rated
+from lrlint.text.wording import number, rate
 
 
 @rule("LR316", severity="info", confidence="medium", needs=("optimizer",))

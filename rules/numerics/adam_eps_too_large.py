@@ -17,7 +17,7 @@ https://arxiv.org/abs/1512.00567 (Inception: RMSprop with eps 1)
 
 from lrlint import Finding, rule
 from lrlint.facts.algorithms import EPS_AT_THE_ROOT
-from lrlint.vocabulary import count, number
+from lrlint.text.wording import count, number
 
 
 @rule("LR606", severity="warning", confidence="high", needs=("optimizer",))

@@ -15,8 +15,8 @@ https://github.com/facebookresearch/mae (linear, AdamW: `blr * eff_batch_size / 
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import exceeds, peak, rated
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import exceeds, peak, rated
+from lrlint.text.wording import rate
 
 
 @rule("LR214", severity="info", confidence="medium", needs=("optimizer",))

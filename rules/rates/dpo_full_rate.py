@@ -17,9 +17,9 @@ https://huggingface.co/docs/trl/dpo_trainer
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import exceeds, peak, rated
-from lrlint.vocabulary import count, rate
+from lrlint.analysis.param_groups import exceeds, peak, rated
+from lrlint.text.names import describe
+from lrlint.text.wording import count, rate
 
 _OBJECTIVE = re.compile(r"dpo|ipo$|kto|orpo|cpo|simpo", re.IGNORECASE)
 _REFERENCE = re.compile(r"^(ref|reference)_?(model|policy|net|actor)$", re.IGNORECASE)

@@ -14,9 +14,9 @@ Sources: https://arxiv.org/abs/2402.12354, https://github.com/huggingface/peft/i
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import peak, trainable
-from lrlint.vocabulary import listing, rate
+from lrlint.analysis.param_groups import peak, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import listing, rate
 
 
 @rule("LR212", severity="warning", confidence="medium", needs=("optimizer",))

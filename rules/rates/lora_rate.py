@@ -13,8 +13,8 @@ https://thinkingmachines.ai/blog/lora/ (ten times the rate of full fine-tuning)
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import peak, rated
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import peak, rated
+from lrlint.text.wording import rate
 
 _ADAPTERS = frozenset(("lora_A", "lora_B"))
 

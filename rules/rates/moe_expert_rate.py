@@ -18,9 +18,9 @@ https://arxiv.org/abs/2101.03961 (Switch Transformers), https://arxiv.org/abs/24
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import decays, exceeds, peak, trainable
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import decays, exceeds, peak, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import rate
 
 _EXPERT = re.compile(r"(^|[._])experts?([._]|\d|$)", re.IGNORECASE)
 _ROUTER = re.compile(r"(^|[._])(router|gate|gating)(_?(net|layer|proj|linear))?$", re.IGNORECASE)

@@ -14,7 +14,7 @@ https://github.com/pytorch/pytorch/issues/21965
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import rate
+from lrlint.text.wording import rate
 
 
 @rule("LR419", severity="warning", confidence="medium", needs=("optimizer", "schedule"))

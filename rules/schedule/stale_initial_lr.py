@@ -19,7 +19,7 @@ https://github.com/ultralytics/yolov5/issues/292 (built after the load)
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count, rate
+from lrlint.text.wording import count, rate
 
 #: Classes whose rate follows a curve from the first step on, starting at the base rate.
 CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")

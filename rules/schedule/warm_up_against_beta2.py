@@ -18,8 +18,8 @@ Sources: https://arxiv.org/abs/1910.04209 (Ma & Yarats), https://arxiv.org/abs/2
 import re
 
 from lrlint import Finding, rule
-from lrlint.treatment import peak, rated
-from lrlint.vocabulary import count, rate
+from lrlint.analysis.param_groups import peak, rated
+from lrlint.text.wording import count, rate
 
 _SHORT = 200  # from beta2 0.99 on
 _OWN = re.compile(r"radam|ranger|schedule_?free", re.IGNORECASE)
