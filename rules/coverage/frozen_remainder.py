@@ -13,9 +13,11 @@ Sources: https://github.com/facebookresearch/mae (fixed `pos_embed`, left alone)
 https://docs.pytorch.org/docs/stable/notes/autograd.html#setting-requires-grad
 """
 
+from lrlint.text.module_names import is_copy
+
 from lrlint import Finding, rule
 from lrlint.text.names import describe, star
-from lrlint.text.wording import count, is_copy
+from lrlint.text.wording import count
 
 _OTHERS = frozenset(("position", "token", "relative_position", "embedding", "norm", "scalar", "scale", "ssm"))
 
