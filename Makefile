@@ -12,7 +12,7 @@ TEST := $(VENV)/.test
 LINT := $(VENV)/.lint
 DEV := $(VENV)/.dev
 
-.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations clean
+.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations bench-faults clean
 
 venv: $(DEV)
 
@@ -67,6 +67,10 @@ bench-probe: $(TEST)
 # How many small faults in the rules their own fixtures notice.
 bench-mutations: $(TEST)
 	$(BIN)/python -m benchmarks.rule_mutations
+
+# Pairs of a faulty and a fixed setup from public reports: recall by kind, and findings on the fixed twins.
+bench-faults: $(TEST)
+	$(BIN)/python -m benchmarks.faults
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -48,9 +48,12 @@ def trainer(model: nn.Module) -> Groups:
     return split(model, set(transformers.Trainer.get_decay_parameter_names(None, model)))
 
 
-def architectures() -> Iterator[tuple[str, nn.Module | None]]:
-    """Class name and model of every default configuration; None where it cannot be built from one."""
-    for config in sorted(MODEL_MAPPING.keys(), key=lambda config: config.__name__):
+def architectures(only: str = "") -> Iterator[tuple[str, nn.Module | None]]:
+    """Class name and model of every default configuration; None where it cannot be built from one.
+
+    ``only``: configurations whose class name holds this text.
+    """
+    for config in sorted((c for c in MODEL_MAPPING if only in c.__name__), key=lambda config: config.__name__):
         try:
             found = MODEL_MAPPING[config]
             kind = found[0] if isinstance(found, tuple) else found

@@ -144,6 +144,14 @@ def rated(optimizer: Optimizer) -> list[Group]:
     return [group for group in optimizer.groups if group.trainable and peak(group)]
 
 
+def by_family(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    """Groups by the algorithm that updates them: rates are comparable within one."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.family, []).append(group)
+    return found
+
+
 def is_ladder(groups: Iterable[Group]) -> bool:
     """Whether the rates are a layer-wise decay: many distinct ones, or a multiplier key that differs."""
     groups = list(groups)
@@ -166,7 +174,8 @@ def runs_fast(parameter: Parameter) -> bool:
 
 def outlier(optimizer: Optimizer, factor: float) -> Group | None:
     """The one group whose rate is more than ``factor`` above those of at least two others, if it holds matrices."""
-    groups = sorted(rated(optimizer), key=peak)
+    everyone = sorted(rated(optimizer), key=peak)
+    groups = [group for group in everyone if group.family == everyone[-1].family]
     if len(groups) < 3 or is_ladder(groups) or not exceeds(peak(groups[-1]) / peak(groups[-2]), factor):
         return None
     top = groups[-1]

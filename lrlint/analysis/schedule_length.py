@@ -73,7 +73,8 @@ def ending(schedule: Schedule) -> Ending | None:
     """Where the schedule ends within its traces: by its own length, or because the rate is gone.
 
     A rate is gone at 0.1 % of its peak if it stays there or comes back; a decay that keeps falling has ended where it
-    is gone within a fifth of the run, if it falls with every optimizer step (one per epoch was made for its epochs).
+    is gone if more than half of the run is left then, and it falls with every optimizer step (one per epoch was made for its
+    epochs).
     None where the schedule does not end, or has no end to speak of: constant, a warm-up alone, steps, cycles.
     """
     trace, end, shape = lead(schedule), own_end(schedule), schedule.details.get("shape", [])
@@ -84,7 +85,7 @@ def ending(schedule: Schedule) -> Ending | None:
         gone = [step for step, value in points if step > trace.peak_step and value <= GONE * trace.peak]
         if shape != ["decay"]:
             end = next((step for step in gone if trace.last >= 0.99 * trace.at(step)), None)
-        elif gone and schedule.period == 1 and 5 * gone[0] < trace.steps[-1]:
+        elif gone and schedule.period == 1 and 2 * gone[0] < trace.steps[-1]:
             end = gone[0]
     if end is None or end >= trace.steps[-1] or trace.at(end) >= 0.99 * trace.peak:
         return None

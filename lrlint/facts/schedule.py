@@ -122,6 +122,8 @@ class Schedule:
     - ``error``: ``step``, ``type``, ``message`` of what its step raised; ``non_finite``: ``step``, ``group``;
     - ``capped``: the step up to which it was followed when the horizon is longer;
     - ``constructed_at``: the ``last_epoch`` it was constructed with, unless that was -1 (a fresh run);
+    - ``curve``: the rates by its own formula one step before its position, there, and one step after (where the optimizer has
+      state);
     - ``dropped``: a LightningModule built it and did not return it, so that nothing steps it;
     - ``orphan``: class of the optimizer it drives when that is none of the target's;
     - ``together``: indices of all schedulers that drive the same optimizer; ``nested``: it also stands inside another;

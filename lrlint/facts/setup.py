@@ -60,6 +60,7 @@ class Note:
 class Setup:
     """Everything lrlint knows about one target.
 
+    ``train_changes`` are parameters whose ``requires_grad`` is another one after ``model.train()``.
     ``discarded`` are optimizers that the target built and did not return (an engine may have replaced one).
     """
 
@@ -74,6 +75,7 @@ class Setup:
     aliases: tuple[tuple[Parameter, Parameter], ...] = ()
     ties: tuple[ExpectedTie, ...] = ()
     rejections: tuple[Rejection, ...] = ()
+    train_changes: tuple[Parameter, ...] = ()
     discarded: tuple[Optimizer, ...] = ()
     training: Training = field(default_factory=Training)
     graph: GraphFacts | None = None

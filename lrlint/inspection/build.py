@@ -11,7 +11,7 @@ from torch import nn
 
 from lrlint.analysis.rate_course import peak_rate
 from lrlint.facts import Group, LoopFacts, Note, Optimizer, Parameter, Rejection, Setup, Training
-from lrlint.inspection.model.modules import model_facts, module_facts, norm_facts, tie_facts
+from lrlint.inspection.model.modules import model_facts, module_facts, norm_facts, tie_facts, train_changes
 from lrlint.inspection.model.optimizers import optimizer_fact
 from lrlint.inspection.model.parameters import Registry, register_tree, with_values
 from lrlint.inspection.model.storage import aliases
@@ -60,6 +60,7 @@ def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
         aliases=tuple(aliases(registry.pairs)),
         ties=tuple(ties),
         rejections=rejections,
+        train_changes=tuple(() if built.in_training else train_changes(built.models, registry)),
         discarded=discarded,
         training=completed(_training(built), loop),
         loop=loop,
@@ -83,7 +84,9 @@ def _extra_modules(built: Built) -> dict[str, nn.Module]:
 
 def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
     return [
-        optimizer_fact(optimizer, index, name, registry.find, built.recording, built.wraps.get(name))
+        optimizer_fact(
+            optimizer, index, name, registry.find, built.recording, built.wraps.get(name), built.outer.get(name)
+        )
         for index, (name, optimizer) in enumerate(built.optimizers.items())
     ]
 

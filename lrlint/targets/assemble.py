@@ -114,6 +114,7 @@ def _take_optimizers(found: Outcome, built: Built) -> None:
         built.optimizers[name] = inner
         if wrapper is not None:
             built.wraps[name] = wrapper
+            built.outer[name] = optimizer
 
 
 def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built) -> None:

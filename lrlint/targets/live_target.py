@@ -27,7 +27,8 @@ class Built:
 
     ``models`` and ``optimizers`` keep their order; a single one has the key ``""``. ``scheduler_configs`` runs
     parallel to ``schedulers``: what a framework does with each (``interval``, ``frequency``, ``monitor``, ...), {}
-    where nothing is known. ``wraps`` gives the class an optimizer was unwrapped from, by its key. ``train`` is the
+    where nothing is known. ``wraps`` gives the class an optimizer was unwrapped from, by its key, ``outer`` that
+    wrapper itself. ``train`` is the
     function that trains: it is read, never run. ``owner`` is the LightningModule or Trainer the optimizer came from.
     ``span`` is where the target is defined. ``in_training``: its modules are in the modes they train in. ``paths`` are
     the folders that must be importable when code of the target runs later (see `running`), ``settings`` those of torch that
@@ -47,6 +48,7 @@ class Built:
     recording: Recording = field(default_factory=Recording.none)
     rejections: list[Rejected] = field(default_factory=list)
     wraps: dict[str, str] = field(default_factory=dict)
+    outer: dict[str, Any] = field(default_factory=dict)
     span: Span | None = None
     in_training: bool = False
     target: str = ""

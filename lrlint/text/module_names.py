@@ -30,7 +30,8 @@ _BACKBONE = re.compile(
 
 
 _HEAD = re.compile(
-    r"^(heads?|\w+_head|classifier|classification_head|decoder|fc(_out)?|score|qa_outputs)$", re.IGNORECASE
+    r"^(heads?|\w+_head|aux(iliary)?_?head|(\w+_)?classifier|classification_head|decoder|fc(_out)?|score|qa_outputs)$",
+    re.IGNORECASE,
 )
 
 

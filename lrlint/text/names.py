@@ -149,7 +149,9 @@ def misses(kind: str, text: str, seen: Sequence[str]) -> tuple[str, int, str]:
     """Why a literal matches none of the names: (what hides them, how many it would match without that, near spelling).
 
     What hides them is a wrapper's prefix, a beginning that all names share, or one before a path of several parts;
-    ("", 0) where none of these explains it. The near spelling differs in case, in separators within a part, or by one
+    ("", 0) where none of these explains it;
+    ``-`` leads a prefix that the literal has and the names do not.
+    The near spelling differs in case, in separators within a part, or by one
     letter of a long word; "" without one.
     """
     select = selector(kind, text)
@@ -157,6 +159,11 @@ def misses(kind: str, text: str, seen: Sequence[str]) -> tuple[str, int, str]:
         found = sum(map(select, bare))
         if found:
             return lead, found, ""
+    for wrapper in _WRAPPERS:  # the pattern has the prefix and the names do not
+        if text.startswith(wrapper) and text != wrapper and kind in ("prefix", "equal", "contains"):
+            found = sum(map(selector(kind, text.removeprefix(wrapper)), seen))
+            if found and not any(wrapper in name for name in seen):
+                return f"-{wrapper}", found, ""
     if kind in ("prefix", "equal") and "." in text.strip("."):
         inner = [name for name in seen if f".{text}" in name and select(name[name.index(f".{text}") + 1 :])]
         leads = {name[: name.index(f".{text}") + 1] for name in inner}
@@ -165,6 +172,8 @@ def misses(kind: str, text: str, seen: Sequence[str]) -> tuple[str, int, str]:
     return "", 0, "" if kind in _PATTERNS else _nearest(text, seen)
 
 
+#: What wrappers put before every name (DistributedDataParallel, torch.compile, PEFT).
+_WRAPPERS = ("module.", "_orig_mod.", "base_model.model.")
 _PATTERNS = ("match", "search", "fullmatch", "glob")
 
 

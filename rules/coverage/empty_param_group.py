@@ -6,10 +6,13 @@ empty groups, while a scheduler keeps a rate for each.
 What to do: assert that every selector finds something; make lists of generators that are used twice.
 
 *Warning* where an override is lost: the group's rate is no other group's, or it is the one without decay while norms
-and biases decay elsewhere. Otherwise *info*: builders that return fixed groups leave some of them empty (PEFT's
-LoRA+ two by default). An optimizer without any parameter is refused by torch (*error*).
+and biases decay elsewhere. *Info* where what it was meant for is probably frozen: a part of the model that no optimizer
+holds trains nothing (DETR with a frozen backbone), or only adapters train and none of them belongs to an embedding.
+Silent where a library wrote the groups: builders that return fixed groups leave some of them empty (transformers'
+Trainer, PEFT's LoRA+ two by default). An optimizer without any parameter is refused by torch (*error*).
 
-Sources: https://github.com/deepspeedai/DeepSpeedExamples/pull/756, https://github.com/modelscope/ms-swift/issues/2723;
+Sources: https://github.com/deepspeedai/DeepSpeedExamples/pull/756, https://github.com/modelscope/ms-swift/issues/2723,
+https://github.com/huggingface/peft/issues/3499 (embedding adapters in the group of the A matrices);
 reproduced with torch 2.13
 """
 
@@ -29,11 +32,11 @@ def empty_param_group(setup):
                 help="a generator that was used up, or a filter that matched nothing",
                 severity="error",
             )
-    adapters = any(model.attributes.get("peft") for model in setup.models)
-    for optimizer in setup.optimizers:
+    frozen = _frozen(setup)
+    for optimizer in (o for o in setup.optimizers if not o.flags.get("built_by")):
         filled = [group for group in optimizer.groups if group.parameters]
         for group in (g for g in optimizer.groups if not g.parameters):
-            lost = [] if adapters else _lost(optimizer, group, filled)
+            lost = _lost(optimizer, group, filled)
             yield Finding(
                 group,
                 f"{group.label} of {optimizer.label} is empty"
@@ -41,8 +44,20 @@ def empty_param_group(setup):
                 data={"lr": group.lr, "weight_decay": group.weight_decay},
                 help="a pattern that matches nothing, or a generator that was used up",
                 key="params",
-                severity="" if lost else "info",
+                severity="" if lost and not frozen else "info",
             )
+
+
+def _frozen(setup):
+    """Whether what a selector did not find may be frozen: a part of the model trains nothing, or adapters alone train."""
+    live = [p for p in setup.parameters if p.origin == "model" and p.requires_grad]
+    if live and all(p.role in ("lora_A", "lora_B") for p in live):
+        return not any(p.leaf.startswith("lora_embedding") or "lora_embedding" in p.name for p in live)
+    parts, training = (
+        {p.module.partition(".")[0] for p in found}
+        for found in ([p for p in setup.parameters if p.origin == "model" and p.index not in setup.membership], live)
+    )
+    return bool(parts - training - {""})
 
 
 def _lost(optimizer, group, filled):

@@ -6,12 +6,15 @@ rate. Torch's Muon refuses tensors that are not 2-D, and takes an embedding with
 
 What to do: move them to the AdamW group; print both lists once.
 
-Reported for members of a Muon optimizer or of groups with `use_muon`: weights of embedding modules, position tables and
-tokens, the output head, LoRA factors, and tensors with fewer than two dimensions. Convolutions are flattened and left
-alone, as is everything that is frozen.
+Reported for members of groups that run Muon: weights of embedding modules, position tables and tokens, the output
+head, LoRA factors, and tensors with at most one dimension above 1 (LayerScale of shape `(C, 1, 1)`: as a matrix it has
+one column, and its update is its sign pattern's direction, of fixed length). Where one class runs Muon and Adam, the
+group says which (`use_muon`, `kind`, `algorithm`, ..., or the options it has). Convolutions are flattened and left alone,
+as is everything that is frozen.
 
 Sources: https://github.com/KellerJordan/Muon, https://github.com/deepspeedai/DeepSpeed/pull/7641,
-https://github.com/vllm-project/speculators/pull/866, https://github.com/hiyouga/LlamaFactory/pull/10618
+https://github.com/vllm-project/speculators/pull/866, https://github.com/hiyouga/LlamaFactory/pull/10618,
+https://github.com/ultralytics/ultralytics/issues/25447 (LayerScale in Muon)
 """
 
 from lrlint import Finding, rule
@@ -26,8 +29,7 @@ def muon_on_non_hidden(setup):
     for optimizer in setup.optimizers:
         found = {}
         for member in optimizer.members:
-            told = member.group.options.get("use_muon")
-            what = _what(member) if (told is True or (told is None and optimizer.family == "muon")) else ""
+            what = _what(member) if member.group.family == "muon" else ""
             if what and member.requires_grad:
                 found.setdefault(what, []).append(member)
         for what, members in found.items():
@@ -47,4 +49,6 @@ def _what(member):
         return "output head"
     if member.role in ("lora_A", "lora_B"):
         return "low-rank factor"
-    return "vector" if member.ndim is not None and member.ndim < 2 else ""
+    # A depthwise filter of one tap is (C, 1, 1) too, but its module says that it is a convolution.
+    wide = sum(size > 1 for size in member.shape or ()) if member.module_kind == "other" else member.ndim
+    return "vector" if member.shape is not None and (member.ndim < 2 or wide < 2) else ""

@@ -6,16 +6,19 @@ is the usual way there.
 
 What to do: give the second optimizer the complement of the first one's parameters.
 
-Reported when both optimizers hold the parameter at a rate above 0. A wrapper and what it wraps count as one. LBFGS is
+Reported when both optimizers hold the parameter at a rate above 0; *info* where the training loop was read and takes a
+backward pass, with gradients cleared, between any two steps of different optimizers: an encoder that each of two losses
+trains with an optimizer of its own (CURL). A wrapper and what it wraps count as one. LBFGS is
 left alone: it finishes what another optimizer began, as networks for differential equations are trained.
 
-Sources: https://github.com/wiseodd/controlled-text-generation/issues/15,
-https://github.com/KellerJordan/Muon (disjoint groups for Muon and AdamW), https://arxiv.org/abs/2402.01868 (Adam, then
-LBFGS)
+Sources: https://github.com/wiseodd/controlled-text-generation/issues/15, https://github.com/KellerJordan/Muon (disjoint
+groups for Muon and AdamW), https://arxiv.org/abs/2402.01868 (Adam, then LBFGS), https://github.com/MishaLaskin/curl
+(one encoder, two losses in turn), https://github.com/MishaLaskin/curl/issues/28
 """
 
 from lrlint import Finding, rule
 from lrlint.analysis.param_groups import peak
+from lrlint.facts.source import STEPS
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
@@ -38,4 +41,35 @@ def param_in_multiple_optimizers(setup):
             related={"also in": [member for members in found for member in members[1:]]},
             data={"parameters": len(found), "optimizers": len(indices)},
             help="give each parameter to one optimizer; build the second from what the first does not hold",
+            severity="info" if setup.source is not None and _in_turn(setup, indices) else "",
         )
+
+
+def _in_turn(setup, indices):
+    """Whether the loops step these optimizers, and each after a backward pass of its own with cleared gradients."""
+    ours, turns = _bound(setup, indices), False
+    for calls in setup.source.functions():
+        last, since = "", set()
+        for call in calls:
+            stepped = call.covers[0] if call.kind == "scaler_step" and call.covers else call.receiver
+            if call.kind not in STEPS or (ours and stepped not in ours):
+                since.add("backward" if "backward" in call.kind else call.kind)
+                continue
+            if last and stepped != last:
+                if not {"backward", "zero_grad"} <= since:
+                    return False
+                turns = True
+            last, since = stepped, set()
+    return turns
+
+
+def _bound(setup, indices):
+    """The names that these optimizers are bound to, by where they are built; none where one of them is not known."""
+    found = set()
+    for optimizer in (setup.optimizers[index] for index in indices):
+        places = optimizer.span and (optimizer.span.path, optimizer.span.line)
+        names = {c.receiver for c in setup.source.of_kind("optimizer") if (c.span.path, c.span.line) == places}
+        if not names:
+            return set()
+        found |= names
+    return found

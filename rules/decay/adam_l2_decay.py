@@ -27,9 +27,8 @@ _FAMILIES = ("adam", "adagrad", "adadelta", "rmsprop")
 @rule("LR310", severity="warning", confidence="high", needs=("optimizer",))
 def adam_l2_decay(setup, *, strong: float = 0.02):
     for optimizer in setup.optimizers:
-        if optimizer.family not in _FAMILIES:
-            continue
-        groups = [g for g in optimizer.groups if g.weight_decay > NEGLIGIBLE_DECAY and not g.decoupled and g.trainable]
+        decaying = [g for g in optimizer.groups if g.weight_decay > NEGLIGIBLE_DECAY and not g.decoupled]
+        groups = [group for group in decaying if group.family in _FAMILIES and group.trainable]
         if not groups:
             continue
         strengths = sorted({group.weight_decay for group in groups})

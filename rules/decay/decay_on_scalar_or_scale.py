@@ -6,12 +6,16 @@ everything a CLIP logit scale went from 14.28 to 1. PyTorch's documentation of P
 
 What to do: a group with `weight_decay` 0 for them (`parameter.ndim <= 1` catches most).
 
+A free-standing token is told too where the tokens and position tables of the same module and shape are exempt: a list
+of names that forgot one (`reg_token` beside `cls_token` and `pos_embed`).
+
 Told by owner type, name and shape. Silent where rate × decay × declared steps is below `effect`, so that the whole
 run does not move them by as much. This is *info*: HF Trainer's own grouping does it for some 60 architectures, and
 sound published setups do. Where the author marked them see `author-declared-no-decay-ignored`.
 
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.PReLU.html,
-https://github.com/mlfoundations/open_clip/issues/815
+https://github.com/mlfoundations/open_clip/issues/815, https://github.com/huggingface/pytorch-image-models/pull/2713
+(`reg_token`)
 """
 
 from lrlint import Finding, rule
@@ -26,6 +30,7 @@ _WHAT = {"scalar": "scalar", "scale": "layer scale", "prelu": "PReLU slope", "wn
 def decay_on_scalar_or_scale(setup, *, effect: float = 0.01):
     steps = setup.training.total_steps
     for optimizer in setup.optimizers:
+        yield from _tokens(optimizer)
         found = trainable(optimizer, *_WHAT).where(
             lambda member: (
                 decays(member)
@@ -44,3 +49,20 @@ def decay_on_scalar_or_scale(setup, *, effect: float = 0.01):
             help="a group with weight_decay 0 for what is not centred on zero",
             key="weight_decay",
         )
+
+
+def _tokens(optimizer):
+    """Tokens that decay while at least two others of their module with as many dimensions are exempt."""
+    standing = trainable(optimizer, "token", "position").where(lambda member: member.module_kind != "embedding")
+    for members in standing.by(lambda member: (member.module, member.ndim)).values():
+        decayed, spared = members.split(decays)
+        decayed = decayed.where(lambda member: member.role == "token")
+        if decayed and len(spared) >= max(2, len(decayed)):
+            yield Finding(
+                decayed,
+                f"{describe(m.name for m in decayed)} decayed, {describe(m.name for m in spared)} of the same module exempt",
+                related={"exempt": spared},
+                data={"parameters": len(decayed), "exempt": len(spared)},
+                help="add it to the names that are exempt",
+                key="weight_decay",
+            )

@@ -7,7 +7,11 @@ rate (TensorFlow Addons, optimi with `decouple_lr`, Composer's DecoupledAdamW), 
 
 What to do: lower weight decay (or the rate). From a framework that does not multiply: divide its decay by the rate.
 
-Reported per rate and decay for decoupled decay, at the largest product the schedule reaches, when it exceeds `limit`;
+SGD adds the decay to the gradient, and momentum sums it: weights shrink by lr × weight_decay / (1 − momentum) per step,
+which is judged by `coupled` (published recipes: at most 0.025, MixHop's 0.5 × 5e-3 at momentum 0.9). Behind a normalisation
+(Adam with L2) decay has no such meaning.
+
+Reported per rate and decay, at the largest product the schedule reaches, when the shrinkage exceeds `limit`;
 *error* from 1 on. Optimizers whose rate is a multiplier (Prodigy, D-Adaptation) are left out; optimizers that do not
 multiply by the rate are judged by the decay alone.
 
@@ -26,7 +30,7 @@ _NO_RATE = ("lr-free", "adadelta", "lbfgs")
 
 
 @rule("LR312", severity="warning", confidence="high", needs=("optimizer",))
-def decay_step_too_large(setup, *, limit: float = 0.01):
+def decay_step_too_large(setup, *, limit: float = 0.01, coupled: float = 0.05):
     for optimizer in setup.optimizers:
         if optimizer.family in _NO_RATE:
             continue
@@ -35,17 +39,30 @@ def decay_step_too_large(setup, *, limit: float = 0.01):
         found = {}
         for group, highest, product in zip(optimizer.groups, peaks.rates, peaks.products, strict=True):
             step = group.weight_decay if alone else product
-            if (group.decoupled or alone) and group.trainable and step is not None and step > limit:
-                found.setdefault((step, highest, group.weight_decay), []).append(group)
-        for (step, highest, decay), groups in found.items():
+            kept = _momentum(group) if not group.decoupled and not alone else 0.0
+            if kept is None or not group.trainable or step is None:
+                continue
+            if step / (1 - kept) <= (limit if group.decoupled or alone else coupled):
+                continue
+            found.setdefault((step / (1 - kept), highest, group.weight_decay, kept), []).append(group)
+        for (step, highest, decay, kept), groups in found.items():
             how = f"weight decay {number(decay)}" if alone else f"lr {rate(highest)} × weight decay {number(decay)}"
+            how += f" / (1 - momentum {number(kept)})" if kept else ""
             half = math.log(2) / -math.log1p(-step) if step < 1 else 0.0
             effect = f"half of a weight is gone after {half:.2g} steps" if step < 1 else "weights do not outlive a step"
             yield Finding(
                 groups,
                 f"{how} takes {step:.2g} of every weight per step in {labels(groups)}: {effect}",
                 data={"step": step, "lr": highest, "weight_decay": decay, "half_life": half},
-                help=f"keep the product below {limit:g} (published recipes: at most 5.6e-3)",
+                help=f"keep it below {limit:g} (published recipes: at most 5.6e-3)",
                 key="weight_decay",
                 severity="error" if step >= 1 else "",
             )
+
+
+def _momentum(group):
+    """The share of the last step that SGD repeats; None for other algorithms, whose coupled decay is rescaled."""
+    momentum = group.number("momentum") or 0.0
+    if group.family != "sgd" or not 0 <= momentum < 1:
+        return None
+    return momentum if not group.number("dampening") else 0.0

@@ -5,6 +5,9 @@ scales and biases to zero. Nothing fails; the model is only worse.
 
 What to do: swap the lists.
 
+Reported too for single blocks of a deep model whose matrices are all spared while their norms and biases decay, beside
+blocks that are treated the other way round (one swapped pair among the groups of a layer-wise ladder).
+
 Reported when at least `share` of the trainable norm scales and biases of an optimizer decay and at least `share` of its
 dense, convolutional and recurrent weights do not. Frozen weights do not count: training only biases is another method.
 
@@ -12,7 +15,7 @@ Sources: https://github.com/ArrowLuo/CLIP4Clip/issues/11
 """
 
 from lrlint import Finding, rule
-from lrlint.analysis.param_groups import decays, trainable
+from lrlint.analysis.param_groups import ancestors, decays, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
@@ -23,6 +26,7 @@ def inverted_decay_groups(setup, *, share: float = 0.8):
         small, matrices = trainable(optimizer, "norm", "bias"), trainable(optimizer, "matrix")
         decayed, spared = small.where(decays), matrices.where(lambda member: not decays(member))
         if not decayed or not spared or len(decayed) < share * len(small) or len(spared) < share * len(matrices):
+            yield from _blocks(small, matrices)
             continue
         yield Finding(
             decayed,
@@ -35,3 +39,29 @@ def inverted_decay_groups(setup, *, share: float = 0.8):
             key="weight_decay",
             confidence="" if len(matrices) > 1 else "medium",
         )
+
+
+def _blocks(small, matrices):
+    """The numbered blocks that are inverted as a whole, where others are as they should be."""
+    vectors, weights = small.by(_block), matrices.by(_block)
+    both = [path for path in vectors if path and path in weights]
+    inverted = [p for p in both if all(map(decays, vectors[p])) and not any(map(decays, weights[p]))]
+    sound = [p for p in both if all(map(decays, weights[p])) and not any(map(decays, vectors[p]))]
+    if not inverted or len(sound) <= len(inverted):
+        return
+    decayed = [member for path in inverted for member in vectors[path]]
+    spared = [member for path in inverted for member in weights[path]]
+    yield Finding(
+        decayed,
+        f"in {describe(inverted)} norms and biases decay and the matrices do not, in {count(len(sound), 'other block')} "
+        "it is the other way round",
+        related={"not decayed": spared},
+        data={"blocks": inverted, "others": len(sound)},
+        help="swap the two groups of these blocks",
+        key="weight_decay",
+    )
+
+
+def _block(member):
+    """The innermost numbered block around the member, as a path; "" without one."""
+    return next((path for path in ancestors(member.module) if path.rpartition(".")[2].isdigit()), "")

@@ -6,8 +6,9 @@ output depends on the parameter, so that nothing looks wrong; only weight decay 
 What to do: remove the cut, or freeze the parameter and take it out of the optimizer.
 
 From the observed training pass: the parameter's values flow into an output, and no gradient arrives in a backward pass.
-*Info* in models of a library and where inputs had to be inferred. Left alone: frozen parameters, copies that are not
-meant to train, verdicts that depend on data.
+*Info* in models of a library and where inputs had to be inferred. Left alone: frozen parameters, verdicts that depend
+on data, and copies that are not meant to train, told by their names (teacher, target network), unless an optimizer
+holds them.
 
 Sources: https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation
 """
@@ -25,7 +26,8 @@ def detached_parameter(setup):
         use = graph.parameters.get(parameter.name)
         if use is None or not parameter.requires_grad or parameter.origin != "model" or use.guessed:
             continue
-        if use.detached and use.depth_from_output is not None and not any(map(is_copy, parameter.module.split("."))):
+        copied = parameter.index not in setup.membership and any(map(is_copy, parameter.module.split(".")))
+        if use.detached and use.depth_from_output is not None and not copied:
             found.setdefault(parameter.module.partition(".")[0], []).append(parameter)
     quiet = graph.inputs.startswith("inferred") or any(model.library for model in setup.models)
     for parameters in found.values():

@@ -10,9 +10,11 @@ What to do: override `train()` so that frozen batch norms stay in evaluation mod
 Reported once per model when all of a batch norm's own parameters are frozen (or it has none), at least `frozen` of the
 top-level part around it is, and it is in training mode after `model.train()` was really called (flags are put back).
 *Info* for copies that are never trained by gradient (teacher, momentum encoder): MoCo runs them in training mode on
-purpose; and for a model that arrives in evaluation mode as a whole: the loop of a linear probe keeps it there.
-Left alone: FrozenBatchNorm classes, momentum 0, models that are frozen as a whole, and what the training loop (or a
-hook such as `on_train_epoch_start`) puts back into evaluation mode. A script is judged by the modes of its first step.
+purpose; and for a model that arrives in evaluation mode as a whole: the loop of a linear probe keeps it there. The loop
+may do so through a method of the model's own (`model.train(); model.freeze()`). Left alone: FrozenBatchNorm classes,
+norms whose statistics were switched off, momentum 0, models that are frozen as a whole, and what the training loop (or
+a hook such as `on_train_epoch_start`) puts back into evaluation mode. A script is judged by the modes of its first
+step.
 
 Sources: https://github.com/lightly-ai/lightly/issues/1438, https://github.com/kdexd/virtex/issues/16,
 https://github.com/tianweiy/CenterPoint/issues/168, https://github.com/pytorch/pytorch/issues/66073,

@@ -31,11 +31,11 @@ _TINY_RATE = 2e-6
 @rule("LR604", severity="warning", confidence="high", needs=("optimizer", "values"))
 def bf16_update_underflow(setup, *, stuck: float = 0.95, info: float = 0.5):
     for optimizer in setup.optimizers:
-        if optimizer.family not in ("adam", "sign") or optimizer.master_weights:
+        if optimizer.master_weights:
             continue
         found = {}
         for group in optimizer.groups:
-            step = peak(group) if group.lr else 0.0
+            step = peak(group) if group.lr and group.family in ("adam", "sign") else 0.0
             judged = [p for p in group.trainable if p.dtype == "bfloat16" and p.values and p.values.finite]
             elements = sum(p.numel for p in judged)
             if not step or not elements:

@@ -24,12 +24,12 @@ _IN_FLOAT32 = ("apex", "bitsandbytes", "deepspeed")
 @rule("LR603", severity="error", confidence="high", needs=("optimizer",))
 def half_precision_adam_eps(setup, *, safe: float = 1e-5):
     for optimizer in setup.optimizers:
-        if optimizer.family != "adam" or optimizer.master_weights or optimizer.module.startswith(_IN_FLOAT32):
+        if optimizer.master_weights or optimizer.module.startswith(_IN_FLOAT32):
             continue
         found = {}
         for group in optimizer.groups:
             eps = group.number("eps")
-            half = [p for p in group.trainable if p.dtype == "float16"]
+            half = [p for p in group.trainable if p.dtype == "float16" and group.family == "adam"]
             if half and eps is not None and eps < safe and group.options.get("fused") is not True:
                 found.setdefault(eps, []).extend(member for member in group.members if member.parameter in half)
         for eps, members in found.items():

@@ -27,7 +27,7 @@ def group_lr_far_above_siblings(setup, *, factor: float = 1e3, error: float = 1e
         group = outlier(optimizer, factor) if optimizer.family != "lr-free" else None
         if group is None:
             continue
-        others = [other for other in rated(optimizer) if other is not group]
+        others = [other for other in rated(optimizer) if other is not group and other.family == group.family]
         nearest = max(map(peak, others))
         lowest = min(map(peak, others))
         span = rate(nearest) if lowest == nearest else f"{rate(lowest)} to {rate(nearest)}"

@@ -20,7 +20,7 @@ https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.0
 """
 
 from lrlint import Finding, rule
-from lrlint.analysis.param_groups import exceeds, peak, rated
+from lrlint.analysis.param_groups import by_family, exceeds, peak, rated
 from lrlint.text.module_names import side
 from lrlint.text.names import describe
 from lrlint.text.wording import listing, rate
@@ -29,8 +29,8 @@ from lrlint.text.wording import listing, rate
 @rule("LR208", severity="warning", confidence="medium", needs=("optimizer",))
 def inverted_discriminative_lr(setup, *, factor: float = 3.0):
     uses = setup.graph.parameters if setup.graph else {}
-    for optimizer in setup.optimizers:
-        body, head, rest = ([g for g in rated(optimizer) if _side(g) == name] for name in ("backbone", "head", ""))
+    for groups in (found for optimizer in setup.optimizers for found in by_family(rated(optimizer)).values()):
+        body, head, rest = ([g for g in groups if _side(g) == name] for name in ("backbone", "head", ""))
         if body and not head:
             head = [group for group in rest if _is_output(group, uses) and _runs_before(body, [group], uses)]
         if head and not body:

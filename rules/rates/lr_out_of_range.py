@@ -26,12 +26,13 @@ import math
 import re
 
 from lrlint import Finding, rule
-from lrlint.analysis.param_groups import ORDINARY, outlier, peak, rated, runs_fast, written
+from lrlint.analysis.param_groups import ORDINARY, by_family, outlier, peak, rated, runs_fast, written
 from lrlint.text.names import describe
 from lrlint.text.wording import rate
 
 _JUST_BELOW = 1 - 1e-9  # these two limits are themselves too large
 _RECURRENT = 20
+_TINY, _TOY = 4, 2  # a linear probe; one layer fitted to a line
 _SCHEDULE_FREE = re.compile("schedule_?free", re.IGNORECASE)
 
 
@@ -43,22 +44,24 @@ def lr_out_of_range(setup, *, adam: float = 0.05, sign: float = 3e-4, sgd: float
         groups = rated(optimizer)
         if not groups or any(_SCHEDULE_FREE.search(name) for name in (optimizer.class_name, *optimizer.bases)):
             continue
-        family, fastest = optimizer.family, max(map(peak, groups))
         tensors = sum(len(group.trainable) for group in groups)
-        if fastest <= lower.get(family, 0):
-            yield _finding(optimizer, groups, fastest, f"weights hardly move (lower limit {rate(lower[family])})")
-        alone, limit = outlier(optimizer, 1e3), upper.get(family, math.inf)
-        if family == "sgd":
-            recurrent = any(p.module_kind == "rnn" for group in groups for p in group.trainable)
-            limit = math.inf if tensors <= 4 else limit * _RECURRENT if recurrent else limit
-        found = {}
-        for group in groups:
-            if group is not alone and peak(group) > limit and any(_is_ordinary(p) for p in group.trainable):
-                found.setdefault(peak(group), []).append(group)
-        for value, fast in found.items():
-            severity = "error" if family == "sign" and value > 1e-3 else ""
-            shown = rate(float(f"{limit:.1g}"))
-            yield _finding(optimizer, fast, value, f"above what it is used with ({shown})", severity)
+        recurrent = any(p.module_kind == "rnn" for group in groups for p in group.trainable)
+        alone = outlier(optimizer, 1e3)
+        for family, members in by_family(groups).items():
+            fastest = max(map(peak, members))
+            if fastest <= lower.get(family, 0):
+                yield _finding(optimizer, members, fastest, f"weights hardly move (lower limit {rate(lower[family])})")
+            limit = upper.get(family, math.inf) * (_RECURRENT if recurrent and family == "sgd" else 1)
+            if tensors <= (_TINY if family == "sgd" else _TOY):
+                continue
+            found = {}
+            for group in members:
+                if group is not alone and peak(group) > limit and any(_is_ordinary(p) for p in group.trainable):
+                    found.setdefault(peak(group), []).append(group)
+            for value, fast in found.items():
+                severity = "error" if family == "sign" and value > 1e-3 else ""
+                shown = rate(float(f"{limit:.1g}"))
+                yield _finding(optimizer, fast, value, f"above what it is used with ({shown})", severity)
 
 
 def _is_ordinary(parameter):

@@ -6,7 +6,7 @@ Muon's update has a root mean square of about 0.87 / √max(rows, columns) per u
 What to do: separate rates, or `adjust_lr_fn="match_rms_adamw"`, with which one rate serves both.
 
 Off by default. Compared are the peak rates of Muon groups (`adjust_lr_fn` absent or "original") with those of Adam-like
-groups, in the same optimizer (`use_muon=False`) or beside it.
+groups, in the same optimizer or beside it.
 
 Sources: https://github.com/KellerJordan/Muon, https://github.com/google-deepmind/optax/pull/1564,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.Muon.html
@@ -39,8 +39,8 @@ def muon_adam_shared_lr(setup):
 
 
 def _is_muon(group):
-    return group.family == "muon" and group.options.get("use_muon") is not False
+    return group.family == "muon"
 
 
 def _is_adam(group):
-    return group.family == "adam" or (group.family == "muon" and group.options.get("use_muon") is False)
+    return group.family == "adam"

@@ -34,15 +34,14 @@ _SETTLED = 0.2
 @rule("LR206", severity="warning", confidence="medium", needs=("optimizer", "values"))
 def relative_update_too_large(setup, *, info: float = 0.05, warning: float = 1.0, error: float = 10.0):
     for optimizer in setup.optimizers:
-        if optimizer.family not in ("adam", "sign", "muon"):
-            continue
         pools, alone = {}, outlier(optimizer, 1e3)
-        for group in (group for group in rated(optimizer) if group is not alone):
+        judged = [group for group in rated(optimizer) if group.family in ("adam", "sign", "muon")]
+        for group in (group for group in judged if group is not alone):
             first, warm = _first(setup, group)
-            pools.setdefault((peak(group), first, warm), []).append(group)
-        for (highest, first, warm), groups in pools.items():
-            step = max(first, _SETTLED * highest) if optimizer.family == "adam" and warm else highest
-            change, weights = _median(optimizer, groups, step)
+            pools.setdefault((group.family, peak(group), first, warm), []).append(group)
+        for (family, highest, first, warm), groups in pools.items():
+            step = max(first, _SETTLED * highest) if family == "adam" and warm else highest
+            change, weights = _median(groups, step)
             if change <= info or (warm and change <= warning):
                 continue
             yield Finding(
@@ -65,14 +64,14 @@ def _first(setup, group):
     return peak(group), setup.manual_schedule
 
 
-def _median(optimizer, groups, step):
+def _median(groups, step):
     """(median relative change weighted by size, number of matrices)."""
     changes = []
     for group in groups:
         for parameter in group.trainable:
             measured = parameter.values if parameter.role == "matrix" and not runs_fast(parameter) else None
             if measured and measured.rms >= _TINY:
-                factor = _muon(group, parameter.shape) if optimizer.family == "muon" else 1.0
+                factor = _muon(group, parameter.shape) if group.family == "muon" else 1.0
                 changes.append((step * factor / measured.rms, parameter.numel))
     half = sum(numel for _, numel in changes) / 2
     for change, numel in sorted(changes):

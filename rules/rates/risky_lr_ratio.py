@@ -13,7 +13,8 @@ is not folded in yet) of groups that train something; rates of 0 are left out. *
 decay (at least six rates, or a multiplier key that differs: 0.75 per layer over ViT-H is 13 273); groups at the high
 rate that hold only tables, adapters (LoRA+ with embeddings: 3200), prompts or scalars; and free-standing tensors such
 as splats (up to 31 250). Above `error` they are a warning. One group that sits alone above all others is
-`group-lr-far-above-siblings` instead. Across optimizers rates have different units: never more than *info*. The
+`group-lr-far-above-siblings` instead. Across optimizers rates have different units:
+never more than *info*; the algorithms of one optimizer (Muon and Adam in one class) are not compared. The
 threshold is strict: SetFit's body and head are exactly 1000 apart.
 
 Sources: https://arxiv.org/abs/1801.06146 (discriminative fine-tuning), https://arxiv.org/abs/2402.12354 (LoRA+),
@@ -22,7 +23,7 @@ https://github.com/KellerJordan/modded-nanogpt, https://github.com/huggingface/s
 """
 
 from lrlint import Finding, rule
-from lrlint.analysis.param_groups import exceeds, is_ladder, outlier, peak, rated, runs_fast, written
+from lrlint.analysis.param_groups import by_family, exceeds, is_ladder, outlier, peak, rated, runs_fast, written
 from lrlint.text.names import describe
 from lrlint.text.wording import rate
 
@@ -32,10 +33,8 @@ def risky_lr_ratio(setup, *, info: float = 20.0, warning: float = 1e3, error: fl
     everyone = []
     for optimizer in setup.optimizers:
         alone = outlier(optimizer, warning)
-        groups = [group for group in rated(optimizer) if group is not alone]
-        if optimizer.family == "lr-free" or not groups:
-            continue
-        everyone.append(groups)
+        everyone += by_family(g for g in rated(optimizer) if g is not alone and g.family != "lr-free").values()
+    for groups in everyone:
         slow, fast = min(groups, key=peak), max(groups, key=peak)
         ratio = peak(fast) / peak(slow)
         if not exceeds(ratio, info):

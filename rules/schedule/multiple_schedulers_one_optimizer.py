@@ -6,10 +6,11 @@ side, as training would.
 
 What to do: `SequentialLR` for one after the other, `ChainedScheduler` for both at once.
 
-Silent for schedulers that are nested in one another, that a rehearsal saw stepped in different epochs only, for
-`SWALR`, which takes over late, and for one that only warms up beside `ReduceLROnPlateau` (*info* for others beside
-it). Factor schedulers (`StepLR`, `ExponentialLR`, `LinearLR`, ...) multiply as torch documents it: reported only when
-the configured rate is never reached.
+Silent for schedulers that are nested in one another, that a rehearsal saw stepped in different epochs only, that the
+training loop steps under conditions that exclude each other (`if epoch < warm` / `else`), for `SWALR`, which takes over
+late, and for one that only warms up beside `ReduceLROnPlateau` (*info* for others beside it). Factor schedulers
+(`StepLR`, `ExponentialLR`, `LinearLR`, ...) multiply as torch documents it: reported only when the configured rate is
+never reached.
 
 Sources: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate (chaining), reproduced with torch
 2.13: `LinearLR` and `CosineAnnealingLR` stepped side by side peak at 7.9e-4 instead of 1e-3
@@ -29,7 +30,7 @@ def multiple_schedulers_one_optimizer(setup):
         ours = [s for s in setup.schedules if s.optimizer == index and not {"nested", "dropped"} & set(s.details)]
         ours = [s for s in ours if s.details["shape"] != ["averaging"]]
         simulated = [s for s in ours if s.groups]
-        if len(ours) < 2 or _in_turn(setup, ours):
+        if len(ours) < 2 or _in_turn(setup, ours) or (setup.source is not None and _excluded(setup.source)):
             continue
         names = listing(s.class_name for s in ours)
         severity = "info" if len(simulated) < 2 else ""
@@ -74,3 +75,15 @@ def _peak(schedules):
         return 0.0, 0.0
     pairs = [(g.lr.peak, g.before.get("lr", 0.0)) for g in schedules[0].groups if g.lr]
     return max(pairs, key=lambda pair: pair[1], default=(0.0, 0.0))
+
+
+def _excluded(source):
+    """Whether the loops step several schedulers, no two of them under conditions that can hold together."""
+    found = False
+    for calls in source.functions():
+        steps = [call for call in calls if call.kind == "scheduler_step"]
+        pairs = [(a, b) for i, a in enumerate(steps) for b in steps[i + 1 :] if a.receiver != b.receiver]
+        if not all(a.excludes(b) for a, b in pairs):
+            return False
+        found = found or bool(pairs)
+    return found

@@ -4,9 +4,9 @@ The usual causes are an epoch count given where steps are counted, gradient accu
 scheduler once per process. The simulation follows the scheduler over the declared optimizer steps and reports: a
 scheduler that raises before the run is over (error); one whose own length (`T_max`, `total_iters`,
 `num_training_steps`, ...) ends before 80 % of it, or whose rate falls below 0.1 % of the peak there and stays or rises
-again (in the first fifth, for decays per step that have no length); and one at least twice as long that has not halved the
-rate when training ends. The factor is named where it is the declared number of processes, accumulation steps or steps
-per epoch, or a power of two.
+again (for half of the run and more, for decays per step that have no length); and one at least twice as long that has
+not halved the rate when training ends. The factor is named where it is the declared number of processes, accumulation
+steps or steps per epoch, or a power of two.
 
 What to do: compute the number of optimizer steps once (`ceil(len(loader) / accumulation) * epochs`) and pass it to the
 scheduler; with accelerate either multiply it by the number of processes or do not prepare the scheduler.
@@ -64,6 +64,12 @@ def _judge(schedule, training):
     if schedule.unit == "epoch" and schedule.details.get("clock_from") == "assumed" and end:
         text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
         return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
+    if (found := _runs_out(schedule)) is not None:
+        followed = f" (followed to step {schedule.details['capped']})" if "capped" in schedule.details else ""
+        text = (
+            f"{found[0]} has total_steps={found[1]}, the run {schedule.horizon} steps: it raises at step {found[2]:.0f}"
+        )
+        return text + followed + _cause(schedule, found[2], training), "error", "high"
     if not schedule.declared:
         return "", "", ""
     if error:
@@ -79,6 +85,23 @@ def _judge(schedule, training):
         if 20 * found.step <= schedule.horizon:
             return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
     return _early(schedule, found, training), "", ""
+
+
+def _runs_out(schedule):
+    """(class, its length, the step at which it raises) of a OneCycleLR that is shorter than the declared run.
+
+    Told by its arguments: a long run is followed for part of the way only.
+    """
+    if schedule.details.get("horizon_from") != "total_steps" or schedule.unit != "step" or "error" in schedule.details:
+        return None
+    if schedule.class_name != "OneCycleLR" or (
+        schedule.details.get("clock_from") == "assumed" and schedule.period != 1
+    ):
+        return None
+    total = schedule.details.get("attributes", {}).get("total_steps")
+    left = None if not isinstance(total, int) else (total - schedule.details.get("start", 0)) * schedule.period
+    short = left is not None and left + schedule.period <= schedule.horizon
+    return (schedule.class_name, total, left + schedule.period) if short else None
 
 
 def _counted_in_steps(schedule, training):

@@ -7,9 +7,11 @@ What to do: build the scheduler from the optimizer that is returned, after the l
 schedulers with it.
 
 Optimizers are compared by identity, through the wrappers of accelerate, Lightning and DeepSpeed. With several
-optimizers a scheduler must drive one of them.
+optimizers a scheduler must drive one of them. A wrapper of another kind (SAM, a noisy optimizer) holds the optimizer
+that steps as an attribute: where its groups are copies of that one's, rates written to them reach no step.
 
-Sources: https://github.com/ildoonet/pytorch-gradual-warmup-lr/issues/27 (the nested scheduler drives another object)
+Sources: https://github.com/ildoonet/pytorch-gradual-warmup-lr/issues/27 (the nested scheduler drives another object),
+https://github.com/microsoft/dp-transformers/issues/43 (groups that were copied)
 """
 
 from lrlint import Finding, rule
@@ -36,6 +38,16 @@ def scheduler_wrong_optimizer(setup):
                 f"{schedule.class_name} drives another {orphan} than the one that trains: no rate will change",
                 data={"drives": orphan},
                 help="build the scheduler from the optimizer that is returned",
+            )
+        inner = setup.optimizers[schedule.optimizer].flags.get("inner") if schedule.optimizer is not None else None
+        if inner and inner["outer"] == setup.optimizers[schedule.optimizer].class_name:
+            outer = setup.optimizers[schedule.optimizer]
+            yield Finding(
+                [schedule, outer],
+                f"{schedule.class_name} writes to the groups of {inner['outer']}, which are copies: the "
+                f"{inner['class_name']} inside it steps with its own rates",
+                data={"steps": inner["class_name"]},
+                help="share the group dicts (`self.param_groups = inner.param_groups`), or drive the inner optimizer",
             )
         for node in schedule.nodes():
             if node.get("foreign"):

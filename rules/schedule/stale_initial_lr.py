@@ -8,12 +8,14 @@ the full rate where the curve is lower.
 What to do: `del group["initial_lr"]` before building the new scheduler, or set `lr` and `initial_lr` together; use
 `last_epoch=-1` for a fresh run and load the scheduler's state to resume.
 
-Silent when the optimizer carries state from a checkpoint: a decayed `lr` beside its `initial_lr` is then what it should
-be, and where the rate was changed after the scheduler was built (a warm-up of its own dampens it). Not judged for
-`OneCycleLR` and `CyclicLR`, which are told their rates.
+Where the optimizer carries state from a checkpoint, a decayed `lr` beside its `initial_lr` is what it should be; then
+the rate must be the one that the scheduler set last, or the one of its curve at `last_epoch`: a scheduler built after
+the load, with `last_epoch` set by hand, puts the full rate back. Silent where the rate was changed after the scheduler
+was built (a warm-up of its own dampens it). Not judged for `OneCycleLR` and `CyclicLR`, which are told their rates.
 
 Sources: https://github.com/pytorch/pytorch/issues/21965, https://github.com/mozilla/TTS/issues/57 (`last_epoch=0`),
-https://github.com/akamaster/pytorch_resnet_cifar10/pull/14 (stamping), https://github.com/pytorch/pytorch/issues/60265
+https://github.com/akamaster/pytorch_resnet_cifar10/pull/14 (stamping), https://github.com/pytorch/pytorch/issues/60265,
+https://github.com/ultralytics/yolov5/issues/292 (built after the load)
 """
 
 from lrlint import Finding, rule
@@ -30,6 +32,7 @@ def stale_initial_lr(setup):
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size:
+            yield from _resumed(schedule, optimizer)
             continue
         said = _fresh(schedule)
         if said:
@@ -78,3 +81,32 @@ def _stale(schedule, scheduled, label):
     if abs(first - base) > 1e-6 * max(first, base):
         return f"{label} has lr {rate(first)}, but {schedule.class_name} scales the initial_lr {rate(base)} it found"
     return ""
+
+
+def _resumed(schedule, optimizer):
+    """A rate that is neither the scheduler's last one nor that of its curve, in an optimizer that has state."""
+    curve, last = schedule.details.get("curve"), schedule.details.get("last_lrs", ())
+    off = []
+    for scheduled in schedule.groups:
+        group = scheduled.group
+        now = scheduled.lr.first if scheduled.lr else None
+        if not now or group >= (len(curve[0]) if curve else len(last)):
+            continue
+        allowed = [row[group] for row in curve] if curve else [last[group]]
+        if not min(allowed) * 0.95 <= now <= max(allowed) * 1.05:
+            off.append((group, now, allowed[len(allowed) // 2]))
+    if off:
+        index, now, meant = off[0]
+        at = (
+            f"its curve is at {rate(meant)} at step {schedule.details.get('start', 0)}"
+            if curve
+            else f"it set {rate(meant)} last"
+        )
+        yield Finding(
+            [schedule.of(*(i for i, _, _ in off)), *(optimizer.groups[i] for i, _, _ in off)],
+            f"{optimizer.groups[index].label} of the restored optimizer has lr {rate(now)}, but {schedule.class_name} does "
+            f"not: {at}",
+            data={"group": index, "lr": now, "expected": meant},
+            help="build the scheduler before the optimizer's state is loaded, and load the scheduler's state too",
+            key="lr",
+        )

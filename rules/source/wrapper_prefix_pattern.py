@@ -2,7 +2,8 @@
 
 DistributedDataParallel puts `module.` before every name, `torch.compile` `_orig_mod.`, PEFT `base_model.model.`; a
 module that holds the network as an attribute puts that attribute there. `name.startswith("backbone.")` is false for all
-of them then: the backbone gets the rate of everything else, a no-decay list exempts nothing. Nothing fails.
+of them then: the backbone gets the rate of everything else, a no-decay list exempts nothing. Nothing fails. The other
+way round, a pattern that names the prefix (`startswith("module.fc")`) matches nothing on the bare model.
 
 What to do: build the groups before wrapping, or strip the prefix (`name.removeprefix("module.")`).
 
@@ -54,4 +55,8 @@ def _text(patterns, lead, nearest):
     if nearest:
         return f"{shown} {matches} none of {names}; they spell it `{nearest}`"
     most = max(pattern.missed for pattern in patterns)
+    if lead.startswith("-"):
+        return (
+            f"{shown} {matches} none of {names}: none carries the prefix `{lead[1:]}`, without which {most} would match"
+        )
     return f"{shown} {matches} none of {names}: they carry the prefix `{lead}`, without which {most} would match"

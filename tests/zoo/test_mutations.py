@@ -88,6 +88,17 @@ def test_a_seeded_fault_is_found(seed: Seed, name: str, grouping: str) -> None:
 #: Rules on groups and modules without an operator: what they need is not a damaged setup of a plain model.
 ELSEWHERE_PROVEN = {
     "LR114": "needs siblings on both sides of a tie",
+    "LR123": "needs a model of which all but one or two parameters train",
+    "LR314": "needs a decay chosen against the length of the run",
+    "LR316": "needs Muon beside Adam",
+    "LR418": "needs a long run of a transformer",
+    "LR121": "needs a wrapper around the optimizer that steps",
+    "LR122": "needs a model that overrides train()",
+    "LR212": "needs adapters at several rates",
+    "LR214": "needs a declared base rate",
+    "LR215": "needs a mixture of experts",
+    "LR216": "needs a preference trainer",
+    "LR217": "needs a model of which only adapters train",
     "LR118": "needs an engine that rewrites the groups",
     "LR414": "needs Lightning's intervals",
     "LR415": "needs a monitored metric",

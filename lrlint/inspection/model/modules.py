@@ -130,6 +130,33 @@ def norm_facts(tree: Tree, registry: Registry, roots: Mapping[str, nn.Module]) -
     return facts
 
 
+def train_changes(roots: Mapping[str, nn.Module], registry: Registry) -> list[Parameter]:
+    """Parameters whose ``requires_grad`` is another one after ``model.train()``; everything is put back.
+
+    Only for models with a module whose class overrides ``train``: elsewhere nothing can change.
+    """
+    found: list[Parameter] = []
+    for model in roots.values():
+        modules = list(model.modules())
+        if all(type(module).train is nn.Module.train for module in modules):
+            continue
+        modes = [(module, module.training) for module in modules]
+        before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        try:
+            model.train()
+            changed = [p for p, wanted in before if p.requires_grad is not wanted]
+            found += [fact for p in changed if (fact := registry.get(p)) is not None]
+        except Exception:  # whatever the user's own method raises
+            continue
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, wanted in before:
+                if parameter.requires_grad is not wanted:
+                    parameter.requires_grad_(wanted)
+    return found
+
+
 def _own(module: nn.Module, registry: Registry, leaf: str) -> Parameter | None:
     tensor = module._parameters.get(leaf)
     return registry.get(tensor) if tensor is not None else None

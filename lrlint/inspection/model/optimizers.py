@@ -1,10 +1,6 @@
 """Optimizers as facts: families, groups as torch holds them, state that does not fit.
 
-What a class means by ``lr`` and ``weight_decay`` stands in one table. Sources: torch.optim documentation; Loshchilov &
-Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101) for AdamW; Chen et al. (arXiv 2302.06675) for Lion;
-Jordan, "Muon" (github.com/KellerJordan/Muon); You et al. for LARS (1708.03888) and LAMB (1904.00962); Shazeer & Stern
-(1804.04235) for Adafactor; Mishchenko & Defazio (2306.06101) for Prodigy; Defazio et al. (2405.15682) for
-schedule-free methods.
+What a class means by ``lr`` and ``weight_decay`` stands in one cited table, `lrlint.facts.algorithms`.
 """
 
 from __future__ import annotations
@@ -18,28 +14,11 @@ import torch
 from torch.optim import Optimizer as TorchOptimizer
 
 from lrlint.facts import Group, Optimizer, Parameter, StateMisfit
+from lrlint.facts.algorithms import algorithm, family_of_group
 from lrlint.inspection.model.class_cache import per_class
 from lrlint.targets.safe_getattr import attribute, is_on
 from lrlint.text.wording import MULTIPLIER_KEYS
 
-# (pattern on the class name, family, weight decay is decoupled by default); the first match along the MRO decides.
-_FAMILIES: tuple[tuple[str, str, bool], ...] = (
-    (r"prodigy|dadapt|d_adapt", "lr-free", True),
-    (r"muon", "muon", True),
-    (r"lion|signum|signsgd|tiger", "sign", True),
-    (r"adafactor|came$", "adafactor", True),
-    (r"sparseadam", "sparse-adam", False),
-    (r"adadelta", "adadelta", False),
-    (r"adagrad", "adagrad", False),
-    (r"rmsprop", "rmsprop", False),
-    (r"lars", "lars", False),
-    (r"lamb", "lamb", True),
-    (r"lbfgs", "lbfgs", False),
-    (r"adamw|decoupledadam|adamp$|adan|nadamw|soap|sophia", "adam", True),
-    (r"adam|radam|nadam|adabelief|yogi|ranger", "adam", False),
-    (r"sgdw", "sgd", True),
-    (r"sgd|asgd|nesterov|madgrad", "sgd", False),
-)
 _MASTER = re.compile(
     r"bf16$|kahan|stochasticround|fp16_optimizer|bf16_optimizer|deepspeed|masterparams|float16optimizer", re.IGNORECASE
 )
@@ -65,13 +44,14 @@ _FLAGS = ("split_groups", "relative_step", "warmup_init", "scale_parameter", "de
 def family(cls: type) -> tuple[str, bool]:
     """(family, whether weight decay is decoupled by default) of an optimizer class; ``other`` where unknown."""
     for base in cls.__mro__:
-        for pattern, name, decoupled in _FAMILIES:
-            if base is not TorchOptimizer and re.search(pattern, base.__name__, re.IGNORECASE):
-                return name, decoupled
+        if base is not TorchOptimizer and (row := algorithm(base.__name__)).pattern:
+            return row.family, row.decoupled
     return "other", False
 
 
-def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: Any, wraps: str | None) -> Optimizer:
+def optimizer_fact(
+    optimizer: Any, index: int, name: str, find: Any, recording: Any, wraps: str | None, outer: Any = None
+) -> Optimizer:
     """One optimizer; ``find(tensor, option path)`` gives the fact of a parameter."""
     cls = type(optimizer)
     kind, decoupled = family(cls)
@@ -96,7 +76,15 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
         class_defaults=_class_defaults(cls),
         decay_form=form,
         bases=tuple(base.__name__ for base in cls.__mro__[1:] if base is not object),
-        flags={flag: plain(value) for flag in _FLAGS if (value := attribute(optimizer, flag)) is not None},
+        flags={
+            **{flag: plain(value) for flag in _FLAGS if (value := attribute(optimizer, flag)) is not None},
+            **({"built_by": builder} if (builder := recording.builder(optimizer)) else {}),
+            **(
+                {"inner": inner}
+                if (inner := inner_groups(outer, optimizer) if outer is not None else inner_groups(optimizer))
+                else {}
+            ),
+        },
         reads=_keys_read(
             cls, {key for group in groups for key in group if isinstance(key, str)} - set(defaults) - {"params"}
         ),
@@ -106,6 +94,51 @@ def optimizer_fact(optimizer: Any, index: int, name: str, find: Any, recording: 
         misfits=tuple(_misfits(optimizer, find)),
         span=recording.optimizer(optimizer),
     )
+
+
+def inner_groups(optimizer: Any, only: Any = None) -> dict[str, Any] | None:
+    """The optimizer that steps inside this one, where its groups are copies: class, and lr, decay and size
+    of its ``groups`` and of those ``given`` to the outer one.
+
+    Rates that are written to the outer groups (by a scheduler, or by hand) then never reach a step. None where the
+    groups are shared, and where the outer class's own step reads its groups' options or hands them on.
+    """
+    for value in [only] if only is not None else list(getattr(optimizer, "__dict__", {}).values()):
+        outer, inner = (getattr(item, "param_groups", None) for item in (optimizer, value))
+        if value is optimizer or not isinstance(value, TorchOptimizer) or not isinstance(outer, list) or not inner:
+            continue
+        same = {id(p) for group in outer for p in group["params"]} == {
+            id(p) for group in inner for p in group["params"]
+        }
+        step = inspect.getattr_static(type(optimizer), "step", None)
+        try:
+            text = inspect.getsource(step) if inspect.isfunction(step) else ""
+        except (OSError, TypeError):
+            text = ""
+        if (
+            not same
+            or any(a is b for a in outer for b in inner)
+            or re.search(r"""['"](lr|weight_decay)['"]|update\(""", text)
+        ):
+            continue
+        told = [
+            {
+                "lr": plain(group.get("lr")),
+                "weight_decay": plain(group.get("weight_decay")),
+                "size": len(group["params"]),
+            }
+            for group in inner
+        ]
+        given = [
+            {
+                "lr": plain(group.get("lr")),
+                "weight_decay": plain(group.get("weight_decay")),
+                "size": len(group["params"]),
+            }
+            for group in outer
+        ]
+        return {"class_name": type(value).__name__, "outer": type(optimizer).__name__, "groups": told, "given": given}
+    return None
 
 
 @per_class
@@ -149,6 +182,8 @@ def _group(
     told = _says_decoupled(options.get)
     record = recording.group(optimizer, i)
     given = group.get("param_names") or ()
+    siblings = (other for k, other in enumerate(optimizer.param_groups) if k != i)
+    kind = family_of_group(options, type(optimizer).__name__, kind, siblings)
     fact = Group(
         optimizer=index,
         index=i,

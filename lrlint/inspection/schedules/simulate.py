@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import GroupSchedule, Note, Schedule, Training
 from lrlint.facts.loop import SchedulerSeen
-from lrlint.inspection.schedules import kinds
+from lrlint.inspection.schedules import closed_form, kinds
 from lrlint.inspection.schedules.clock import FURTHER, Clock, calls_per_step, clock_of, in_epochs
 from lrlint.inspection.schedules.copying import Isolation, Uncopyable, quiet
 from lrlint.inspection.schedules.details import before_of, constructed_at, details_of
@@ -140,6 +140,28 @@ class _Entry:
             span=self.span,
         )
 
+    def _curve(self) -> list[list[float]] | None:
+        """The rates by the scheduler's own formula around its position, where an optimizer with state was given to it.
+
+        One list per step from the one before to the one after; None without state, position or formula.
+        """
+        at, here = None, position(self.scheduler)
+        if self.optimizer is None or not self.optimizer.state or not here or self.skipped:
+            return None
+        try:
+            with quiet():
+                copied = Isolation().copy(self.scheduler)
+                at = closed_form.seeker(copied) if closed_form.known(copied) else None
+                if at is None:
+                    return None
+                rows = []
+                for step in (max(here - 1, 0), here, here + 1):
+                    at(step)
+                    rows.append([float(group["lr"]) for group in kinds.optimizer_of(copied).param_groups])
+                return rows
+        except Exception:  # a formula that cannot be evaluated says nothing
+            return None
+
     def _run_details(self, followed: Followed | None, entries: Sequence[_Entry]) -> dict[str, Any]:
         together = [e.index for e in entries if e.active and self.active and _share(e, self)]
         found: dict[str, Any] = {
@@ -155,6 +177,7 @@ class _Entry:
             "nested": self.nested or None,
             "yields_to": next((type(e.scheduler).__name__ for e in entries if e.stands_back and _share(e, self)), None),
             "constructed_at": constructed_at(self.scheduler),
+            "curve": self._curve(),
             "orphan": type(self.optimizer).__name__ if self.optimizer is not None and self.drives is None else None,
         }
         if followed is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,10 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
     reader = Reader(code)
     everything = {file: file.places for file in found}
     calls = [call for file, inside in everything.items() for call in _calls(reader, file, inside, start)]
+    freezing = frozenset(_freezing(built))
+    for file, inside in everything.items() if freezing else ():
+        for place in _chosen(inside, start):
+            _insert(calls, _put_back(file, place, freezing))
     if not found:
         return None, [Note("source", "the source of the training loop is not on disk")]
     places = [place for inside in everything.values() for place in _chosen(inside, start)]
@@ -51,6 +56,32 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
     reached = [inside for place in places for inside in code.reach(place)]
     by_hand = sets_rates(code.files if start is None else (), reached)
     return SourceFacts(code.paths, tuple(calls), patterns, tuple(missing), by_hand), []
+
+
+def _freezing(built: Built) -> Iterator[str]:
+    """Methods of the models' own classes that put modules into evaluation mode: `freeze`, `freeze_bn`."""
+    for cls in dict.fromkeys(base for model in built.models.values() for base in type(model).__mro__):
+        if cls.__module__.startswith("torch."):
+            continue
+        for name, method in vars(cls).items():
+            code = getattr(method, "__code__", None)
+            if code is not None and "eval" in code.co_names and name not in ("eval", "train", "forward"):
+                yield name
+
+
+def _put_back(file: File, place: Place, methods: frozenset[str]) -> Iterator[SourceCall]:
+    """Calls of such a method, as ``eval`` of whichever modules it finds."""
+    for node in place.nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
+            yield SourceCall("eval", "module", literal_span(file.path, file.lines, node), place.label)
+
+
+def _insert(calls: list[SourceCall], added: Iterable[SourceCall]) -> None:
+    """Put calls where they stand among those of their function."""
+    for call in added:
+        before = [k for k, c in enumerate(calls) if c.function == call.function and c.span.line < call.span.line]
+        if before:
+            calls.insert(before[-1] + 1, call)
 
 
 def _created(built: Built) -> Iterator[Span | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 
 from lrlint.facts.source import STEPS, SourceCall, trained
@@ -22,6 +23,7 @@ _HARMLESS = frozenset(
     ("step", "unscale_", "isinstance", "len", "print", "id", "type", "repr", "str", "list", "summary")
 )
 _TRAINED = re.compile(r"^(model|net|network|module|self|agent|learner|trainer|cls)$")
+_WORD = re.compile(r'^[rbufRBUF]*(["\'])\w+\1$')
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
@@ -33,7 +35,7 @@ def uncleared(reader: Reader, files: Iterable[File], places: Sequence[Place], al
     it calls stands), as a model or an optimizer is handed to code that was not read, as hooks are run, where the
     optimizer is built anew in the loop, and where the loop ends after a step.
     """
-    if not alone and any(map(_mentions, (line for file in files for line in file.lines))):
+    if not alone and any(map(_mentions, (line for file in files for line in code_lines(file)))):
         return
     for place in places:
         steps = list(_steps(reader.calls(place)))
@@ -47,7 +49,7 @@ def uncleared(reader: Reader, files: Iterable[File], places: Sequence[Place], al
 
 
 def _mentions(line: str) -> bool:
-    return _GRADIENT.search(_PLAIN.sub("", line.split("#", 1)[0])) is not None
+    return _GRADIENT.search(_PLAIN.sub("", line)) is not None
 
 
 def _steps(calls: Sequence[SourceCall]) -> Iterator[SourceCall]:
@@ -98,4 +100,29 @@ def _whole(value: ast.expr) -> Iterator[str]:
 
 def _lines(reader: Reader, place: Place) -> Iterator[str]:
     for file, node in reader.code.reach(place):
-        yield from file.lines[node.lineno - 1 : node.end_lineno]
+        yield from code_lines(file)[node.lineno - 1 : node.end_lineno]
+
+
+def code_lines(file: File) -> list[str]:
+    """The file's lines without comments, docstrings and messages, which are no code.
+
+    A string that is a plain word may be the name of an attribute (`getattr(p, "grad")`) and stays. A file that cannot be
+    split into tokens comes back as it is.
+    """
+    lines = list(file.lines)
+    try:
+        tokens = list(tokenize.generate_tokens(iter([*lines, ""]).__next__))
+    except (tokenize.TokenError, IndentationError, SyntaxError, StopIteration):
+        return lines
+    for token in reversed(tokens):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and not _WORD.match(token.string)):
+            (first, start), (last_line, end) = token.start, token.end
+            after = lines[last_line - 1][end:]
+            lines[first - 1] = (
+                lines[first - 1][:start]
+                + ('""' if token.type == tokenize.STRING else "")
+                + (after if first == last_line else "\n")
+            )
+            for row in range(first, last_line):
+                lines[row] = after if row == last_line - 1 else "\n"
+    return lines

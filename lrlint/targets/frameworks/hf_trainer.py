@@ -87,6 +87,7 @@ def declared(trainer: Any, model: Any) -> dict[str, Any]:
         "clip_norm": args.max_grad_norm or None,
         "distributed": "fsdp" if getattr(args, "fsdp", None) else "ddp" if mode == "distributed" else None,
         "find_unused_parameters": getattr(args, "ddp_find_unused_parameters", None),
+        "trainer": type(trainer).__name__,
         "callbacks": [type(callback).__name__ for callback in trainer.callback_handler.callbacks],
     }
 

@@ -74,6 +74,7 @@ class Recording:
         self.created_schedulers: list[tuple[Any, Span | None]] = []
         self.walks: list[tuple[Span, list[str]]] = []
         self._created: dict[int, tuple[Any, Span | None]] = {}
+        self._builders: dict[int, str] = {}  # by id of an optimizer
         self._groups: dict[int, GroupRecord] = {}  # by id of the group dict
         self._order: dict[int, list[GroupRecord]] = {}  # by id of the optimizer
         self._literals: dict[int, tuple[dict[str, Any], literal_marking.Literal]] = {}
@@ -120,6 +121,17 @@ class Recording:
         """A watched object is being built by the call at this span."""
         self._created[id(item)] = (item, span)
         self._building.add(id(item))
+
+    def note_builder(self, item: Any, frame: FrameType | None) -> None:
+        """The frame that constructs the item: a library's own code, or the project's."""
+        while frame is not None and frame.f_locals.get("self") is item:
+            frame = frame.f_back
+        if frame is not None and self.project is not None and not self.project.owns(frame.f_code.co_filename):
+            self._builders[id(item)] = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+    def builder(self, item: Any) -> str:
+        """The package whose code built the object; "" for the project's own, and where it was not seen."""
+        return self._builders.get(id(item), "")
 
     def note_complete(self, item: Any) -> None:
         """Its constructor returned."""
@@ -280,6 +292,7 @@ def _constructor(record: Recording, original: Callable[..., None]) -> Callable[.
         if record.knows(self):
             return original(self, *args, **kwargs)
         record.note_created(self, record.call(sys._getframe(1), self))
+        record.note_builder(self, sys._getframe(1))
         if not isinstance(self, Optimizer):
             record.note_scheduled(_optimizer_of(args, kwargs))
         try:

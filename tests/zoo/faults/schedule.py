@@ -31,6 +31,16 @@ def one_peak_for_all_groups(sound: Sound) -> Fault:
     )
 
 
+@seed("LR419")
+def the_scheduler_was_stepped_while_it_was_built(sound: Sound) -> Fault:
+    optimizer = sound.adamw()
+    scheduler = CosineAnnealingLR(optimizer, STEPS)
+    for _ in range(STEPS // 2):
+        optimizer._opt_called = True  # as after a step: no warning of the order of the calls
+        scheduler.step()
+    return Fault(sound.model, optimizer, scheduler, says=f"{STEPS // 2} steps into", declared=RUN, also=("LR403",))
+
+
 @seed("LR402")
 def the_floor_lies_above_a_group(sound: Sound) -> Fault:
     optimizer = _graded(sound)
