@@ -16,6 +16,7 @@ from lrlint.facts.probe import ProbeFacts
 from lrlint.facts.schedule import Schedule
 from lrlint.facts.source import SourceFacts
 from lrlint.facts.span import Span
+from lrlint.vocabulary import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ class Optimizer:
     ``master_weights``: it keeps float32 copies, or rounds stochastically, so low-precision parameters do train.
     ``decay_form``: ``decoupled`` or ``coupled`` where torch or the source of its step says so, else ``""``.
     ``state_size``: number of parameters that have state. ``stale_state``: parameters with state whose gradient is None.
+    ``groups_from``: the library that wrote its groups (transformers' Trainer, PEFT's LoRA+); "" where the user did.
     """
 
     index: int
@@ -241,6 +243,7 @@ class Optimizer:
     reads: frozenset[str] | None = None
     master_weights: bool = False
     wraps: str | None = None  # class name of the wrapper it was unwrapped from
+    groups_from: str = ""
     decay_form: str = ""
     state_size: int = 0
     misfits: tuple[StateMisfit, ...] = ()
@@ -367,6 +370,7 @@ class Training:
     distributed: str | None = None  # "ddp", "fsdp", ...
     find_unused_parameters: bool | None = None
     unfreezes: tuple[str, ...] = ()  # globs of parameters that will be unfrozen later
+    joins_later: tuple[str, ...] = ()  # globs of parameters for which a callback will add a group (BackboneFinetuning)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -378,7 +382,7 @@ class Note:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Setup:
     """Everything lrlint knows about one target.
 
@@ -403,6 +407,11 @@ class Setup:
     source: SourceFacts | None = None
     notes: tuple[Note, ...] = ()
     span: Span | None = None  # the factory's definition
+
+    def __repr__(self) -> str:
+        models = ", ".join(model.class_name for model in self.models) or "no model"
+        optimizers = ", ".join(f"{o.label} in {count(len(o.groups), 'group')}" for o in self.optimizers)
+        return f"<Setup: {models} ({count(len(self.parameters), 'parameter')}), {optimizers or 'no optimizer'}>"
 
     @property
     def manual_schedule(self) -> bool:

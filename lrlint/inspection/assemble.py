@@ -11,6 +11,7 @@ from lrlint.inspection.built import Built
 from lrlint.inspection.declared import training
 from lrlint.inspection.outcome import Nonsense, Outcome
 from lrlint.inspection.spans import Recording
+from lrlint.targets.frameworks import lightning
 
 
 def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], fresh: bool = False) -> Built:
@@ -29,6 +30,8 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
     )
     said: dict[str, Any] = {}
     configs: list[dict[str, Any]] = []
+    if outcome.is_lightning_trainer(found.trainer) and not found.models:
+        _take_module(found)
     if outcome.is_transformers_trainer(found.trainer):
         said = _from_trainer(found, built)
         configs = [{"framework": "transformers", "interval": "step", "frequency": 1}] * len(found.schedulers)
@@ -36,6 +39,8 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
         said, configs = _from_lightning(found, module, built, declared, fresh)
     elif not (found.models and found.optimizers):
         raise Nonsense(_missing(found))
+    elif outcome.is_lightning_trainer(found.trainer):
+        said = lightning_module.declared(found.trainer, found.batches)
     built.models = dict(found.models)
     _take_optimizers(found, built)
     _take_schedulers(found, configs, built)
@@ -46,10 +51,17 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
 
 def _missing(found: Outcome) -> str:
     if outcome.is_lightning_trainer(found.trainer):
-        return "a Lightning Trainer without its module"
+        return "a Lightning Trainer without its module (before `fit`, pass the module and `trainer=`)"
     if found.models:
         return "a model but no optimizer"
     return "an optimizer but no model" if found.optimizers else "neither a model nor an optimizer"
+
+
+def _take_module(found: Outcome) -> None:
+    """The module that a Lightning Trainer was given by `fit`."""
+    module = getattr(found.trainer, "lightning_module", None)
+    if module is not None:
+        found.models = {"": module}
 
 
 def _lightning(found: Outcome) -> Any:
@@ -62,11 +74,16 @@ def _from_lightning(
     found: Outcome, module: Any, built: Built, declared: Mapping[str, Any], fresh: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     trainer = found.trainer if outcome.is_lightning_trainer(found.trainer) else None
+    notes: list[Note] = []
     with lightning_module.attached(module, trainer):
         said = lightning_module.declared(getattr(module, "_trainer", None), found.batches)
-        known = {**declared, **{key: value for key, value in said.items() if value is not None}, **found.declared}
-        result, notes = lightning_module.configure(module, known, built.recording, fresh)
-    optimizers, schedulers = lightning_module.parse_result(result)
+        fit = lightning.fit_of(getattr(module, "_trainer", None))
+        if fit is not None and fit.module is module:  # what steps is there: another one would say nothing about it
+            optimizers, schedulers = fit.optimizers, fit.schedulers
+        else:
+            known = {**declared, **{key: value for key, value in said.items() if value is not None}, **found.declared}
+            result, notes = lightning_module.configure(module, known, built.recording, fresh)
+            optimizers, schedulers = lightning_module.parse_result(result)
     found.optimizers = {"": optimizers[0]} if len(optimizers) == 1 else {str(k): o for k, o in enumerate(optimizers)}
     found.schedulers = [scheduler for scheduler, _ in schedulers]
     built.notes += notes
@@ -83,12 +100,14 @@ def _from_lightning(
 def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
     trainer = found.trainer
     model = trainer.model
-    optimizer, scheduler, notes = hf_trainer.create(trainer)
     found.models = found.models or {"": model}
+    built.owner = trainer
+    if found.optimizers:  # the caller's own, as in Trainer(..., optimizers=...)
+        return hf_trainer.declared(trainer, model)
+    optimizer, scheduler, notes = hf_trainer.create(trainer)
     found.optimizers = {"": optimizer}
     found.schedulers = [] if scheduler is None else [scheduler]
     built.notes += notes
-    built.owner = trainer
     if getattr(trainer, "train_dataset", None) is not None and built.batches is None:
         built.batches = hf_trainer.Batches(trainer.get_train_dataloader)
     _place_trainer(built.recording, trainer, frameworks.unwrap_optimizer(optimizer)[0], scheduler)
@@ -120,6 +139,8 @@ def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built
         config = dict(configs[position]) if position < len(configs) else {}
         if isinstance(item, Mapping):  # the form that Lightning uses, in a factory's own result
             item, config = lightning_module.parse_scheduler(item, {})
+        elif lightning.is_config(item):
+            item, config = lightning.config_of(item)
         inner, wrapped = frameworks.unwrap_scheduler(item)
         built.schedulers.append(inner)
         built.scheduler_configs.append({**wrapped, **config})

@@ -18,6 +18,7 @@ from lrlint.inspection.parameters import Registry, register_tree, with_values
 from lrlint.inspection.storage import aliases
 from lrlint.inspection.tree import walk
 from lrlint.inspection.unregistered import unregistered_facts
+from lrlint.targets.frameworks.group_authors import author
 
 if TYPE_CHECKING:
     from lrlint.inspection.target import Built
@@ -38,7 +39,7 @@ def _build(built: Built, graph: bool) -> Setup:
     beside = walk(extra)
     register_tree(registry, beside, "extra", extra)
     loose = unregistered_facts(tree, registry, root)
-    optimizers = tuple(_optimizers(built, registry))
+    optimizers = tuple(_by_author(fact, built) for fact in _optimizers(built, registry))
     discarded = tuple(_discarded(built, registry))
     rejections = tuple(_rejections(built, registry))
     norms = norm_facts(tree, registry, {} if built.in_training else built.models)
@@ -80,6 +81,12 @@ def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
         optimizer_fact(optimizer, index, name, registry.find, built.recording, built.wraps.get(name))
         for index, (name, optimizer) in enumerate(built.optimizers.items())
     ]
+
+
+def _by_author(fact: Optimizer, built: Built) -> Optimizer:
+    optimizer = list(built.optimizers.values())[fact.index]
+    library = built.recording.library(optimizer) or author(optimizer, built.models.values(), built.owner)
+    return replace(fact, groups_from=library) if library else fact
 
 
 def _discarded(built: Built, registry: Registry) -> list[Optimizer]:

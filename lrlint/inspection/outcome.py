@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from lrlint.facts import Span
 from lrlint.inspection.attributes import attribute
+from lrlint.targets.frameworks.lightning import is_config
 
 EXPECTED = (
     "return (model, optimizer), (model, optimizer, scheduler), or a dict or object with `model`, `optimizer`, and what "
@@ -76,9 +77,11 @@ def is_optimizer(item: Any) -> bool:
 
 
 def is_scheduler(item: Any) -> bool:
-    """Something that steps and knows its optimizer, or a dict of Lightning's form around it."""
+    """Something that steps and knows its optimizer, or Lightning's form around it: a dict or an LRSchedulerConfig."""
     if isinstance(item, Mapping):
         return "scheduler" in item and is_scheduler(item["scheduler"])
+    if is_config(item):
+        return is_scheduler(item.scheduler)
     if isinstance(item, (type, nn.Module)) or is_optimizer(item) or not callable(attribute(item, "step")):
         return False
     return any(attribute(item, name) is not None for name in ("optimizer", "optimizers", "get_last_lr", "schedulers"))

@@ -24,6 +24,7 @@ from torch.optim import Optimizer, lr_scheduler
 from lrlint.facts import Span
 from lrlint.inspection import marking
 from lrlint.inspection.source import Project
+from lrlint.targets.frameworks.group_authors import caller_library
 
 #: Some of torch's schedulers (SequentialLR, ...) never call their base's constructor: each class is wrapped.
 _SCHEDULERS = (lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau)
@@ -78,6 +79,7 @@ class Recording:
         self._order: dict[int, list[GroupRecord]] = {}  # by id of the optimizer
         self._literals: dict[int, tuple[dict[str, Any], marking.Literal]] = {}
         self._sources: dict[int, list[marking.Literal]] = {}  # by id of what stands under "params"
+        self._libraries: dict[int, str] = {}  # by id of the optimizer: the library whose code built it
         self._scheduled: set[int] = set()
         self._building: set[int] = set()
 
@@ -98,6 +100,14 @@ class Recording:
         """The call that created a watched object."""
         known = self._created.get(id(item))
         return None if known is None else known[1]
+
+    def library(self, optimizer: Any) -> str:
+        """The library that built the optimizer for the user; "" where the user did, or where that was not seen."""
+        return self._libraries.get(id(optimizer), "")
+
+    def note_library(self, optimizer: Any, library: str) -> None:
+        """The optimizer is being built by the code of this library."""
+        self._libraries[id(optimizer)] = library
 
     def group(self, optimizer: Any, index: int) -> GroupRecord | None:
         """How the group came about: by its dict, or by its position where the dict was replaced since."""
@@ -280,7 +290,9 @@ def _constructor(record: Recording, original: Callable[..., None]) -> Callable[.
         if record.knows(self):
             return original(self, *args, **kwargs)
         record.note_created(self, record.call(sys._getframe(1), self))
-        if not isinstance(self, Optimizer):
+        if isinstance(self, Optimizer):
+            record.note_library(self, caller_library(sys._getframe(1), self))
+        else:
             record.note_scheduled(_optimizer_of(args, kwargs))
         try:
             original(self, *args, **kwargs)

@@ -77,17 +77,18 @@ def load(
     return job.run(_as_script if script else _whole if spec else _in_parts)
 
 
-def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) -> Built:
+def adopt(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: Any) -> Built:
     """Objects that exist already. Each is one object, or a list or dict of them.
 
     ``declared``: ``total_steps``, ``steps_per_epoch``, ``batch_size``, ``accumulation``, ``world_size``, ``precision``,
     ``grad_scaler``, ``clip_norm``, ``distributed``, ``find_unused_parameters``, ``unfreezes`` become Training facts;
     ``extra_modules``, ``example_inputs``, ``batches``, ``loss_fn`` are objects; anything else goes to the options.
-    A LightningModule or transformers Trainer without an optimizer makes its own. Raises UsageError.
+    A LightningModule, or a Trainer of transformers or Lightning, needs no optimizer: the one it trains with is taken,
+    else the one it makes. Raises UsageError.
     """
     try:
         found = Outcome(declared=dict(declared))
-        if outcome.is_transformers_trainer(model):
+        if outcome.is_trainer(model):
             found.trainer = model
         else:
             found.models = outcome.named(model, outcome.is_model, "model, where a torch.nn.Module")
@@ -103,7 +104,8 @@ def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) ->
             built = assemble(found, Recording.none(project.root), {})
         return replace(built, span=built.span or project.call_span(_caller(sys._getframe(1))))
     except Nonsense as nonsense:
-        raise UsageError(f"got {nonsense}", "pass a model and its optimizer, or lists or dicts of them") from None
+        hint = "pass a model and its optimizer (lists or dicts of them), or a Trainer or LightningModule alone"
+        raise UsageError(f"got {nonsense}", hint) from None
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:

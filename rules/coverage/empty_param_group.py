@@ -6,8 +6,9 @@ empty groups, while a scheduler keeps a rate for each.
 What to do: assert that every selector finds something; make lists of generators that are used twice.
 
 *Warning* where an override is lost: the group's rate is no other group's, or it is the one without decay while norms
-and biases decay elsewhere. Otherwise *info*: builders that return fixed groups leave some of them empty (PEFT's
-LoRA+ two by default). An optimizer without any parameter is refused by torch (*error*).
+and biases decay elsewhere. Otherwise *info*. Silent about groups that a library wrote: transformers' Trainer and PEFT's
+LoRA+ make a fixed set of groups, whatever the model has. An optimizer without any parameter is refused by torch
+(*error*).
 
 Sources: https://github.com/deepspeedai/DeepSpeedExamples/pull/756, https://github.com/modelscope/ms-swift/issues/2723;
 reproduced with torch 2.13
@@ -30,7 +31,7 @@ def empty_param_group(setup):
                 severity="error",
             )
     adapters = any(model.attributes.get("peft") for model in setup.models)
-    for optimizer in setup.optimizers:
+    for optimizer in (o for o in setup.optimizers if not o.groups_from):
         filled = [group for group in optimizer.groups if group.parameters]
         for group in (g for g in optimizer.groups if not g.parameters):
             lost = [] if adapters else _lost(optimizer, group, filled)
