@@ -11,7 +11,7 @@ from lrlint.inspection.built import Built
 from lrlint.inspection.declared import training
 from lrlint.inspection.outcome import Nonsense, Outcome
 from lrlint.inspection.spans import Recording
-from lrlint.targets.frameworks import lightning
+from lrlint.targets.frameworks import engines, lightning
 
 
 def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], fresh: bool = False) -> Built:
@@ -41,6 +41,7 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
         raise Nonsense(_missing(found))
     elif outcome.is_lightning_trainer(found.trainer):
         said = lightning_module.declared(found.trainer, found.batches)
+    said = {**engines.declared(found.engine), **{key: value for key, value in said.items() if value is not None}}
     built.models = dict(found.models)
     _take_optimizers(found, built)
     _take_schedulers(found, configs, built)
@@ -79,6 +80,7 @@ def _from_lightning(
         said = lightning_module.declared(getattr(module, "_trainer", None), found.batches)
         fit = lightning.fit_of(getattr(module, "_trainer", None))
         if fit is not None and fit.module is module:  # what steps is there: another one would say nothing about it
+            fit = lightning.as_written(fit, built.recording.scheduler_configs)
             optimizers, schedulers = fit.optimizers, fit.schedulers
         else:
             known = {**declared, **{key: value for key, value in said.items() if value is not None}, **found.declared}

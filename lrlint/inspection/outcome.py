@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from lrlint.facts import Span
 from lrlint.inspection.attributes import attribute
+from lrlint.targets.frameworks.engines import is_engine
 from lrlint.targets.frameworks.lightning import is_config
 
 EXPECTED = (
@@ -28,6 +29,7 @@ _PARTS = {
     "optimizers": ("optimizer", "optimizers", "optim", "opt"),
     "schedulers": ("scheduler", "schedulers", "lr_scheduler", "lr_schedulers"),
     "trainer": ("trainer",),
+    "engine": ("accelerator", "fabric"),
     "batches": ("batches", "dataloader", "train_loader", "train_dataloader", "loader"),
     "loss_fn": ("loss_fn", "loss_function"),
     "criterion": ("criterion", "loss"),
@@ -46,8 +48,8 @@ class Nonsense(Exception):
 class Outcome:
     """The parts of a setup, sorted but not yet unwrapped. Scheduler entries may be dicts of Lightning's form.
 
-    ``span`` is the place that stands for the whole, where that is no definition. ``in_training``: it was taken from a
-    training loop, its modules are in the modes they train in.
+    ``engine`` is an Accelerator or a Fabric. ``span`` is the place that stands for the whole, where that is no
+    definition. ``in_training``: it was taken from a training loop, its modules are in the modes they train in.
     """
 
     models: dict[str, Any] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Outcome:
     schedulers: list[Any] = field(default_factory=list)
     extra_modules: dict[str, nn.Module] = field(default_factory=dict)
     trainer: Any = None
+    engine: Any = None
     batches: Any = None
     loss_fn: Any = None
     example_inputs: Any = None
@@ -209,6 +212,8 @@ def _declare(outcome: Outcome, name: str, value: Any, sort: bool) -> None:
         outcome.optimizers[name] = value
     elif is_scheduler(value):
         outcome.schedulers.append(value)
+    elif is_engine(value):
+        outcome.engine = value
     else:
         outcome.declared[name] = value
 
@@ -222,6 +227,8 @@ def _place(outcome: Outcome, item: Any, where: str) -> None:
         _append(outcome.models, {"": item})
     elif is_trainer(item):
         outcome.trainer = item
+    elif is_engine(item):
+        outcome.engine = item
     elif is_optimizer(item):
         _append(outcome.optimizers, {"": item})
     elif is_scheduler(item):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import torch
@@ -22,8 +22,11 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from lrlint.errors import TargetError
 from lrlint.facts import Span
 from lrlint.inspection import outcome
+from lrlint.inspection.lightning_module import parse_result
 from lrlint.inspection.outcome import Outcome
-from lrlint.inspection.spans import Recording
+from lrlint.inspection.spans import OTHERS, Recording, watch_module
+from lrlint.targets.frameworks import lightning, running
+from lrlint.targets.frameworks.lr_finders import in_lr_finder
 
 Seen = list[tuple[str, Any]]
 
@@ -43,15 +46,21 @@ def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
     """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model."""
     first: list[_Reached] = []
 
+    tried = False
+
     def reached(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        nonlocal tried
+        frame = sys._getframe(1)
+        if not first and in_lr_finder(frame):
+            tried = True
+            return
         if not first:
-            frame = sys._getframe(1)
             first.append(_Reached(optimizer, list(_visible(frame)), recording.call(frame, optimizer)))
         raise first[0]
 
     handle = register_optimizer_step_pre_hook(reached)
     try:
-        with _in_one_process():
+        with _in_one_process(), _frameworks_watched(recording):
             run()
     except KeyboardInterrupt:
         raise
@@ -62,6 +71,11 @@ def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
         handle.remove()
     if first:
         return replace(_setup(first[0].optimizer, first[0].seen, recording), span=first[0].span)
+    if tried:
+        raise TargetError(
+            "the only steps that the script took are those of a learning rate range test, which is no training",
+            "pass it what it needs to train (--script train.py -- ARGS), or write a factory: train.py:build",
+        )
     raise TargetError(
         "the script ended without an optimizer.step() in its own process",
         "pass it what it needs to train (--script train.py -- ARGS), or write a factory: train.py:build",
@@ -91,6 +105,22 @@ def _in_one_process() -> Iterator[None]:
             home.start_processes = function  # type: ignore[attr-defined]
 
 
+def _frameworks_watched(recording: Recording) -> contextlib.AbstractContextManager[None]:
+    """Record what frameworks are given (Trainers, arguments, schedulers with their intervals), once they are imported."""
+
+    def note(result: Any) -> None:
+        with contextlib.suppress(outcome.Nonsense):
+            _, schedulers = parse_result(result)
+            recording.scheduler_configs.update((id(scheduler), config) for scheduler, config in schedulers)
+
+    def watch(module: ModuleType, stack: contextlib.ExitStack) -> None:
+        watch_module(recording, stack, module)
+        if module.__name__ in lightning.CONFIGURING:
+            lightning.watch_configure(module, stack, note)
+
+    return running.after_import([*OTHERS, *lightning.CONFIGURING], watch)
+
+
 def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
     """Names and values in sight of a call, innermost first: locals, the script's globals, what each ``self`` holds."""
     while frame is not None and not str(frame.f_globals.get("__name__")).startswith("lrlint."):
@@ -102,6 +132,10 @@ def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
 
 
 def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
+    trainer = running.trainer_of(stepping, seen)
+    if trainer is not None:  # it knows what it trains, and how
+        models = {"": trainer.lightning_module} if outcome.is_lightning_trainer(trainer) else {}
+        return Outcome(models=models, trainer=trainer, batches=running.batch_of(seen), in_training=True)
     optimizers = _in_use(stepping, seen, [optimizer for optimizer, _ in recording.created_optimizers])
     held = set().union(*map(_held, optimizers))
     modules = {id(value): (name, value) for name, value in reversed(seen) if isinstance(value, nn.Module)}
@@ -115,9 +149,11 @@ def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
         )
     found = Outcome(models=_keyed(models), in_training=True)
     found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
-    found.schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
+    schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
+    found.schedulers = running.with_wrappers(schedulers, seen)
     found.extra_modules = {n: m for n, m in roots if n in _LOSSES and any(True for _ in m.parameters())}
-    found.batches = next(([value] for name, value in seen if name == "batch" and _is_batch(value)), None)
+    found.batches = running.batch_of(seen)
+    found.engine = running.engine_of(seen)
     scaler = next((value for _, value in seen if type(value).__name__ == "GradScaler"), None)
     found.declared = {} if scaler is None else {"grad_scaler": scaler}
     return found
@@ -150,11 +186,6 @@ def _parts(value: Any) -> Iterator[Any]:
 
 def _held(optimizer: Any) -> set[int]:
     return {id(p) for group in optimizer.param_groups for p in group["params"]}
-
-
-def _is_batch(value: Any) -> bool:
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else (value,)
-    return any(isinstance(part, torch.Tensor) for part in parts)
 
 
 def _name_of(seen: Seen, item: Any) -> str:

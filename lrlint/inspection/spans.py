@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import torch
@@ -25,12 +25,13 @@ from lrlint.facts import Span
 from lrlint.inspection import marking
 from lrlint.inspection.source import Project
 from lrlint.targets.frameworks.group_authors import caller_library
+from lrlint.targets.frameworks.lr_finders import in_lr_finder
 
 #: Some of torch's schedulers (SequentialLR, ...) never call their base's constructor: each class is wrapped.
 _SCHEDULERS = (lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau)
 
 #: Classes beside torch's whose construction is worth a span, where the user's code has loaded them.
-_OTHERS = {
+OTHERS = {
     "timm.scheduler.scheduler": ("Scheduler",),
     "transformers.training_args": ("TrainingArguments",),
     "transformers.trainer": ("Trainer",),
@@ -74,12 +75,13 @@ class Recording:
         self.created_optimizers: list[tuple[Any, Span | None]] = []
         self.created_schedulers: list[tuple[Any, Span | None]] = []
         self.walks: list[tuple[Span, list[str]]] = []
+        self.scheduler_configs: dict[int, dict[str, Any]] = {}  # as `configure_optimizers` returned them, by scheduler
         self._created: dict[int, tuple[Any, Span | None]] = {}
         self._groups: dict[int, GroupRecord] = {}  # by id of the group dict
         self._order: dict[int, list[GroupRecord]] = {}  # by id of the optimizer
         self._literals: dict[int, tuple[dict[str, Any], marking.Literal]] = {}
         self._sources: dict[int, list[marking.Literal]] = {}  # by id of what stands under "params"
-        self._libraries: dict[int, str] = {}  # by id of the optimizer: the library whose code built it
+        self._libraries: dict[int, str] = {}  # by id: the library whose code built the optimizer or scheduler
         self._scheduled: set[int] = set()
         self._building: set[int] = set()
 
@@ -101,13 +103,13 @@ class Recording:
         known = self._created.get(id(item))
         return None if known is None else known[1]
 
-    def library(self, optimizer: Any) -> str:
-        """The library that built the optimizer for the user; "" where the user did, or where that was not seen."""
-        return self._libraries.get(id(optimizer), "")
+    def library(self, item: Any) -> str:
+        """The library that built an optimizer or scheduler for the user; "" where the user did, or it was not seen."""
+        return self._libraries.get(id(item), "")
 
-    def note_library(self, optimizer: Any, library: str) -> None:
-        """The optimizer is being built by the code of this library."""
-        self._libraries[id(optimizer)] = library
+    def note_library(self, item: Any, library: str) -> None:
+        """The object is being built by the code of this library ("": the user's, or another's)."""
+        self._libraries[id(item)] = library
 
     def group(self, optimizer: Any, index: int) -> GroupRecord | None:
         """How the group came about: by its dict, or by its position where the dict was replaced since."""
@@ -131,9 +133,11 @@ class Recording:
         self._created[id(item)] = (item, span)
         self._building.add(id(item))
 
-    def note_complete(self, item: Any) -> None:
-        """Its constructor returned."""
+    def note_complete(self, item: Any, trial: bool = False) -> None:
+        """Its constructor returned. ``trial``: it belongs to a learning rate range test, and not to the training."""
         self._building.discard(id(item))
+        if trial:
+            return
         span = self.created(item)
         if isinstance(item, Optimizer):
             self.created_optimizers.append((item, span))
@@ -206,11 +210,11 @@ class Recording:
 
     def place(self, item: Any, span: Span | None, key_spans: Mapping[str, Span]) -> None:
         """Give an optimizer or scheduler that a library built the place where the user configured it."""
-        if item is None or span is None or self.created(item) is not None:
+        if item is None or span is None or (self.created(item) is not None and not self.library(item)):
             return
         self._created[id(item)] = (item, span)
         records = self._order.get(id(item), [])
-        records[:] = [replace(r, span=r.span or span, key_spans=r.key_spans or key_spans) for r in records]
+        records[:] = [replace(r, span=span, key_spans=r.key_spans or key_spans) for r in records]
         self._groups.update((id(record.group), record) for record in records)
 
     def _literal(self, given: dict[str, Any], source: int) -> marking.Literal | None:
@@ -264,11 +268,17 @@ def watch(record: Recording, stack: ExitStack) -> None:
 
 def watch_others(record: Recording, stack: ExitStack) -> None:
     """Wrap the constructors of other libraries that the user's modules have imported by now."""
-    for module, names in _OTHERS.items():
-        for name in names:
-            found = vars(sys.modules[module]).get(name) if module in sys.modules else None
-            if isinstance(found, type) and "__init__" in vars(found):
-                _patch(stack, found, "__init__", lambda original: _constructor(record, original))
+    for module in OTHERS:
+        if module in sys.modules:
+            watch_module(record, stack, sys.modules[module])
+
+
+def watch_module(record: Recording, stack: ExitStack, module: ModuleType) -> None:
+    """Wrap the constructors of this module that are worth a span."""
+    for name in OTHERS.get(module.__name__, ()):
+        found = vars(module).get(name)
+        if isinstance(found, type) and "__init__" in vars(found):
+            _patch(stack, found, "__init__", lambda original: _constructor(record, original))
 
 
 def _patch(stack: ExitStack, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
@@ -290,16 +300,15 @@ def _constructor(record: Recording, original: Callable[..., None]) -> Callable[.
         if record.knows(self):
             return original(self, *args, **kwargs)
         record.note_created(self, record.call(sys._getframe(1), self))
-        if isinstance(self, Optimizer):
-            record.note_library(self, caller_library(sys._getframe(1), self))
-        else:
+        record.note_library(self, caller_library(sys._getframe(1), self))
+        if not isinstance(self, Optimizer):
             record.note_scheduled(_optimizer_of(args, kwargs))
         try:
             original(self, *args, **kwargs)
         except BaseException:
             record.note_abandoned(self)
             raise
-        record.note_complete(self)
+        record.note_complete(self, in_lr_finder(sys._getframe(1)))
 
     return construct
 

@@ -7,8 +7,11 @@ steps: they are read from it, and nothing is built.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 _KEYS = ("name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict")
@@ -52,6 +55,28 @@ def config_of(entry: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def as_written(fit: Fit, returned: Mapping[int, dict[str, Any]]) -> Fit:
-    """The fit with the configurations that `configure_optimizers` returned, by identity of the scheduler."""
+    """The fit with configurations as `configure_optimizers` returned them, by identity of the scheduler."""
     known = [(scheduler, returned.get(id(scheduler), config)) for scheduler, config in fit.schedulers]
     return Fit(fit.module, fit.optimizers, known)
+
+
+#: Where Lightning reads what `configure_optimizers` returned, in both of its packages.
+CONFIGURING = ("lightning.pytorch.core.optimizer", "pytorch_lightning.core.optimizer")
+
+
+def watch_configure(module: ModuleType, stack: ExitStack, note: Callable[[Any], None]) -> None:
+    """Note what `configure_optimizers` returns, before Lightning fills in what the user left out.
+
+    A Lightning without this function is read from its LRSchedulerConfigs alone.
+    """
+    original = vars(module).get("_configure_optimizers")
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def configure(result: Any, *args: Any, **kwargs: Any) -> Any:
+        note(result)
+        return original(result, *args, **kwargs)
+
+    stack.callback(setattr, module, "_configure_optimizers", original)
+    module._configure_optimizers = configure  # type: ignore[attr-defined]
