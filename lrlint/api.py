@@ -85,6 +85,8 @@ def check(
     train: Callable[..., object] | None = None,
     trainer: Trainer | None = None,
     datamodule: object = None,
+    accelerator: object = None,
+    fabric: object = None,
     options: Mapping[str, object] | None = None,
     graph: bool = True,
     settings: Settings | None = None,
@@ -99,8 +101,9 @@ def check(
     per step, ``clip_norm`` is the limit of the global gradient norm, ``unfreezes`` are patterns of parameters that train
     later, ``manual_schedule`` says that the loop sets rates by hand, ``resume`` is a checkpoint whose effect is checked,
     ``train`` the function that trains (it is read, never run). ``trainer`` is a Trainer that says these things itself,
-    and ``datamodule`` its data. ``example_inputs`` is a tuple of positional arguments, a dict of keyword arguments, or
-    the pair of both. ``options`` has whatever else a rule of yours reads.
+    and ``datamodule`` its data; an ``accelerator`` or a ``fabric`` says what it knows. ``example_inputs`` is a tuple of
+    positional arguments, a dict of keyword arguments, or the pair of both. ``options`` has whatever else a rule of yours
+    reads.
 
     ``graph=False`` leaves the forward pass unobserved. ``settings`` selects rules (default: no configuration file is
     read).
@@ -142,6 +145,8 @@ def inspect(
     train: Callable[..., object] | None = None,
     trainer: Trainer | None = None,
     datamodule: object = None,
+    accelerator: object = None,
+    fabric: object = None,
     options: Mapping[str, object] | None = None,
     graph: bool = True,
     **unknown: NoReturn,
@@ -182,6 +187,8 @@ def probe(
     extra_modules: nn.Module | Sequence[nn.Module] | Mapping[str, nn.Module] | None = None,
     trainer: Trainer | None = None,
     datamodule: object = None,
+    accelerator: object = None,
+    fabric: object = None,
     options: Mapping[str, object] | None = None,
     **unknown: NoReturn,
 ) -> ProbeResult:

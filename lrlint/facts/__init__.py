@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
     from lrlint.facts.probe import ProbeFacts
+    from lrlint.facts.ranks import RankGroup, RankView
     from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
     from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
     from lrlint.facts.span import Span
@@ -38,6 +39,7 @@ _HOMES = {
     "StateMisfit Training Unregistered Values",
     "graph": "GraphFacts NormUse ParameterUse",
     "probe": "ProbeFacts",
+    "ranks": "RankGroup RankView",
     "schedule": "GroupSchedule Schedule Trace",
     "source": "NamePattern SourceCall SourceFacts",
     "span": "Span",
@@ -61,6 +63,8 @@ __all__ = [
     "Parameter",
     "ParameterUse",
     "ProbeFacts",
+    "RankGroup",
+    "RankView",
     "Rejection",
     "Schedule",
     "Setup",

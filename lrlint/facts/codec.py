@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Union
 
-from lrlint.facts import core, graph, probe, schedule, source, span
+from lrlint.facts import core, graph, probe, ranks, schedule, source, span
 from lrlint.memo import per_class
 
 SCHEMA = "lrlint-setup/1"
@@ -168,7 +168,9 @@ def _decoder(hint: Any, whole: bool = False) -> Decoder:
 
 def _dataclass_decoder(cls: Any) -> Decoder:
     scope = {
-        name: value for module in (core, graph, probe, schedule, source, span) for name, value in vars(module).items()
+        name: value
+        for module in (core, graph, probe, ranks, schedule, source, span)
+        for name, value in vars(module).items()
     }
     hints = typing.get_type_hints(cls, scope)
     known = {item.name for item in fields(cls)}

@@ -13,6 +13,7 @@ from typing import Any
 
 from lrlint.facts.graph import GraphFacts
 from lrlint.facts.probe import ProbeFacts
+from lrlint.facts.ranks import RankView
 from lrlint.facts.schedule import Schedule
 from lrlint.facts.source import SourceFacts
 from lrlint.facts.span import Span
@@ -387,6 +388,7 @@ class Setup:
     """Everything lrlint knows about one target.
 
     ``discarded`` are optimizers that the target built and did not return (an engine may have replaced one).
+    ``ranks`` are the views of all processes of a distributed run, in order; empty where there is one process.
     """
 
     target: str = ""
@@ -402,6 +404,7 @@ class Setup:
     rejections: tuple[Rejection, ...] = ()
     discarded: tuple[Optimizer, ...] = ()
     training: Training = field(default_factory=Training)
+    ranks: tuple[RankView, ...] = ()
     graph: GraphFacts | None = None
     probe: ProbeFacts | None = None
     source: SourceFacts | None = None

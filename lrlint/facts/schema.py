@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Union
 
-from lrlint.facts import core, graph, probe, schedule, source, span
+from lrlint.facts import core, graph, probe, ranks, schedule, source, span
 from lrlint.facts.codec import SCHEMA
 
 
@@ -33,7 +33,9 @@ def setup_schema() -> dict[str, Any]:
 
 def _table(cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     scope = {
-        name: value for module in (core, graph, probe, schedule, source, span) for name, value in vars(module).items()
+        name: value
+        for module in (core, graph, probe, ranks, schedule, source, span)
+        for name, value in vars(module).items()
     }
     hints = typing.get_type_hints(cls, scope)
     required = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]

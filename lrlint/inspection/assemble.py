@@ -25,6 +25,7 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
         loss_fn=found.loss_fn,
         example_inputs=found.example_inputs,
         train=found.train,
+        ranks=found.ranks,
         extra_modules=dict(found.extra_modules),
         in_training=found.in_training,
     )
@@ -110,7 +111,8 @@ def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
     found.optimizers = {"": optimizer}
     found.schedulers = [] if scheduler is None else [scheduler]
     built.notes += notes
-    if getattr(trainer, "train_dataset", None) is not None and built.batches is None:
+    known = built.batches is not None or hf_trainer.is_training(trainer)  # a loader made now would be one too many
+    if getattr(trainer, "train_dataset", None) is not None and not known:
         built.batches = hf_trainer.Batches(trainer.get_train_dataloader)
     _place_trainer(built.recording, trainer, frameworks.unwrap_optimizer(optimizer)[0], scheduler)
     return hf_trainer.declared(trainer, model)

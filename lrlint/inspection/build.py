@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
+from lrlint.facts.ranks import RankView, view_of
 from lrlint.facts.schedule import peak_rate
 from lrlint.inspection.guard import no_default_device
 from lrlint.inspection.modules import model_facts, module_facts, norm_facts, tie_facts
 from lrlint.inspection.optimizers import optimizer_fact
 from lrlint.inspection.parameters import Registry, register_tree, with_values
+from lrlint.inspection.spans import Recording
 from lrlint.inspection.storage import aliases
 from lrlint.inspection.tree import walk
 from lrlint.inspection.unregistered import unregistered_facts
@@ -61,6 +63,7 @@ def _build(built: Built, graph: bool) -> Setup:
         span=built.span,
         notes=(*built.notes, *_value_notes(parameters)),
     )
+    setup = replace(setup, ranks=tuple(_ranks(built, setup, registry)))
     setup = _with_checkpoint(_with_schedules(_with_source(setup, built), built), built)
     if not graph:
         return replace(setup, notes=(*setup.notes, Note("graph", "the forward pass was left out (--no-graph)")))
@@ -87,6 +90,13 @@ def _by_author(fact: Optimizer, built: Built) -> Optimizer:
     optimizer = list(built.optimizers.values())[fact.index]
     library = built.recording.library(optimizer) or author(optimizer, built.models.values(), built.owner)
     return replace(fact, groups_from=library) if library else fact
+
+
+def _ranks(built: Built, setup: Setup, registry: Registry) -> Iterator[RankView]:
+    """The views of all processes, where the target gave their optimizers."""
+    for rank, optimizer in enumerate(built.ranks):
+        fact = optimizer_fact(optimizer, 0, "", registry.find, Recording.none(), None)
+        yield view_of(replace(setup, optimizers=(fact,)), rank)
 
 
 def _discarded(built: Built, registry: Registry) -> list[Optimizer]:

@@ -30,7 +30,7 @@ class Built:
     function that trains: it is read, never run. ``owner`` is the LightningModule or Trainer the optimizer came from.
     ``span`` is where the target is defined. ``in_training``: its modules are in the modes they train in. ``paths`` are
     the folders that must be importable when code of the target runs later (see `running`), ``settings`` those of torch that
-    the target's code left where it was run apart.
+    the target's code left where it was run apart. ``ranks`` are the optimizers of all processes, where they were given.
     """
 
     models: dict[str, nn.Module] = field(default_factory=dict)
@@ -44,6 +44,7 @@ class Built:
     extra_modules: dict[str, nn.Module] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     recording: Recording = field(default_factory=Recording.none)
+    ranks: Sequence[Any] = ()
     rejections: list[Rejected] = field(default_factory=list)
     wraps: dict[str, str] = field(default_factory=dict)
     span: Span | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ _PARTS = {
     "example_inputs": ("example_inputs", "example_input"),
     "extra_modules": ("extra_modules",),
     "train": ("train",),
+    "ranks": ("ranks",),
 }
 _PART_OF = {name: part for part, names in _PARTS.items() for name in names}
 
@@ -48,8 +49,9 @@ class Nonsense(Exception):
 class Outcome:
     """The parts of a setup, sorted but not yet unwrapped. Scheduler entries may be dicts of Lightning's form.
 
-    ``engine`` is an Accelerator or a Fabric. ``span`` is the place that stands for the whole, where that is no
-    definition. ``in_training``: it was taken from a training loop, its modules are in the modes they train in.
+    ``ranks`` are the optimizers of all processes, in order. ``engine`` is an Accelerator or a Fabric. ``span`` is the
+    place that stands for the whole, where that is no definition. ``in_training``: it was taken from a training loop, its
+    modules are in the modes they train in.
     """
 
     models: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Outcome:
     loss_fn: Any = None
     example_inputs: Any = None
     train: Any = None
+    ranks: Sequence[Any] = ()
     declared: dict[str, Any] = field(default_factory=dict)
     span: Span | None = None
     in_training: bool = False

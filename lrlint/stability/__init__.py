@@ -14,7 +14,7 @@ from lrlint.stability.result import ProbeResult
 
 def probe(
     model: Any,
-    optimizer: Any,
+    optimizer: Any = None,
     *,
     batches: Any = None,
     loss_fn: Any = None,
