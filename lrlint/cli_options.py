@@ -79,13 +79,25 @@ _EXISTING = click.Path(path_type=Path)
 
 TARGET = together(
     option("--model", metavar="F", section="Target", help="Factory of the model, with --optimizer."),
-    option("--optimizer", metavar="G", section="Target", help="Factory of the optimizer, called as G(model)."),
+    option(
+        "--optimizer",
+        metavar="G",
+        section="Target",
+        help="Factory of the optimizer, called as G(model). With --script: the optimizer to stop at, by name.",
+    ),
     option("--scheduler", metavar="H", section="Target", help="Factory of the scheduler, called as H(optimizer)."),
     option(
         "--script",
         metavar="FILE",
         section="Target",
         help="Training script (or its module, as for python -m), run to its first optimizer.step(); its arguments follow `--`.",
+    ),
+    option(
+        "--at-step",
+        metavar="N",
+        type=click.IntRange(min=1),
+        section="Target",
+        help="With --script: stop at an optimizer's Nth step, instead of its first.",
     ),
     option(
         "--arg",

@@ -66,10 +66,13 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     """Settings and targets of a command. No name: every configured target. Raises UsageError."""
     settings = settings_from(options)
     parts = {key: options[key] for key in _FACTORIES if options.get(key)}
+    if options.get("at_step") and not options.get("script"):
+        raise UsageError("--at-step is about a script", "give --script too")
     if options.get("script"):
-        if parts:
+        if parts.keys() - {"optimizer"}:
             raise UsageError("give --script, or --model and --optimizer, not both")
-        targets = [Target(_label(options["script"], settings), script=options["script"], script_args=tuple(names))]
+        script = Target(_label(options["script"], settings), script=options["script"], script_args=tuple(names))
+        targets = [replace(script, at_step=options.get("at_step") or 1, steps_of=parts.get("optimizer", ""))]
     elif parts:
         if names:
             raise UsageError("give targets, or --model and --optimizer, not both")

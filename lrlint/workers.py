@@ -248,6 +248,8 @@ def _inspect(job: Job) -> dict[str, Any]:
         declared=dict(target.declared),
         script=target.script,
         script_args=target.script_args,
+        at_step=target.at_step,
+        steps_of=target.steps_of,
     )
     setup = build(built, graph=target.graph)
     setup = replace(setup, target=target.name, span=setup.span or target.span)

@@ -11,7 +11,7 @@ from lrlint.inspection.built import Built
 from lrlint.inspection.declared import training
 from lrlint.inspection.outcome import Nonsense, Outcome
 from lrlint.inspection.spans import Recording
-from lrlint.targets.frameworks import engines, lightning
+from lrlint.targets.frameworks import engines, lightning, per_parameter
 
 
 def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], fresh: bool = False) -> Built:
@@ -136,6 +136,13 @@ def _take_optimizers(found: Outcome, built: Built) -> None:
         built.optimizers[name] = inner
         if wrapper is not None:
             built.wraps[name] = wrapper
+    whole = per_parameter.merged(built.optimizers)
+    if whole is not None:
+        built.notes += [Note("schedule", _PER_PARAMETER)] if found.schedulers else []
+        built.optimizers, built.wraps, found.schedulers = {"": whole}, {}, []
+
+
+_PER_PARAMETER = "each parameter has an optimizer and a scheduler of its own, which are not followed one by one"
 
 
 def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built) -> None:

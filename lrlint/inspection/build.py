@@ -103,6 +103,7 @@ def _discarded(built: Built, registry: Registry) -> list[Optimizer]:
     """Optimizers over the same parameters that the target built and did not return, unless a returned one steps them."""
     kept = {id(optimizer) for optimizer in built.optimizers.values()}
     kept |= {id(value) for optimizer in built.optimizers.values() for value in vars(optimizer).values()}
+    kept |= {id(part) for o in built.optimizers.values() for part in vars(o).get("per_parameter", ())}
     left = [optimizer for optimizer, _ in built.recording.created_optimizers if id(optimizer) not in kept]
     related = [o for o in left if any(p in registry for group in o.param_groups for p in group["params"])]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import FrameType, ModuleType
@@ -25,7 +26,7 @@ from lrlint.inspection import outcome
 from lrlint.inspection.lightning_module import parse_result
 from lrlint.inspection.outcome import Outcome
 from lrlint.inspection.spans import OTHERS, Recording, watch_module
-from lrlint.targets.frameworks import lightning, running
+from lrlint.targets.frameworks import lightning, model_parts, running
 from lrlint.targets.frameworks.lr_finders import in_lr_finder
 
 Seen = list[tuple[str, Any]]
@@ -42,9 +43,15 @@ class _Reached(BaseException):
         self.optimizer, self.seen, self.span = optimizer, seen, span
 
 
-def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
-    """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model."""
+def until_first_step(run: Callable[[], None], recording: Recording, at_step: int = 1, steps_of: str = "") -> Outcome:
+    """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model.
+
+    ``at_step``: at an optimizer's step of this number instead. ``steps_of``: only steps of the optimizer of this name
+    (a variable, an attribute, a key of a table, or its class) count.
+    """
     first: list[_Reached] = []
+    taken: Counter[int] = Counter()
+    others: set[str] = set()
 
     tried = False
 
@@ -53,6 +60,12 @@ def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
         frame = sys._getframe(1)
         if not first and in_lr_finder(frame):
             tried = True
+            return
+        if not first and steps_of and steps_of not in (names := _names(list(_visible(frame)), optimizer)):
+            others.add(names[0])
+            return
+        taken[id(optimizer)] += 1
+        if not first and taken[id(optimizer)] < at_step:
             return
         if not first:
             first.append(_Reached(optimizer, list(_visible(frame)), recording.call(frame, optimizer)))
@@ -71,6 +84,10 @@ def until_first_step(run: Callable[[], None], recording: Recording) -> Outcome:
         handle.remove()
     if first:
         return replace(_setup(first[0].optimizer, first[0].seen, recording), span=first[0].span)
+    if others or taken:
+        wanted = f"step {at_step}" + (f" of {steps_of!r}" if steps_of else "")
+        hint = f"it took {max(taken.values())}" if taken else f"optimizers that stepped: {', '.join(sorted(others))}"
+        raise TargetError(f"the script ended before {wanted}", hint)
     if tried:
         raise TargetError(
             "the only steps that the script took are those of a learning rate range test, which is no training",
@@ -138,10 +155,10 @@ def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
         return Outcome(models=models, trainer=trainer, batches=running.batch_of(seen), in_training=True)
     optimizers = _in_use(stepping, seen, [optimizer for optimizer, _ in recording.created_optimizers])
     held = set().union(*map(_held, optimizers))
-    modules = {id(value): (name, value) for name, value in reversed(seen) if isinstance(value, nn.Module)}
-    inner = {id(child) for _, module in modules.values() for child in module.modules() if child is not module}
-    roots = [(name, module) for key, (name, module) in modules.items() if key not in inner]
-    models = [(n, m) for n, m in roots if n not in _LOSSES and any(id(p) in held for p in m.parameters())]
+    roots = model_parts.roots(seen)
+    losses = [(n, m) for n, m, _ in roots if n in _LOSSES]
+    candidates = [entry for entry in roots if entry[0] not in _LOSSES]
+    models = model_parts.trained(candidates, held) or model_parts.alike(candidates, _tensors(optimizers))
     if not models:
         raise TargetError(
             "no model in sight holds the parameters that the script's first optimizer.step() trains",
@@ -151,7 +168,7 @@ def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
     found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
     schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
     found.schedulers = running.with_wrappers(schedulers, seen)
-    found.extra_modules = {n: m for n, m in roots if n in _LOSSES and any(True for _ in m.parameters())}
+    found.extra_modules = {n: m for n, m in losses if any(True for _ in m.parameters())}
     found.batches = running.batch_of(seen)
     found.engine = running.engine_of(seen)
     scaler = next((value for _, value in seen if type(value).__name__ == "GradScaler"), None)
@@ -184,6 +201,10 @@ def _parts(value: Any) -> Iterator[Any]:
     yield from value if isinstance(value, (list, tuple)) else value.values() if type(value) is dict else (value,)
 
 
+def _tensors(optimizers: list[Any]) -> list[Any]:
+    return [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+
+
 def _held(optimizer: Any) -> set[int]:
     return {id(p) for group in optimizer.param_groups for p in group["params"]}
 
@@ -194,6 +215,17 @@ def _name_of(seen: Seen, item: Any) -> str:
     for key in [key for table in tables for key, value in table.items() if value is item and isinstance(key, str)]:
         return key
     return next((name for name, value in seen if value is item and name != "self"), "")
+
+
+def _names(seen: Seen, optimizer: Any) -> list[str]:
+    """Everything that this optimizer (or a wrapper around it) is called in sight, the innermost name first."""
+    names = []
+    for name, value in seen:
+        keys = value.items() if type(value) is dict else ()
+        for called, item in [(name, value), *((key, item) for key, item in keys if isinstance(key, str))]:
+            if (item is optimizer or getattr(item, "optimizer", None) is optimizer) and called != "self":
+                names += [called] if outcome.is_optimizer(item) else []
+    return [*names, type(optimizer).__name__]
 
 
 def _keyed(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -44,10 +44,13 @@ def load(
     declared: Mapping[str, Any] | None = None,
     script: str | None = None,
     script_args: Sequence[str] = (),
+    at_step: int = 1,
+    steps_of: str = "",
 ) -> Built:
     """Import and call a target: ``module:factory``, ``path/file.py:factory``, or the three factories one by one.
 
-    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()``.
+    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()`` (or to the one
+    of number ``at_step``; only steps of the optimizer called ``steps_of`` count, where that is given).
 
     ``optimizer`` is called with the model, ``scheduler`` with the optimizer. ``args`` are ``name=value`` texts (or a
     mapping) for the factories. ``declared`` says more about the run (``total_steps``, ...) and yields to what the
@@ -74,6 +77,7 @@ def load(
         dict(declared or {}),
         script_args,
     )
+    job.until = (at_step, steps_of)
     return job.run(_as_script if script else _whole if spec else _in_parts)
 
 
@@ -134,6 +138,7 @@ class _Job:
         self.recording = Recording.none(project.root)
         self.doing = "importing"
         self.found: list[tuple[Any, str, str]] = []  # each object that was named, with its module's file and its name
+        self.until = (1, "")  # the step that a script stops at: its number, and whose it is
         self.main = 0  # the one that stands for the target
         self.span: Span | None = None
         self.modules: dict[Path | None, Any] = {}
@@ -263,7 +268,9 @@ def _as_script(job: _Job) -> Outcome:
     job.doing = "on the way to its first optimizer.step()"
     file, package = resolve.main_file(job.specs[0])
     sys.argv[0] = str(file)
-    return scripts.until_first_step(lambda: resolve.run_main(file, package, job.project, job.hook), job.recording)
+    return scripts.until_first_step(
+        lambda: resolve.run_main(file, package, job.project, job.hook), job.recording, *job.until
+    )
 
 
 def _in_parts(job: _Job) -> Outcome:
