@@ -121,6 +121,13 @@ TARGET = together(
     option("--no-graph", is_flag=True, section="Target", help="Do not observe the forward pass."),
     option("--no-source-hook", is_flag=True, section="Target", help="Do not mark where parameter groups are written."),
     option(
+        "--nproc",
+        metavar="N",
+        type=click.IntRange(min=1),
+        section="Target",
+        help="Run the target in N processes, as torchrun on one machine does, and compare them.",
+    ),
+    option(
         "--jobs",
         metavar="N",
         type=click.IntRange(min=0),
@@ -192,6 +199,7 @@ SELECTION = together(
         section="Rules",
         help="Least confidence that is reported (default: low).",
     ),
+    option("--exit-zero", is_flag=True, section="Rules", help="Exit with 0 where there are findings."),
     option(
         "--baseline",
         metavar="FILE",

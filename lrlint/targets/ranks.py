@@ -22,3 +22,9 @@ def gather(item: Any) -> list[Any]:
     found: list[Any] = [None] * count
     torch.distributed.all_gather_object(found, item)
     return found
+
+
+def launcher_store(host: str, port: int, prefix: str) -> Any:
+    """The store of the launcher (torchrun) that started this process, under a prefix of its own."""
+    store = torch.distributed.TCPStore(host, port, is_master=False)
+    return torch.distributed.PrefixStore(prefix, store)
