@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias
 
+from lrlint.config.json_schema import suggestion
 from lrlint.errors import UsageError
 from lrlint.facts import Setup
-from lrlint.run import Run, lint
-from lrlint.shape import suggestion
+from lrlint.lint.run import Run, lint
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from torch.fx import Graph
 
-    from lrlint.compare import Comparison
-    from lrlint.settings import Settings
-    from lrlint.stability.result import ProbeResult
+    from lrlint.config.settings import Settings
+    from lrlint.lint.setup_diff import Comparison
+    from lrlint.probing.result import ProbeResult
 
 
 class Trainer(Protocol):
@@ -113,7 +113,7 @@ def check(
     arguments = {**locals()}
     arguments.pop("settings")
     if settings is None:
-        from lrlint.config import Settings as Defaults
+        from lrlint.config.loader import Settings as Defaults
 
         settings = Defaults()
     return lint(_inspect("check", arguments), settings)
@@ -157,7 +157,7 @@ def inspect(
 
 def graph(model: nn.Module, inputs: object = None) -> Graph:
     """The observed forward pass as a ``torch.fx.Graph``; nodes carry module path and source line in ``meta``."""
-    from lrlint.inspection.graph import trace
+    from lrlint.inspection.graph.observe import trace
 
     return trace(model, inputs)
 
@@ -206,7 +206,7 @@ def probe(
     """
     arguments = _declared("probe", {**locals()})
     from lrlint.probing.progress import shown
-    from lrlint.stability import probe as run_probe
+    from lrlint.probing.run import probe as run_probe
 
     with shown(arguments.pop("progress")) as tell:
         return run_probe(
@@ -219,14 +219,14 @@ def probe(
 
 def diff(before: Setup, after: Setup) -> Comparison:
     """What changed between two setups, per parameter pattern."""
-    from lrlint.compare import compare
+    from lrlint.lint.setup_diff import compare
 
     return compare(before, after)
 
 
 def _inspect(function: str, arguments: Mapping[str, object]) -> Setup:
     from lrlint.inspection.build import build
-    from lrlint.inspection.target import adopt
+    from lrlint.targets.load import adopt
 
     declared = _declared(function, arguments)
     observed = bool(declared.pop("graph"))

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from lrlint import cli, session
+from lrlint.cli.main import main
 from lrlint.errors import UsageError
-from lrlint.run import Run
+from lrlint.lint.run import Run
+from lrlint.runner import session
 
 SCRIPT = """
 import sys
@@ -134,6 +135,6 @@ def test_findings_alone_need_not_fail(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "setup.py").write_text("import torch\n\ndef build():\n    net = torch.nn.Linear(2, 2)\n"
                                        "    return net, torch.optim.SGD([net.weight], lr=0.1)\n")  # fmt: skip
-    assert cli._run(["check", "--no-graph", "--jobs", "0", "setup.py:build"]) == 1
-    assert cli._run(["check", "--no-graph", "--jobs", "0", "--exit-zero", "setup.py:build"]) == 0
-    assert cli._run(["check", "--no-graph", "--jobs", "0", "--exit-zero", "setup.py:lost"]) == 2
+    assert main._run(["check", "--no-graph", "--jobs", "0", "setup.py:build"]) == 1
+    assert main._run(["check", "--no-graph", "--jobs", "0", "--exit-zero", "setup.py:build"]) == 0
+    assert main._run(["check", "--no-graph", "--jobs", "0", "--exit-zero", "setup.py:lost"]) == 2

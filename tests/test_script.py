@@ -12,7 +12,7 @@ import torch.multiprocessing
 
 from lrlint.errors import TargetError, UsageError
 from lrlint.inspection.build import build
-from lrlint.inspection.target import load
+from lrlint.targets.load import load
 
 NET = """
 import torch
@@ -345,8 +345,8 @@ def test_an_optimizer_per_parameter_is_one_optimizer(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("change", ["copy.deepcopy(net)", "fully_shard(net, mesh=mesh)"])
 def test_an_optimizer_that_was_built_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    from lrlint.run import lint
-    from lrlint.settings import Settings
+    from lrlint.config.settings import Settings
+    from lrlint.lint.run import lint
 
     text = f"""
 import copy

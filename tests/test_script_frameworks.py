@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from lrlint.config.settings import Settings
 from lrlint.errors import TargetError
 from lrlint.facts import Setup
 from lrlint.inspection.build import build
-from lrlint.inspection.target import load
-from lrlint.run import lint
-from lrlint.settings import Settings
+from lrlint.lint.run import lint
+from lrlint.targets.load import load
 
 LIGHTNING = """
 import torch

@@ -17,7 +17,7 @@ from lrlint.facts.ranks import RankView
 from lrlint.facts.schedule import Schedule
 from lrlint.facts.source import SourceFacts
 from lrlint.facts.span import Span
-from lrlint.vocabulary import count
+from lrlint.text.wording import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class StateMisfit:
 
 @dataclass(frozen=True, eq=False)
 class Optimizer:
-    """One optimizer. ``family``: see ``lrlint.inspection.optimizers`` (cited table).
+    """One optimizer. ``family``: see ``lrlint.inspection.model.optimizers`` (cited table).
 
     ``reads`` are the group keys that the source of the optimizer (and of its scheduler) reads; None without one.
     ``master_weights``: it keeps float32 copies, or rounds stochastically, so low-precision parameters do train.
@@ -451,13 +451,13 @@ class Setup:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `from_dict` restores it without torch."""
-        from lrlint.facts.codec import encode_setup
+        from lrlint.facts.snapshot import encode_setup
 
         return encode_setup(self)
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Setup:
         """The Setup of `to_dict`'s data. Raises ValueError with the offending key where it is not one."""
-        from lrlint.facts.codec import decode_setup
+        from lrlint.facts.snapshot import decode_setup
 
         return decode_setup(data)

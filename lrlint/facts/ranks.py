@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrlint.facts.core import Setup
+    from lrlint.facts.setup import Setup
 
 #: Group entries that are no option of the update.
 _NAMES = ("params", "param_names", "name", "group_name", "param_group")

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lrlint.config.settings import Settings
 from lrlint.errors import UsageError
 from lrlint.facts import Setup
 from lrlint.facts.ranks import RankView, view_of
-from lrlint.finding import SEVERITIES, Finding, at_least
-from lrlint.run import Run, lint
-from lrlint.settings import Settings
+from lrlint.lint.finding import SEVERITIES, Finding, at_least
+from lrlint.lint.run import Run, lint
 from lrlint.targets.ranks import gather, world
 
 #: `fail_on` of a callback that only reports.
@@ -86,12 +86,12 @@ class Watch:
 
     def _inspect(self, subject: Any, batches: Callable[[], Any], declared: dict[str, Any]) -> Setup:
         from lrlint.inspection.build import build
-        from lrlint.inspection.target import adopt
+        from lrlint.targets.load import adopt
 
         built = adopt(subject, **declared)
         setup = build(built)
         if self._probe:
-            from lrlint.stability import examine
+            from lrlint.probing.run import examine
 
             setup = replace(setup, probe=examine(replace(built, batches=batches()), setup))
         return setup
@@ -115,7 +115,7 @@ def tell(report: Report) -> None:
 
 
 def _text(run: Run, new: tuple[Finding, ...]) -> str:
-    from lrlint.formats import render
+    from lrlint.reports import render
 
     return "lrlint: the optimizer setup of this training\n" + render("full", replace(run, findings=new)).rstrip()
 
@@ -127,6 +127,6 @@ def _step_aside(error: Exception) -> None:
 
 def _undisturbed() -> Any:
     """Random states, torch's settings and the environment are afterwards what they were."""
-    from lrlint.inspection.guard import preserved
+    from lrlint.targets.sandbox import preserved
 
     return preserved()

@@ -21,7 +21,7 @@ except ImportError:  # the older name of the same library
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lrlint.integrations.callback import Watch, tell
-from lrlint.run import Run
+from lrlint.lint.run import Run
 
 
 class OptimizerLint(Callback):  # type: ignore[misc]

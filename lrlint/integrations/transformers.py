@@ -15,7 +15,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from lrlint.integrations.callback import OptimizerLintError, Watch, tell
-from lrlint.run import Run
+from lrlint.lint.run import Run
 
 
 class OptimizerLintCallback(TrainerCallback):  # type: ignore[misc]

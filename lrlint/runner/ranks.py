@@ -15,7 +15,7 @@ from typing import Any
 
 from lrlint.facts import Setup
 from lrlint.facts.ranks import view_of
-from lrlint.run import Checked
+from lrlint.lint.run import Checked
 
 #: Seconds that rank 0 waits for the others (one may be far behind on its way to the first step), and they for it.
 PATIENCE = 600.0

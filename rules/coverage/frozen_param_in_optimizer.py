@@ -18,8 +18,8 @@ without a gradient)
 """
 
 from lrlint import Finding, rule
-from lrlint.names import any_match, describe
-from lrlint.vocabulary import count, listing, rate
+from lrlint.text.names import any_match, describe
+from lrlint.text.wording import count, listing, rate
 
 
 @rule("LR109", severity="info", confidence="high", needs=("optimizer",))

@@ -16,8 +16,8 @@ https://github.com/pytorch/pytorch/issues/31035; reproduced with torch 2.13 and 
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import listing
+from lrlint.text.names import describe
+from lrlint.text.wording import listing
 
 
 @rule("LR120", severity="error", confidence="high", needs=("optimizer",))

@@ -22,8 +22,9 @@ https://github.com/facebookresearch/moco/blob/main/main_lincls.py (`model.eval()
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count, is_copy
+from lrlint.text.names import describe
+from lrlint.text.module_names import is_copy
+from lrlint.text.wording import count
 
 _FROZEN_CLASS = re.compile("frozen", re.IGNORECASE)
 #: Names that loops over modules give to each of them.

@@ -1,6 +1,6 @@
 """A Lightning Trainer that is running: the module, optimizers and schedulers that it trains with.
 
-`lrlint.inspection.lightning_module` asks a module for new optimizers. Once a Trainer has set up its own, those are what
+`lrlint.targets.frameworks.lightning_module` asks a module for new optimizers. Once a Trainer has set up its own, those are what
 steps: they are read from it, and nothing is built.
 """
 
