@@ -11,8 +11,8 @@ from lrlint.facts.schedule import GONE
 
 if TYPE_CHECKING:
     from lrlint.facts.optimizers import Group, Optimizer
-    from lrlint.facts.setup import Training
     from lrlint.facts.schedule import Schedule, Trace
+    from lrlint.facts.setup import Training
 
 
 #: A rate that rises by no more than this from one step to the next does not jump.
