@@ -5,7 +5,7 @@ The public names load lazily: importing lrlint imports neither torch nor the rul
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lrlint._version import __version__
 
@@ -30,15 +30,16 @@ _HOMES = {
 
 __all__ = ["Finding", "Run", "Setup", "__version__", "check", "diff", "graph", "inspect", "probe", "rule"]
 
+if not TYPE_CHECKING:  # a type checker sees the imports above, and with them a misspelt name
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'lrlint' has no attribute {name!r}")
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'lrlint' has no attribute {name!r}")
+        from importlib import import_module
 
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -274,3 +274,100 @@ def test_the_command_line_passes_the_script_its_arguments(tmp_path: Path) -> Non
     both = subprocess.run([*command[:6], "--model", "a:b"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert both.returncode == 2
     assert "not both" in both.stderr
+
+
+PARTS = """
+import torch
+from torch import nn
+parts = [nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8)), nn.Sequential(nn.Linear(8, 2)), nn.Sequential(nn.Linear(2, 2))]
+opts = {"first": torch.optim.AdamW(parts[0][0].parameters(), lr=1e-3), "last": torch.optim.SGD(parts[1].parameters(), 0.1)}
+for step in range(3):
+    x = torch.randn(4, 4)
+    for m in parts[:LAST]:
+        x = m(x)
+    x.sum().backward()
+    for o in opts.values():
+        o.step()
+        o.zero_grad()
+    opts["first"].param_groups[0]["lr"] *= 2
+"""
+
+
+def test_models_in_a_list_are_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for last, models, outside in (
+        (2, ["parts.0", "parts.1"], ["parts.0.1"]),
+        (3, ["parts.0", "parts.1", "parts.2"], ["parts.0.1", "parts.2.0"]),  # it has gradients, and no optimizer
+    ):
+        built = load(None, script=script(tmp_path, PARTS.replace("LAST", str(last))))
+        assert sorted(built.models) == models
+        setup = build(built, graph=False)
+        assert sorted({p.module for p in setup.parameters if p.index not in setup.membership}) == outside
+
+
+def test_another_step_than_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = script(tmp_path, PARTS.replace("LAST", "2"))
+
+    def at(step: int, name: str = "") -> tuple[float, set[int]]:
+        built = load(None, script=target, at_step=step, steps_of=name)
+        first = built.optimizers["first"]
+        return first.param_groups[0]["lr"], {len(o.state) for o in built.optimizers.values()}
+
+    assert at(1) == (1e-3, {0})
+    assert at(1, "last") == (1e-3, {2, 0}), "the other one has stepped"
+    assert at(2)[0] == 2e-3
+    assert at(3, "SGD")[0] == 4e-3
+    with pytest.raises(TargetError, match="ended before step 4 of 'last'"):
+        at(4, "last")
+    with pytest.raises(TargetError, match="before step 1 of 'lost'") as raised:
+        at(1, "lost")
+    assert raised.value.hint == "optimizers that stepped: first, last"
+
+
+IN_BACKWARD = f"""
+{NET}
+net = Net()
+optimizers = {{p: torch.optim.SGD([p], lr=0.1, weight_decay=0.1 if p.ndim > 1 else 0.0) for p in net.parameters()}}
+for p in net.parameters():
+    p.register_post_accumulate_grad_hook(lambda p: optimizers[p].step())
+net(torch.randn(2, 4)).sum().backward()
+"""
+
+
+def test_an_optimizer_per_parameter_is_one_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    setup = build(load(None, script=script(tmp_path, IN_BACKWARD)), graph=False)
+    (optimizer,) = setup.optimizers
+    assert (optimizer.class_name, [len(group.parameters) for group in optimizer.groups]) == ("SGD", [2, 2])
+    assert not setup.discarded
+
+
+@pytest.mark.parametrize("change", ["copy.deepcopy(net)", "fully_shard(net, mesh=mesh)"])
+def test_an_optimizer_that_was_built_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    from lrlint.config.settings import Settings
+    from lrlint.lint.run import lint
+
+    text = f"""
+import copy
+{NET}
+net = Net()
+optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+if {"shard" in change}:
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.device_mesh import init_device_mesh
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    mesh = init_device_mesh("cpu", (1,))
+net = {change}
+net(torch.randn(2, 4)).sum().backward()
+optimizer.step()
+"""
+    monkeypatch.chdir(tmp_path)
+    try:
+        setup = build(load(None, script=script(tmp_path, text)), graph=False)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    found = {f.rule: f.message for f in lint(setup, Settings()).findings}
+    assert ("sharded" if "shard" in change else "copied") in found["LR102"]

@@ -107,7 +107,11 @@ def _check(options: Mapping[str, Any]) -> int:
     destinations = [reports.destination(text) for text in options["outputs"]]  # a typing error must not cost a run
     asked = session.request(options["targets"], options)
     run = guarded(options["format_"], lambda: session.check(session.with_progress(asked)))
+    if "rank" in run.extras:  # rank 0 reports for all
+        return _exit_code(run.extras["exit_code"], options)
     report_failures(run)
+    for text in run.extras.get("ranks", ()):
+        click.echo(f"lrlint: {text}", err=True)
     for name, path in destinations:
         write(path, reports.render(name, run))
     style = style_for(options["colour"])
@@ -117,7 +121,12 @@ def _check(options: Mapping[str, Any]) -> int:
     echo(reports.render(options["format_"], run, style))
     if options["format_"] == "github":
         step_summary(run)
-    return run.exit_code
+    return _exit_code(run.exit_code, options)
+
+
+def _exit_code(code: int, options: Mapping[str, Any]) -> int:
+    """Findings alone are no failure with --exit-zero."""
+    return 0 if code == 1 and options["exit_zero"] else code
 
 
 def _probe_picture(setup: Setup, style: Any) -> str:
@@ -226,10 +235,12 @@ def report(**options: Any) -> int:
 
     destinations = [reports.destination(text) for text in options["outputs"]]
     run = session.check(session.with_progress(session.request(options["targets"], options)))
+    if "rank" in run.extras:
+        return _exit_code(run.extras["exit_code"], options)
     for name, path in destinations:
         write(path, reports.render(name, run))
     report_failures(run)
-    return run.exit_code
+    return _exit_code(run.exit_code, options)
 
 
 @cli.command(cls=Command, short_help="Say what changed between two setups or snapshots.")

@@ -89,13 +89,25 @@ _EXISTING = click.Path(path_type=Path)
 
 TARGET = together(
     option("--model", metavar="F", section="Target", help="Factory of the model, with --optimizer."),
-    option("--optimizer", metavar="G", section="Target", help="Factory of the optimizer, called as G(model)."),
+    option(
+        "--optimizer",
+        metavar="G",
+        section="Target",
+        help="Factory of the optimizer, called as G(model). With --script: the optimizer to stop at, by name.",
+    ),
     option("--scheduler", metavar="H", section="Target", help="Factory of the scheduler, called as H(optimizer)."),
     option(
         "--script",
         metavar="FILE",
         section="Target",
         help="Training script (or its module, as for python -m), run to its first optimizer.step(); its arguments follow `--`.",
+    ),
+    option(
+        "--at-step",
+        metavar="N",
+        type=click.IntRange(min=1),
+        section="Target",
+        help="With --script: stop at an optimizer's Nth step, instead of its first.",
     ),
     option(
         "--arg",
@@ -126,6 +138,13 @@ TARGET = together(
     option("--resume", metavar="FILE", section="Target", help="Checkpoint whose effect on the groups is checked."),
     option("--no-graph", is_flag=True, section="Target", help="Do not observe the forward pass."),
     option("--no-source-hook", is_flag=True, section="Target", help="Do not mark where parameter groups are written."),
+    option(
+        "--nproc",
+        metavar="N",
+        type=click.IntRange(min=1),
+        section="Target",
+        help="Run the target in N processes, as torchrun on one machine does, and compare them.",
+    ),
     option(
         "--jobs",
         metavar="N",
@@ -198,6 +217,7 @@ SELECTION = together(
         section="Rules",
         help="Least confidence that is reported (default: low).",
     ),
+    option("--exit-zero", is_flag=True, section="Rules", help="Exit with 0 where there are findings."),
     option(
         "--baseline",
         metavar="FILE",

@@ -51,7 +51,8 @@ class Target:
     """Something to check: its name in findings, what to call, and what was said about it.
 
     ``target`` is ``module:factory``, ``file.py:factory`` or a snapshot; otherwise ``model``, ``optimizer`` (and
-    ``scheduler``) are factories, or ``script`` is a training script to run with ``script_args`` to its first step.
+    ``scheduler``) are factories, or ``script`` is a training script to run with ``script_args`` to its first step
+    (or to the step of number ``at_step``; of the optimizer called ``steps_of``, where that is given).
     ``declared`` are facts about the run (``total_steps``, ...). ``overrides`` are the rule selection of its table.
     ``configured``: it is one of the targets table (``span`` is its line there).
     """
@@ -63,6 +64,8 @@ class Target:
     scheduler: str | None = None
     script: str | None = None
     script_args: tuple[str, ...] = ()
+    at_step: int = 1
+    steps_of: str = ""
     args: Mapping[str, Any] = field(default_factory=dict)
     timeout: float | None = None
     graph: bool = True

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lrlint.facts.optimizers import Group, Member, Members, Optimizer, Rejection, StateMisfit
     from lrlint.facts.parameters import Parameter, Values
     from lrlint.facts.probe import ProbeFacts
+    from lrlint.facts.ranks import RankGroup, RankView
     from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
     from lrlint.facts.setup import Note, Setup, Training
     from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
@@ -28,6 +29,7 @@ _HOMES = {
     "graph": "GraphFacts NormUse ParameterUse",
     "loop": "LoopFacts",
     "probe": "ProbeFacts",
+    "ranks": "RankGroup RankView",
     "schedule": "GroupSchedule Schedule Trace",
     "source": "NamePattern SourceCall SourceFacts",
     "span": "Span",
@@ -52,6 +54,8 @@ __all__ = [
     "Parameter",
     "ParameterUse",
     "ProbeFacts",
+    "RankGroup",
+    "RankView",
     "Rejection",
     "Schedule",
     "Setup",

@@ -73,9 +73,9 @@ class Group:
 
     ``options`` are the group's entries as torch holds them, without ``params``; a tensor is ``{"tensor": value}``,
     anything that is not plain data is ``{"object": "its type"}``. ``written`` are the keys the user wrote on this very
-    group (None where that is not known). ``family`` is that of the algorithm that updates this group (one class may run Muon
-    and Adam). ``decoupled`` says whether this group's weight decay is decoupled from the gradient (AdamW) or added to it (L2). ``peak_lr`` is the largest rate this group will
-    have: from the simulated schedule, else ``max_lr``/``initial_lr``/``lr`` times an unapplied multiplier key.
+    group (None where that is not known). ``family`` is that of the algorithm that updates this group (one class may run
+    Muon and Adam). ``decoupled`` says whether this group's weight decay is decoupled from the gradient (AdamW) or added
+    to it (L2). ``peak_lr`` is the largest rate this group will have: from the simulated schedule, else ``max_lr``/``initial_lr``/``lr`` times an unapplied multiplier key.
     ``requested`` are the options right after the optimizer took the group; empty where that was not observed.
     """
 
@@ -150,6 +150,7 @@ class Optimizer:
     ``master_weights``: it keeps float32 copies, or rounds stochastically, so low-precision parameters do train.
     ``decay_form``: ``decoupled`` or ``coupled`` where torch or the source of its step says so, else ``""``.
     ``state_size``: number of parameters that have state. ``stale_state``: parameters with state whose gradient is None.
+    ``groups_from``: the library that wrote its groups (transformers' Trainer, PEFT's LoRA+); "" where the user did.
     """
 
     index: int
@@ -165,6 +166,7 @@ class Optimizer:
     reads: frozenset[str] | None = None
     master_weights: bool = False
     wraps: str | None = None  # class name of the wrapper it was unwrapped from
+    groups_from: str = ""
     decay_form: str = ""
     state_size: int = 0
     misfits: tuple[StateMisfit, ...] = ()

@@ -17,10 +17,12 @@ from lrlint.facts.modules import ExpectedTie, Model, Module, NormLayer, Unregist
 from lrlint.facts.optimizers import Group, Member, Optimizer, Rejection
 from lrlint.facts.parameters import Parameter
 from lrlint.facts.probe import ProbeFacts
+from lrlint.facts.ranks import RankView
 from lrlint.facts.schedule import Schedule
 from lrlint.facts.snapshot import decode, encode
 from lrlint.facts.source import SourceFacts
 from lrlint.facts.span import Span
+from lrlint.text.wording import count
 
 #: What a snapshot says it is.
 SCHEMA = "lrlint-setup/1"
@@ -45,6 +47,7 @@ class Training:
     distributed: str | None = None  # "ddp", "fsdp", ...
     find_unused_parameters: bool | None = None
     unfreezes: tuple[str, ...] = ()  # globs of parameters that will be unfrozen later
+    joins_later: tuple[str, ...] = ()  # globs of parameters for which a callback will add a group (BackboneFinetuning)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -56,12 +59,13 @@ class Note:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Setup:
     """Everything lrlint knows about one target.
 
     ``train_changes`` are parameters whose ``requires_grad`` is another one after ``model.train()``.
     ``discarded`` are optimizers that the target built and did not return (an engine may have replaced one).
+    ``ranks`` are the views of all processes of a distributed run, in order; empty where there is one process.
     """
 
     target: str = ""
@@ -78,12 +82,18 @@ class Setup:
     train_changes: tuple[Parameter, ...] = ()
     discarded: tuple[Optimizer, ...] = ()
     training: Training = field(default_factory=Training)
+    ranks: tuple[RankView, ...] = ()
     graph: GraphFacts | None = None
     probe: ProbeFacts | None = None
     source: SourceFacts | None = None
     loop: LoopFacts | None = None
     notes: tuple[Note, ...] = ()
     span: Span | None = None  # the factory's definition
+
+    def __repr__(self) -> str:
+        models = ", ".join(model.class_name for model in self.models) or "no model"
+        optimizers = ", ".join(f"{o.label} in {count(len(o.groups), 'group')}" for o in self.optimizers)
+        return f"<Setup: {models} ({count(len(self.parameters), 'parameter')}), {optimizers or 'no optimizer'}>"
 
     @property
     def manual_schedule(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,15 @@ from torch import nn
 
 from lrlint.analysis.rate_course import peak_rate
 from lrlint.facts import Group, LoopFacts, Note, Optimizer, Parameter, Rejection, Setup, Training
+from lrlint.facts.ranks import RankView, view_of
 from lrlint.inspection.model.modules import model_facts, module_facts, norm_facts, tie_facts, train_changes
 from lrlint.inspection.model.optimizers import optimizer_fact
 from lrlint.inspection.model.parameters import Registry, register_tree, with_values
 from lrlint.inspection.model.storage import aliases
 from lrlint.inspection.model.tree import walk
 from lrlint.inspection.model.unregistered import unregistered_facts
+from lrlint.targets.frameworks.group_authors import author
+from lrlint.targets.provenance.recorder import Recording
 from lrlint.targets.sandbox import no_default_device
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
     beside = walk(extra)
     register_tree(registry, beside, "extra", extra)
     loose = unregistered_facts(tree, registry, root)
-    optimizers = tuple(_optimizers(built, registry))
+    optimizers = tuple(_by_author(fact, built) for fact in _optimizers(built, registry))
     discarded = tuple(_discarded(built, registry))
     rejections = tuple(_rejections(built, registry))
     norms = norm_facts(tree, registry, {} if built.in_training else built.models)
@@ -67,6 +70,7 @@ def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
         span=built.span,
         notes=(*built.notes, *_value_notes(parameters), *_loop_notes(loop)),
     )
+    setup = replace(setup, ranks=tuple(_ranks(built, setup, registry)))
     setup = _with_checkpoint(_with_schedules(_with_source(setup, built), built), built)
     if not graph:
         return replace(setup, notes=(*setup.notes, Note("graph", "the forward pass was left out (--no-graph)")))
@@ -91,10 +95,24 @@ def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
     ]
 
 
+def _by_author(fact: Optimizer, built: Built) -> Optimizer:
+    optimizer = list(built.optimizers.values())[fact.index]
+    library = built.recording.library(optimizer) or author(optimizer, built.models.values(), built.owner)
+    return replace(fact, groups_from=library) if library else fact
+
+
+def _ranks(built: Built, setup: Setup, registry: Registry) -> Iterator[RankView]:
+    """The views of all processes, where the target gave their optimizers."""
+    for rank, optimizer in enumerate(built.ranks):
+        fact = optimizer_fact(optimizer, 0, "", registry.find, Recording.none(), None)
+        yield view_of(replace(setup, optimizers=(fact,)), rank)
+
+
 def _discarded(built: Built, registry: Registry) -> list[Optimizer]:
     """Optimizers over the same parameters that the target built and did not return, unless a returned one steps them."""
     kept = {id(optimizer) for optimizer in built.optimizers.values()}
     kept |= {id(value) for optimizer in built.optimizers.values() for value in vars(optimizer).values()}
+    kept |= {id(part) for o in built.optimizers.values() for part in vars(o).get("per_parameter", ())}
     left = [optimizer for optimizer, _ in built.recording.created_optimizers if id(optimizer) not in kept]
     related = [o for o in left if any(p in registry for group in o.param_groups for p in group["params"])]
 

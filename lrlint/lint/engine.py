@@ -154,8 +154,10 @@ def complete(found: Finding, declared: Rule | Builtin, setup: Setup, severity: s
     ``severity`` is the user's override; it wins over the finding's own.
     """
     subject = _Subject(setup, found.subject, found.key)
+    wrote = _author(setup, subject.groups) if getattr(declared, "family", "") == "decay" else ""
     return replace(
         found,
+        message=f"{found.message}; {wrote} wrote these groups" if wrote else found.message,
         rule=declared.code,
         name=declared.name,
         severity=severity or found.severity or declared.severity,
@@ -167,6 +169,12 @@ def complete(found: Finding, declared: Rule | Builtin, setup: Setup, severity: s
         locations=subject.locations,
         related=_related(found.related, setup, found.key),
     )
+
+
+def _author(setup: Setup, groups: Iterable[tuple[int, int]]) -> str:
+    """The library that wrote these groups, where one wrote them all: what is wrong with them is set in its options."""
+    libraries = {setup.optimizers[o].groups_from for o, _ in groups if o < len(setup.optimizers)}
+    return libraries.pop() if len(libraries) == 1 else ""
 
 
 def _related(related: Any, setup: Setup, key: str | None) -> tuple[Related, ...]:

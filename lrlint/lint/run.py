@@ -20,6 +20,7 @@ from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, at_least
 from lrlint.lint.rule import Rule
 from lrlint.lint.selection import Selection, known_rules, select
 from lrlint.text.sources import Sources
+from lrlint.text.wording import count, listing
 
 if TYPE_CHECKING:
     from lrlint.config.settings import Settings
@@ -54,7 +55,7 @@ class Checked:
         return self.setup.target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """The result of a check: findings (those set aside included), rules that were skipped, and the facts they read."""
 
@@ -139,6 +140,14 @@ class Run:
             ],
             "summary": {**self.counts(), "rules": self.ran, "ok": self.ok, "exit_code": self.exit_code},
         }
+
+    def __repr__(self) -> str:
+        counts = self.counts()
+        told = [count(counts[severity], severity) for severity in reversed(SEVERITIES) if counts[severity]]
+        told += [f"{counts[aside]} {aside}" for aside in ("suppressed", "fixme", "baselined") if counts[aside]]
+        told += [count(len(self.failures), "failed target")] if self.failures else []
+        where = f" in {listing(target for target in self.targets if target)}" if any(self.targets) else ""
+        return f"<Run: {', '.join(told) or 'no finding'} from {count(self.ran, 'rule')}{where}>"
 
 
 def lint(setup: Setup, settings: Settings) -> Run:

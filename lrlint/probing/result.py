@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lrlint.lint.finding import Finding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ProbeResult:
     """The result of a probe; everything in it is plain data (``facts``, in the language of ``setup``).
 
@@ -65,6 +65,9 @@ class ProbeResult:
         """Plain JSON data of the facts."""
         data: dict[str, Any] = self.setup.to_dict()["probe"]
         return data
+
+    def __repr__(self) -> str:
+        return f"<ProbeResult: {self.verdict}, score {self.score:.3g}, {self.steps_run} steps>"
 
     def __str__(self) -> str:
         from lrlint.reports.views.probe import render

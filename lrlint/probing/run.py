@@ -14,7 +14,7 @@ from lrlint.targets.load import adopt
 
 def probe(
     model: Any,
-    optimizer: Any,
+    optimizer: Any = None,
     *,
     batches: Any = None,
     loss_fn: Any = None,

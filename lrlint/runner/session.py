@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrlint.config import files, json_schema, loader
 from lrlint.config.json_schema import suggestion
@@ -16,6 +16,10 @@ from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
 from lrlint.lint.run import Checked, Failure, Run, conclude, examine
 from lrlint.lint.selection import select
+from lrlint.runner import ranks
+
+if TYPE_CHECKING:
+    from lrlint.runner.workers import Job
 
 #: Options of the command line that fill the settings, by field name.
 FLAGS = ("select", "extend_select", "ignore", "extend_ignore", "fail_on", "min_confidence", "baseline", "extra_rules")
@@ -27,7 +31,8 @@ class Request:
     """What the user asked for: settings with the flags on top, and the targets in order.
 
     ``complete``: these are all configured targets. ``probe``: arguments of the probe, None for no probe;
-    ``rehearsal``: those of the rehearsal of scripts, None for none.
+    ``rehearsal``: those of the rehearsal of scripts, None for none. ``nproc``: processes that each target runs in, as
+    the ranks of one run.
     """
 
     settings: Settings
@@ -37,16 +42,18 @@ class Request:
     probe: dict[str, Any] | None = None
     rehearsal: dict[str, Any] | None = None
     only_probe: bool = False
+    nproc: int = 1
     progress: Callable[[str], None] = field(default=lambda text: None)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A target's facts, and the folder that its spans are relative to."""
+    """A target's facts, and the folder that its spans are relative to. ``others``: the facts of ranks 1 and above."""
 
     target: Target
     setup: Setup
     root: Path | None
+    others: tuple[Setup, ...] = ()
 
 
 def settings_from(options: Mapping[str, Any]) -> Settings:
@@ -69,10 +76,13 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     """Settings and targets of a command. No name: every configured target. Raises UsageError."""
     settings = settings_from(options)
     parts = {key: options[key] for key in _FACTORIES if options.get(key)}
+    if options.get("at_step") and not options.get("script"):
+        raise UsageError("--at-step is about a script", "give --script too")
     if options.get("script"):
-        if parts:
+        if parts.keys() - {"optimizer"}:
             raise UsageError("give --script, or --model and --optimizer, not both")
-        targets = [Target(_label(options["script"], settings), script=options["script"], script_args=tuple(names))]
+        script = Target(_label(options["script"], settings), script=options["script"], script_args=tuple(names))
+        targets = [replace(script, at_step=options.get("at_step") or 1, steps_of=parts.get("optimizer", ""))]
     elif parts:
         if names:
             raise UsageError("give targets, or --model and --optimizer, not both")
@@ -94,8 +104,13 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
         given = ("steps", "budget", "device", "require_device", "seed")
         probe.update({key: options[key] for key in given if options.get(key) is not None})
     only_probe = bool(options.get("only_probe"))
-    rehearsal = None if only_probe else _rehearsal(settings, options)
-    return Request(settings, tuple(targets), complete, options.get("jobs"), probe, rehearsal, only_probe)
+    nproc = options.get("nproc") or 1
+    if nproc > 1 and options.get("jobs") == 0:
+        raise UsageError("--nproc starts processes, and --jobs 0 forbids them", "give one of them")
+    # Several ranks wait for each other: each stops before its first step.
+    several = nproc > 1 or ranks.peers() is not None
+    rehearsal = None if only_probe or several else _rehearsal(settings, options)
+    return Request(settings, tuple(targets), complete, options.get("jobs"), probe, rehearsal, only_probe, nproc)
 
 
 def _rehearsal(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -110,7 +125,10 @@ def _rehearsal(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]
 
 
 def check(asked: Request) -> Run:
-    """Inspect every target, run the rules, set aside what is accepted."""
+    """Inspect every target, run the rules, set aside what is accepted.
+
+    Under torchrun, rank 0 does so for all ranks; the run of any other has only ``extras``: its rank, and the exit code.
+    """
     parts: list[Checked] = []
     failures: list[Failure] = []
     settings = asked.settings
@@ -118,12 +136,70 @@ def check(asked: Request) -> Run:
         settings = replace(settings, select=("probe",))
     with redirect_stdout(sys.stderr):  # a rule may print; standard output carries results only
         selections = {target.name: select(settings, target) for target in asked.targets}
-        for found in inspect(asked):
-            if isinstance(found, Failure):
-                failures.append(found)
-            else:
-                parts.append(examine(found.setup, selections[found.target.name], found.root))
-    return conclude(parts, settings, failures, asked.complete)
+        peers = ranks.peers()
+        found_all = inspect(asked)
+        if peers is not None and peers.rank:
+            return _of_rank_zero(peers, found_all)
+        try:
+            for found in _gathered(peers, found_all):
+                if isinstance(found, Failure):
+                    failures.append(found)
+                    continue
+                first, *others = (
+                    examine(setup, selections[found.target.name], found.root) for setup in (found.setup, *found.others)
+                )
+                parts.append(ranks.with_others(first, others))
+            run = conclude(parts, settings, failures, asked.complete)
+            agreed = [text for part in parts if (text := ranks.agreement(part.setup))]
+            run = replace(run, extras={**run.extras, "ranks": agreed}) if agreed else run
+        except BaseException:
+            if peers is not None:
+                peers.conclude(DEFECT)
+            raise
+        if peers is not None:
+            peers.conclude(run.exit_code)
+    return run
+
+
+#: The exit code of ranks whose rank 0 could not finish.
+DEFECT = 70
+
+
+def _of_rank_zero(peers: ranks.Peers, found: Sequence[Found | Failure]) -> Run:
+    """Hand over what this rank found, and wait for the verdict."""
+    told = {
+        (item.target if isinstance(item, Failure) else item.target.name): (
+            {"failure": asdict(item)} if isinstance(item, Failure) else {"setup": item.setup.to_dict()}
+        )
+        for item in found
+    }
+    peers.tell(told)
+    code = peers.code()
+    own = max((item.exit_code for item in found if isinstance(item, Failure)), default=0)
+    return Run(extras={"rank": peers.rank, "exit_code": own if code is None else code})
+
+
+def _gathered(peers: ranks.Peers | None, found: Sequence[Found | Failure]) -> list[Found | Failure]:
+    """The targets with what the other ranks that torchrun started have found of them."""
+    if peers is None:
+        return list(found)
+    answers = peers.results()
+    return [_with_answers(item, answers) for item in found]
+
+
+def _with_answers(item: Found | Failure, answers: Sequence[Mapping[str, Any] | None]) -> Found | Failure:
+    if isinstance(item, Failure):
+        return item
+    name, others = item.target.name, []
+    for rank, answer in enumerate(answers, 1):
+        told = None if answer is None else answer.get(name)
+        if told is None:
+            return Failure(name, f"rank {rank} did not answer within {ranks.PATIENCE:g} s", 3)
+        if "failure" in told:
+            failure = Failure(**told["failure"])
+            return replace(failure, message=f"on rank {rank}: {failure.message}")
+        others.append(Setup.from_dict(told["setup"]))
+    return replace(item, setup=ranks.with_views([item.setup, *others]), others=tuple(others))
 
 
 def inspect(asked: Request) -> list[Found | Failure]:
@@ -135,16 +211,37 @@ def inspect(asked: Request) -> list[Found | Failure]:
         from lrlint.runner import workers
 
         jobs = [workers.Job(target, asked.settings.folder, asked.probe, asked.rehearsal) for target in live]
-        count = asked.jobs if asked.jobs is not None else min(len(live), workers.cores())
-        for target, result in zip(live, workers.inspect_all(jobs, count), strict=True):
-            failed = isinstance(result, Failure)
-            results[target.name] = result if isinstance(result, Failure) else Found(target, result.setup, result.root)
-            if failed:
-                asked.progress(f"{target.name} failed")
+        if asked.nproc > 1:
+            results = {job.target.name: _in_ranks(job, asked.nproc) for job in jobs}
+        else:
+            count = asked.jobs if asked.jobs is not None else min(len(live), workers.cores())
+            for target, result in zip(live, workers.inspect_all(jobs, count), strict=True):
+                failed = isinstance(result, Failure)
+                results[target.name] = (
+                    result if isinstance(result, Failure) else Found(target, result.setup, result.root)
+                )
+                if failed:
+                    asked.progress(f"{target.name} failed")
     for target in asked.targets:
         if target.is_snapshot:
             results[target.name] = Found(target, snapshot(_snapshot_path(target, asked.settings), target.name), None)
     return [results[target.name] for target in asked.targets]
+
+
+def _in_ranks(job: Job, count: int) -> Found | Failure:
+    """The facts of a target that runs as ``count`` processes, which find each other as those of torchrun do."""
+    from lrlint.runner import workers
+
+    port = ranks.free_port()
+    jobs = [replace(job, env=ranks.environment(rank, count, port)) for rank in range(count)]
+    found = workers.inspect_all(jobs, count, together=True)
+    failed = [(rank, item) for rank, item in enumerate(found) if isinstance(item, Failure)]
+    if failed:  # the first cause, and not a rank that was ended for it
+        rank, failure = next((pair for pair in failed if "another rank failed" not in pair[1].message), failed[0])
+        return replace(failure, message=f"on rank {rank}: {failure.message}")
+    inspected = [item for item in found if isinstance(item, workers.Inspected)]
+    setups = [item.setup for item in inspected]
+    return Found(job.target, ranks.with_views(setups), inspected[0].root, tuple(setups[1:]))
 
 
 def snapshot(path: Path, name: str = "") -> Setup:

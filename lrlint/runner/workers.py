@@ -39,6 +39,7 @@ class Job:
 
     ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe), ``rehearsal`` those of
     the rehearsal of a script (None: it stops before its first step). ``beside``: how many such processes share the cores.
+    ``env``: variables of the process (its rank, where several make up one run).
     """
 
     target: Target
@@ -46,6 +47,7 @@ class Job:
     probe: dict[str, Any] | None = None
     rehearsal: dict[str, Any] | None = None
     beside: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def inspect_all(jobs: Sequence[Job], processes: int) -> list[Inspected | Failure]:
+def inspect_all(jobs: Sequence[Job], processes: int, together: bool = False) -> list[Inspected | Failure]:
     """The facts of each target, or why there are none, in the order of the jobs.
 
-    ``processes`` run at the same time; 0 runs everything in this process (for a debugger).
+    ``processes`` run at the same time; 0 runs everything in this process (for a debugger). ``together``: they are the
+    ranks of one run, and where one fails, the others would wait for it for ever: they are ended.
     """
     if processes == 0:
         return [_received(job, _attempt(replace(job, rehearsal=None))) for job in jobs]
@@ -89,6 +92,10 @@ def inspect_all(jobs: Sequence[Job], processes: int) -> list[Inspected | Failure
             for position, result in _finished(running):
                 results[position] = result
                 del running[position]
+            if together and any(isinstance(result, Failure) for result in results.values()):
+                for position in running:
+                    results[position] = Failure(jobs[position].target.name, "was ended: another rank failed", 3)
+                break
     finally:
         for worker in running.values():
             _end(worker)
@@ -216,6 +223,7 @@ def _stopped(job: Job, error: BaseException) -> dict[str, Any]:
 def _attempt(job: Job, inspect: Callable[[], Any] | None = None) -> dict[str, Any]:
     """The facts as plain data, or the error as one. ``inspect`` gives the facts; else the job says how."""
     before = os.getcwd()
+    os.environ.update(job.env)
     try:
         if job.target.configured:
             os.chdir(job.folder)
@@ -257,6 +265,8 @@ def _load(job: Job, observer: Any = None) -> Any:
         script=target.script,
         script_args=target.script_args,
         observer=observer,
+        at_step=target.at_step,
+        steps_of=target.steps_of,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from lrlint.facts import Note, Span
 from lrlint.targets import returned
 from lrlint.targets.declared import training
-from lrlint.targets.frameworks import hf_trainer, lightning_module, wrappers
+from lrlint.targets.frameworks import engines, hf_trainer, lightning, lightning_module, per_parameter, wrappers
 from lrlint.targets.live_target import Built
 from lrlint.targets.provenance.recorder import Recording
 from lrlint.targets.returned import Nonsense, Outcome
@@ -25,11 +25,14 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
         loss_fn=found.loss_fn,
         example_inputs=found.example_inputs,
         train=found.train,
+        ranks=found.ranks,
         extra_modules=dict(found.extra_modules),
         in_training=found.in_training,
     )
     said: dict[str, Any] = {}
     configs: list[dict[str, Any]] = []
+    if returned.is_lightning_trainer(found.trainer) and not found.models:
+        _take_module(found)
     if returned.is_transformers_trainer(found.trainer):
         said = _from_trainer(found, built)
         configs = [{"framework": "transformers", "interval": "step", "frequency": 1}] * len(found.schedulers)
@@ -37,6 +40,9 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
         said, configs = _from_lightning(found, module, built, declared, fresh)
     elif not (found.models and found.optimizers):
         raise Nonsense(_missing(found))
+    elif returned.is_lightning_trainer(found.trainer):
+        said = lightning_module.declared(found.trainer, found.batches)
+    said = {**engines.declared(found.engine), **{key: value for key, value in said.items() if value is not None}}
     built.models = dict(found.models)
     _take_optimizers(found, built)
     _take_schedulers(found, configs, built)
@@ -47,10 +53,17 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
 
 def _missing(found: Outcome) -> str:
     if returned.is_lightning_trainer(found.trainer):
-        return "a Lightning Trainer without its module"
+        return "a Lightning Trainer without its module (before `fit`, pass the module and `trainer=`)"
     if found.models:
         return "a model but no optimizer"
     return "an optimizer but no model" if found.optimizers else "neither a model nor an optimizer"
+
+
+def _take_module(found: Outcome) -> None:
+    """The module that a Lightning Trainer was given by `fit`."""
+    module = getattr(found.trainer, "lightning_module", None)
+    if module is not None:
+        found.models = {"": module}
 
 
 def _lightning(found: Outcome) -> Any:
@@ -63,11 +76,17 @@ def _from_lightning(
     found: Outcome, module: Any, built: Built, declared: Mapping[str, Any], fresh: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     trainer = found.trainer if returned.is_lightning_trainer(found.trainer) else None
+    notes: list[Note] = []
     with lightning_module.attached(module, trainer):
         said = lightning_module.declared(getattr(module, "_trainer", None), found.batches)
-        known = {**declared, **{key: value for key, value in said.items() if value is not None}, **found.declared}
-        result, notes = lightning_module.configure(module, known, built.recording, fresh)
-    optimizers, schedulers = lightning_module.parse_result(result)
+        fit = lightning.fit_of(getattr(module, "_trainer", None))
+        if fit is not None and fit.module is module:  # what steps is there: another one would say nothing about it
+            fit = lightning.as_written(fit, built.recording.scheduler_configs)
+            optimizers, schedulers = fit.optimizers, fit.schedulers
+        else:
+            known = {**declared, **{key: value for key, value in said.items() if value is not None}, **found.declared}
+            result, notes = lightning_module.configure(module, known, built.recording, fresh)
+            optimizers, schedulers = lightning_module.parse_result(result)
     found.optimizers = {"": optimizers[0]} if len(optimizers) == 1 else {str(k): o for k, o in enumerate(optimizers)}
     found.schedulers = [scheduler for scheduler, _ in schedulers]
     built.notes += notes
@@ -84,13 +103,16 @@ def _from_lightning(
 def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
     trainer = found.trainer
     model = trainer.model
-    optimizer, scheduler, notes = hf_trainer.create(trainer)
     found.models = found.models or {"": model}
+    built.owner = trainer
+    if found.optimizers:  # the caller's own, as in Trainer(..., optimizers=...)
+        return hf_trainer.declared(trainer, model)
+    optimizer, scheduler, notes = hf_trainer.create(trainer)
     found.optimizers = {"": optimizer}
     found.schedulers = [] if scheduler is None else [scheduler]
     built.notes += notes
-    built.owner = trainer
-    if getattr(trainer, "train_dataset", None) is not None and built.batches is None:
+    known = built.batches is not None or hf_trainer.is_training(trainer)  # a loader made now would be one too many
+    if getattr(trainer, "train_dataset", None) is not None and not known:
         built.batches = hf_trainer.Batches(trainer.get_train_dataloader)
     _place_trainer(built.recording, trainer, wrappers.unwrap_optimizer(optimizer)[0], scheduler)
     return hf_trainer.declared(trainer, model)
@@ -115,6 +137,13 @@ def _take_optimizers(found: Outcome, built: Built) -> None:
         if wrapper is not None:
             built.wraps[name] = wrapper
             built.outer[name] = optimizer
+    whole = per_parameter.merged(built.optimizers)
+    if whole is not None:
+        built.notes += [Note("schedule", _PER_PARAMETER)] if found.schedulers else []
+        built.optimizers, built.wraps, found.schedulers = {"": whole}, {}, []
+
+
+_PER_PARAMETER = "each parameter has an optimizer and a scheduler of its own, which are not followed one by one"
 
 
 def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built) -> None:
@@ -122,6 +151,8 @@ def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built
         config = dict(configs[position]) if position < len(configs) else {}
         if isinstance(item, Mapping):  # the form that Lightning uses, in a factory's own result
             item, config = lightning_module.parse_scheduler(item, {})
+        elif lightning.is_config(item):
+            item, config = lightning.config_of(item)
         inner, wrapped = wrappers.unwrap_scheduler(item)
         built.schedulers.append(inner)
         built.scheduler_configs.append({**wrapped, **config})

@@ -67,7 +67,7 @@ def _read(name: str, key: str, value: Any) -> Any:
         return _number(key, value) or None
     if name == "find_unused_parameters":
         return bool(value)
-    if name == "unfreezes":
+    if name in ("unfreezes", "joins_later"):
         return (value,) if isinstance(value, str) else tuple(str(item) for item in value)
     return str(value)
 

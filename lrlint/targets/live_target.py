@@ -33,6 +33,7 @@ class Built:
     ``span`` is where the target is defined. ``in_training``: its modules are in the modes they train in. ``paths`` are
     the folders that must be importable when code of the target runs later (see `running`), ``settings`` those of torch that
     the target's code left where it was run apart. ``shared``: the caller goes on using these objects (see `untouched`).
+    ``ranks`` are the optimizers of all processes, where they were given.
     """
 
     models: dict[str, nn.Module] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Built:
     extra_modules: dict[str, nn.Module] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
     recording: Recording = field(default_factory=Recording.none)
+    ranks: Sequence[Any] = ()
     rejections: list[Rejected] = field(default_factory=list)
     wraps: dict[str, str] = field(default_factory=dict)
     outer: dict[str, Any] = field(default_factory=dict)

@@ -48,10 +48,13 @@ def load(
     script: str | None = None,
     script_args: Sequence[str] = (),
     observer: Any = None,
+    at_step: int = 1,
+    steps_of: str = "",
 ) -> Built:
     """Import and call a target: ``module:factory``, ``path/file.py:factory``, or the three factories one by one.
 
-    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()``; with an
+    Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()`` (or to the one
+    of number ``at_step``; only steps of the optimizer called ``steps_of`` count, where that is given); with an
     ``observer`` (see `lrlint.rehearsal.process`) it goes on, and this function does not return.
 
     ``optimizer`` is called with the model, ``scheduler`` with the optimizer. ``args`` are ``name=value`` texts (or a
@@ -79,21 +82,22 @@ def load(
         dict(declared or {}),
         script_args,
     )
-    job.observer = observer
+    job.observer, job.until = observer, (at_step, steps_of)
     return job.run(_as_script if script else _as_loop if observer else _whole if spec else _in_parts)
 
 
-def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) -> Built:
+def adopt(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: Any) -> Built:
     """Objects that exist already. Each is one object, or a list or dict of them.
 
     ``declared``: ``total_steps``, ``steps_per_epoch``, ``batch_size``, ``accumulation``, ``world_size``, ``precision``,
     ``grad_scaler``, ``clip_norm``, ``distributed``, ``find_unused_parameters``, ``unfreezes`` become Training facts;
     ``extra_modules``, ``example_inputs``, ``batches``, ``loss_fn`` are objects; anything else goes to the options.
-    A LightningModule or transformers Trainer without an optimizer makes its own. Raises UsageError.
+    A LightningModule, or a Trainer of transformers or Lightning, needs no optimizer: the one it trains with is taken,
+    else the one it makes. Raises UsageError.
     """
     try:
         found = Outcome(declared=dict(declared))
-        if returned.is_transformers_trainer(model):
+        if returned.is_trainer(model):
             found.trainer = model
         else:
             found.models = returned.named(model, returned.is_model, "model, where a torch.nn.Module")
@@ -113,7 +117,8 @@ def adopt(model: Any, optimizer: Any, scheduler: Any = None, **declared: Any) ->
             built = assemble(found, Recording.none(project.root), {})
         return replace(built, shared=True, span=built.span or project.call_span(_caller(sys._getframe(1))))
     except Nonsense as nonsense:
-        raise UsageError(f"got {nonsense}", "pass a model and its optimizer, or lists or dicts of them") from None
+        hint = "pass a model and its optimizer (lists or dicts of them), or a Trainer or LightningModule alone"
+        raise UsageError(f"got {nonsense}", hint) from None
 
 
 def _caller(frame: FrameType | None) -> FrameType | None:
@@ -142,6 +147,7 @@ class _Job:
         self.recording = Recording.none(project.root)
         self.doing = "importing"
         self.found: list[tuple[Any, str, str]] = []  # each object that was named, with its module's file and its name
+        self.until = (1, "")  # the step that a script stops at: its number, and whose it is
         self.main = 0  # the one that stands for the target
         self.span: Span | None = None
         self.modules: dict[Path | None, Any] = {}
@@ -283,14 +289,14 @@ def _as_script(job: _Job) -> Outcome:
     file, package = target_spec.main_file(job.specs[0])
     sys.argv[0] = str(file)
     run = functools.partial(target_spec.run_main, file, package, job.project, job.hook)
-    return scripts.until_first_step(run, job.recording, job.observer)
+    return scripts.until_first_step(run, job.recording, *job.until, observer=job.observer)
 
 
 def _as_loop(job: _Job) -> Outcome:
     """A function that trains, called as a script is run."""
     function = job.find(job.specs[0])
     job.doing = "on the way to its first optimizer.step()"
-    return scripts.until_first_step(function, job.recording, job.observer)
+    return scripts.until_first_step(function, job.recording, observer=job.observer)
 
 
 def _in_parts(job: _Job) -> Outcome:

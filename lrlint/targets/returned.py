@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lrlint.facts import Span
+from lrlint.targets.frameworks.engines import is_engine
+from lrlint.targets.frameworks.lightning import is_config
 from lrlint.targets.safe_getattr import attribute
 
 EXPECTED = (
@@ -27,12 +29,14 @@ _PARTS = {
     "optimizers": ("optimizer", "optimizers", "optim", "opt"),
     "schedulers": ("scheduler", "schedulers", "lr_scheduler", "lr_schedulers"),
     "trainer": ("trainer",),
+    "engine": ("accelerator", "fabric"),
     "batches": ("batches", "dataloader", "train_loader", "train_dataloader", "loader"),
     "loss_fn": ("loss_fn", "loss_function"),
     "criterion": ("criterion", "loss"),
     "example_inputs": ("example_inputs", "example_input"),
     "extra_modules": ("extra_modules",),
     "train": ("train",),
+    "ranks": ("ranks",),
 }
 _PART_OF = {name: part for part, names in _PARTS.items() for name in names}
 
@@ -45,8 +49,9 @@ class Nonsense(Exception):
 class Outcome:
     """The parts of a setup, sorted but not yet unwrapped. Scheduler entries may be dicts of Lightning's form.
 
-    ``span`` is the place that stands for the whole, where that is no definition. ``in_training``: it was taken from a
-    training loop, its modules are in the modes they train in.
+    ``ranks`` are the optimizers of all processes, in order. ``engine`` is an Accelerator or a Fabric. ``span`` is the
+    place that stands for the whole, where that is no definition. ``in_training``: it was taken from a training loop, its
+    modules are in the modes they train in.
     """
 
     models: dict[str, Any] = field(default_factory=dict)
@@ -54,10 +59,12 @@ class Outcome:
     schedulers: list[Any] = field(default_factory=list)
     extra_modules: dict[str, nn.Module] = field(default_factory=dict)
     trainer: Any = None
+    engine: Any = None
     batches: Any = None
     loss_fn: Any = None
     example_inputs: Any = None
     train: Any = None
+    ranks: Sequence[Any] = ()
     declared: dict[str, Any] = field(default_factory=dict)
     span: Span | None = None
     in_training: bool = False
@@ -76,9 +83,11 @@ def is_optimizer(item: Any) -> bool:
 
 
 def is_scheduler(item: Any) -> bool:
-    """Something that steps and knows its optimizer, or a dict of Lightning's form around it."""
+    """Something that steps and knows its optimizer, or Lightning's form around it: a dict or an LRSchedulerConfig."""
     if isinstance(item, Mapping):
         return "scheduler" in item and is_scheduler(item["scheduler"])
+    if is_config(item):
+        return is_scheduler(item.scheduler)
     if isinstance(item, (type, nn.Module)) or is_optimizer(item) or not callable(attribute(item, "step")):
         return False
     return any(attribute(item, name) is not None for name in ("optimizer", "optimizers", "get_last_lr", "schedulers"))
@@ -206,6 +215,8 @@ def _declare(outcome: Outcome, name: str, value: Any, sort: bool) -> None:
         outcome.optimizers[name] = value
     elif is_scheduler(value):
         outcome.schedulers.append(value)
+    elif is_engine(value):
+        outcome.engine = value
     else:
         outcome.declared[name] = value
 
@@ -219,6 +230,8 @@ def _place(outcome: Outcome, item: Any, where: str) -> None:
         _append(outcome.models, {"": item})
     elif is_trainer(item):
         outcome.trainer = item
+    elif is_engine(item):
+        outcome.engine = item
     elif is_optimizer(item):
         _append(outcome.optimizers, {"": item})
     elif is_scheduler(item):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -25,8 +26,11 @@ from lrlint.errors import TargetError
 from lrlint.facts import Span
 from lrlint.targets import returned
 from lrlint.targets.forward_inputs import ForwardInputs
+from lrlint.targets.frameworks import lightning, model_parts, running
+from lrlint.targets.frameworks.lightning_module import parse_result
+from lrlint.targets.frameworks.lr_finders import in_lr_finder
 from lrlint.targets.provenance.project import is_recorder
-from lrlint.targets.provenance.recorder import Recording
+from lrlint.targets.provenance.recorder import OTHERS, Recording, watch_module
 from lrlint.targets.returned import Outcome
 
 Seen = list[tuple[str, Any]]
@@ -53,19 +57,40 @@ class Observer(Protocol):
         """The script has ended, or raised, after its first step."""
 
 
-def until_first_step(run: Callable[[], None], recording: Recording, observer: Observer | None = None) -> Outcome:
+def until_first_step(
+    run: Callable[[], None],
+    recording: Recording,
+    at_step: int = 1,
+    steps_of: str = "",
+    observer: Observer | None = None,
+) -> Outcome:
     """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model.
 
-    With an ``observer`` the script goes on from there, and this function does not return.
+    ``at_step``: at an optimizer's step of this number instead. ``steps_of``: only steps of the optimizer of this name
+    (a variable, an attribute, a key of a table, or its class) count. With an ``observer`` the script goes on from there,
+    and this function does not return.
     """
     first: list[_Reached] = []
+    taken: Counter[int] = Counter()
+    others: set[str] = set()
     process, calls = os.getpid(), ForwardInputs()
+    tried = False
 
     def reached(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        nonlocal tried
         if os.getpid() != process:
             os._exit(0)  # a process of the script's own, that nothing would stop from training
+        frame = sys._getframe(1)
+        if not first and in_lr_finder(frame):
+            tried = True
+            return
+        if not first and steps_of and steps_of not in (names := _names(list(_visible(frame)), optimizer)):
+            others.add(names[0])
+            return
+        taken[id(optimizer)] += 1
+        if not first and taken[id(optimizer)] < at_step:
+            return
         if not first:
-            frame = sys._getframe(1)
             first.append(_Reached(optimizer, list(_visible(frame)), recording.call(frame, optimizer)))
             calls.stop()
             if observer is not None:
@@ -82,7 +107,7 @@ def until_first_step(run: Callable[[], None], recording: Recording, observer: Ob
     handle = register_optimizer_step_pre_hook(reached)
     error: BaseException | None = None
     try:
-        with _in_one_process(), calls:
+        with _in_one_process(), _frameworks_watched(recording), calls:
             run()
     except KeyboardInterrupt:
         raise
@@ -98,6 +123,15 @@ def until_first_step(run: Callable[[], None], recording: Recording, observer: Ob
         observer.ended(error)
     if first:
         return _found(first[0], recording, calls)
+    if others or taken:
+        wanted = f"step {at_step}" + (f" of {steps_of!r}" if steps_of else "")
+        hint = f"it took {max(taken.values())}" if taken else f"optimizers that stepped: {', '.join(sorted(others))}"
+        raise TargetError(f"the script ended before {wanted}", hint)
+    if tried:
+        raise TargetError(
+            "the only steps that the script took are those of a learning rate range test, which is no training",
+            "pass it what it needs to train (--script train.py -- ARGS), or write a factory: train.py:build",
+        )
     raise TargetError(
         "the script ended without an optimizer.step() in its own process",
         "pass it what it needs to train (--script train.py -- ARGS), or write a factory: train.py:build",
@@ -134,6 +168,22 @@ def _in_one_process() -> Iterator[None]:
             home.start_processes = function  # type: ignore[attr-defined]
 
 
+def _frameworks_watched(recording: Recording) -> contextlib.AbstractContextManager[None]:
+    """Record what frameworks are given (Trainers, arguments, schedulers with their intervals), once they are imported."""
+
+    def note(result: Any) -> None:
+        with contextlib.suppress(returned.Nonsense):
+            _, schedulers = parse_result(result)
+            recording.scheduler_configs.update((id(scheduler), config) for scheduler, config in schedulers)
+
+    def watch(module: ModuleType, stack: contextlib.ExitStack) -> None:
+        watch_module(recording, stack, module)
+        if module.__name__ in lightning.CONFIGURING:
+            lightning.watch_configure(module, stack, note)
+
+    return running.after_import([*OTHERS, *lightning.CONFIGURING], watch)
+
+
 def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
     """Names and values in sight of a call, innermost first: locals, the script's globals, what each ``self`` holds."""
     while frame is not None:
@@ -150,12 +200,16 @@ def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
 
 
 def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
+    trainer = running.trainer_of(stepping, seen)
+    if trainer is not None:  # it knows what it trains, and how
+        models = {"": trainer.lightning_module} if returned.is_lightning_trainer(trainer) else {}
+        return Outcome(models=models, trainer=trainer, batches=running.batch_of(seen), in_training=True)
     optimizers = _in_use(stepping, seen, [optimizer for optimizer, _ in recording.created_optimizers])
     held = set().union(*map(_held, optimizers))
-    modules = {id(value): (name, value) for name, value in reversed(seen) if isinstance(value, nn.Module)}
-    inner = {id(child) for _, module in modules.values() for child in module.modules() if child is not module}
-    roots = [(name, module) for key, (name, module) in modules.items() if key not in inner]
-    models = [(n, m) for n, m in roots if n not in _LOSSES and any(id(p) in held for p in m.parameters())]
+    roots = model_parts.roots(seen)
+    losses = [(n, m) for n, m, _ in roots if n in _LOSSES]
+    candidates = [entry for entry in roots if entry[0] not in _LOSSES]
+    models = model_parts.trained(candidates, held) or model_parts.alike(candidates, _tensors(optimizers))
     if not models:
         raise TargetError(
             "no model in sight holds the parameters that the script's first optimizer.step() trains",
@@ -163,9 +217,11 @@ def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
         )
     found = Outcome(models=_keyed(models), in_training=True)
     found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
-    found.schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
-    found.extra_modules = {n: m for n, m in roots if n in _LOSSES and any(True for _ in m.parameters())}
-    found.batches = next(([value] for name, value in seen if name == "batch" and _is_batch(value)), None)
+    schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
+    found.schedulers = running.with_wrappers(schedulers, seen)
+    found.extra_modules = {n: m for n, m in losses if any(True for _ in m.parameters())}
+    found.batches = running.batch_of(seen)
+    found.engine = running.engine_of(seen)
     scaler = next((value for _, value in seen if type(value).__name__ == "GradScaler"), None)
     found.declared = {} if scaler is None else {"grad_scaler": scaler}
     return found
@@ -196,13 +252,12 @@ def _parts(value: Any) -> Iterator[Any]:
     yield from value if isinstance(value, (list, tuple)) else value.values() if type(value) is dict else (value,)
 
 
+def _tensors(optimizers: list[Any]) -> list[Any]:
+    return [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+
+
 def _held(optimizer: Any) -> set[int]:
     return {id(p) for group in optimizer.param_groups for p in group["params"]}
-
-
-def _is_batch(value: Any) -> bool:
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else (value,)
-    return any(isinstance(part, torch.Tensor) for part in parts)
 
 
 def _name_of(seen: Seen, item: Any) -> str:
@@ -211,6 +266,17 @@ def _name_of(seen: Seen, item: Any) -> str:
     for key in [key for table in tables for key, value in table.items() if value is item and isinstance(key, str)]:
         return key
     return next((name for name, value in seen if value is item and name != "self"), "")
+
+
+def _names(seen: Seen, optimizer: Any) -> list[str]:
+    """Everything that this optimizer (or a wrapper around it) is called in sight, the innermost name first."""
+    names = []
+    for name, value in seen:
+        keys = value.items() if type(value) is dict else ()
+        for called, item in [(name, value), *((key, item) for key, item in keys if isinstance(key, str))]:
+            if (item is optimizer or getattr(item, "optimizer", None) is optimizer) and called != "self":
+                names += [called] if returned.is_optimizer(item) else []
+    return [*names, type(optimizer).__name__]
 
 
 def _keyed(items: list[tuple[str, Any]]) -> dict[str, Any]:

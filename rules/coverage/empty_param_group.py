@@ -33,7 +33,7 @@ def empty_param_group(setup):
                 severity="error",
             )
     frozen = _frozen(setup)
-    for optimizer in (o for o in setup.optimizers if not o.flags.get("built_by")):
+    for optimizer in (o for o in setup.optimizers if not o.groups_from):
         filled = [group for group in optimizer.groups if group.parameters]
         for group in (g for g in optimizer.groups if not g.parameters):
             lost = _lost(optimizer, group, filled)

@@ -5,9 +5,9 @@ the split is left over from an earlier version.
 
 What to do: set what was meant to differ, or merge the groups.
 
-Compared are all options except `params` and names. Left alone: groups that a library wrote (transformers' Trainer with
-`weight_decay=0`, PEFT's builder), groups with names of their own (prepared for a callback or a scheduler), and numbered
-layers (`layer_id`).
+Compared are all options except `params` and names. Left alone: groups with names of their own (prepared for a callback
+or a scheduler), numbered layers (`layer_id`), and groups that a library wrote (transformers' Trainer always makes two, and
+they are alike at its default decay of 0).
 
 Sources: https://github.com/mosaicml/composer/issues/3493, https://github.com/msight-tech/research-ms-loss/issues/27
 """
@@ -21,7 +21,7 @@ _NAMES = ("params", "param_names", "name", "group_name", "param_group")
 
 @rule("LR111", severity="info", confidence="high", needs=("optimizer",))
 def identical_param_groups(setup):
-    for optimizer in (o for o in setup.optimizers if not o.flags.get("built_by")):
+    for optimizer in (o for o in setup.optimizers if not o.groups_from):
         alike = {}
         for group in optimizer.groups:
             if group.parameters and not group.name:

@@ -78,7 +78,6 @@ def optimizer_fact(
         bases=tuple(base.__name__ for base in cls.__mro__[1:] if base is not object),
         flags={
             **{flag: plain(value) for flag in _FLAGS if (value := attribute(optimizer, flag)) is not None},
-            **({"built_by": builder} if (builder := recording.builder(optimizer)) else {}),
             **(
                 {"inner": inner}
                 if (inner := inner_groups(outer, optimizer) if outer is not None else inner_groups(optimizer))

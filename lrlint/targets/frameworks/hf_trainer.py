@@ -17,7 +17,12 @@ _MADE = ("optimizer", "lr_scheduler", "_created_lr_scheduler")
 
 
 def create(trainer: Any) -> tuple[Any, Any, list[Note]]:
-    """(optimizer, scheduler or None, notes) of a transformers Trainer, which is left as it was."""
+    """(optimizer, scheduler or None, notes) of a transformers Trainer, which is left as it was.
+
+    A Trainer that is training has both: they are taken, and nothing is made.
+    """
+    if is_training(trainer):
+        return trainer.optimizer, trainer.lr_scheduler, []
     steps = total_steps(trainer)
     kept = {name: value for name, value in vars(trainer).items() if name in _MADE}
     try:
@@ -34,6 +39,11 @@ def create(trainer: Any) -> tuple[Any, Any, list[Note]]:
         reason = "the Trainer has neither max_steps nor a training set of known length: no scheduler was created"
         return *made, [Note("total_steps", reason)]
     return *made, []
+
+
+def is_training(trainer: Any) -> bool:
+    """Whether the Trainer is inside `train`, with an optimizer of its own."""
+    return bool(getattr(trainer, "is_in_train", False)) and trainer.optimizer is not None
 
 
 def total_steps(trainer: Any) -> int | None:

@@ -17,6 +17,7 @@ from lrlint.targets.returned import Nonsense, describe, is_optimizer, is_schedul
 from lrlint.targets.user_traceback import advise
 
 _ADVICE = 'before any `fit`; write a factory that returns {"model": module, "trainer": trainer, "datamodule": data}'
+_LIGHTNING = ("lightning.", "pytorch_lightning.")
 _CONFIG_KEYS = frozenset({"scheduler", "name", "interval", "frequency", "reduce_on_plateau", "monitor", "strict"})
 
 
@@ -83,7 +84,7 @@ def _overrides(module: Any, hook: str) -> bool:
     if hook in vars(module):
         return True
     owner = next((base for base in type(module).__mro__ if hook in vars(base)), object)
-    return not owner.__module__.startswith(("lightning.", "pytorch_lightning."))
+    return not owner.__module__.startswith(_LIGHTNING)
 
 
 def attached(module: Any, trainer: Any) -> contextlib.AbstractContextManager[None]:
@@ -164,9 +165,11 @@ def declared(trainer: Any, batches: Any = None) -> dict[str, Any]:
     precision = str(getattr(trainer, "precision", "") or "")
     epochs = getattr(trainer, "max_epochs", None)
     per_epoch = _steps_per_epoch(trainer, batches)
+    loader = batches if isinstance(batches, DataLoader) else _loader(trainer)
     return {
         "total_steps": _lightning_steps(trainer, per_epoch),
         "steps_per_epoch": per_epoch,
+        "batch_size": getattr(loader, "batch_size", None),
         "accumulation": getattr(trainer, "accumulate_grad_batches", None),
         "world_size": getattr(trainer, "world_size", None),
         "precision": precision if precision.split("-")[0] in ("16", "bf16", "32", "64") else None,
@@ -174,12 +177,17 @@ def declared(trainer: Any, batches: Any = None) -> dict[str, Any]:
         "clip_norm": clip if clip and str(getattr(norm, "value", norm) or "norm") == "norm" else None,
         "distributed": next((kind for kind in ("ddp", "fsdp", "deepspeed") if kind in strategy), None),
         "max_epochs": epochs if isinstance(epochs, int) and epochs > 0 else None,
+        "joins_later": ["backbone.**"] if _finetunes_backbone(trainer) else None,
         "callbacks": [type(callback).__name__ for callback in getattr(trainer, "callbacks", ())],
     }
 
 
 def _steps_per_epoch(trainer: Any, batches: Any) -> int | None:
-    """Optimizer steps in a pass over a loader that the Trainer has not seen yet."""
+    """Optimizer steps in a pass over the training set: the Trainer's own count, else that of a loader it has not seen."""
+    if has_data(trainer):
+        own = getattr(trainer, "num_training_batches", None)
+        if isinstance(own, (int, float)) and 0 < own < math.inf:
+            return math.ceil(own / (getattr(trainer, "accumulate_grad_batches", None) or 1))
     if not isinstance(batches, DataLoader):
         return None
     try:
@@ -189,6 +197,17 @@ def _steps_per_epoch(trainer: Any, batches: Any) -> int | None:
     limit = getattr(trainer, "limit_train_batches", None)
     count = min(count, limit) if isinstance(limit, int) else int(count * limit) if isinstance(limit, float) else count
     return math.ceil(count / (getattr(trainer, "accumulate_grad_batches", None) or 1)) or None
+
+
+def _finetunes_backbone(trainer: Any) -> bool:
+    """Whether Lightning's BackboneFinetuning will unfreeze the module's ``backbone`` and add a group for it."""
+    kinds = [base for callback in getattr(trainer, "callbacks", ()) for base in type(callback).__mro__]
+    return any(k.__name__ == "BackboneFinetuning" and k.__module__.startswith(_LIGHTNING) for k in kinds)
+
+
+def _loader(trainer: Any) -> Any:
+    """The loader of a Trainer that has loaded its training set."""
+    return trainer.train_dataloader if has_data(trainer) else None
 
 
 def _lightning_steps(trainer: Any, per_epoch: int | None) -> int | None:

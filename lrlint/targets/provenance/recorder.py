@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from lrlint.facts import Span
+from lrlint.targets.frameworks.group_authors import caller_library
+from lrlint.targets.frameworks.lr_finders import in_lr_finder
 from lrlint.targets.provenance import literals as literal_marking
 from lrlint.targets.provenance.project import Project
 
@@ -29,7 +31,7 @@ from lrlint.targets.provenance.project import Project
 _SCHEDULERS = (lr_scheduler.LRScheduler, lr_scheduler.ReduceLROnPlateau)
 
 #: Classes beside torch's whose construction is worth a span, where the user's code has loaded them.
-_OTHERS = {
+OTHERS = {
     "timm.scheduler.scheduler": ("Scheduler",),
     "transformers.training_args": ("TrainingArguments",),
     "transformers.trainer": ("Trainer",),
@@ -73,12 +75,13 @@ class Recording:
         self.created_optimizers: list[tuple[Any, Span | None]] = []
         self.created_schedulers: list[tuple[Any, Span | None]] = []
         self.walks: list[tuple[Span, list[str]]] = []
+        self.scheduler_configs: dict[int, dict[str, Any]] = {}  # as `configure_optimizers` returned them, by scheduler
         self._created: dict[int, tuple[Any, Span | None]] = {}
-        self._builders: dict[int, str] = {}  # by id of an optimizer
         self._groups: dict[int, GroupRecord] = {}  # by id of the group dict
         self._order: dict[int, list[GroupRecord]] = {}  # by id of the optimizer
         self._literals: dict[int, tuple[dict[str, Any], literal_marking.Literal]] = {}
         self._sources: dict[int, list[literal_marking.Literal]] = {}  # by id of what stands under "params"
+        self._libraries: dict[int, str] = {}  # by id: the library whose code built the optimizer or scheduler
         self._scheduled: set[int] = set()
         self._building: set[int] = set()
 
@@ -99,6 +102,14 @@ class Recording:
         """The call that created a watched object."""
         known = self._created.get(id(item))
         return None if known is None else known[1]
+
+    def library(self, item: Any) -> str:
+        """The library that built an optimizer or scheduler for the user; "" where the user did, or it was not seen."""
+        return self._libraries.get(id(item), "")
+
+    def note_library(self, item: Any, library: str) -> None:
+        """The object is being built by the code of this library ("": the user's, or another's)."""
+        self._libraries[id(item)] = library
 
     def group(self, optimizer: Any, index: int) -> GroupRecord | None:
         """How the group came about: by its dict, or by its position where the dict was replaced since."""
@@ -122,20 +133,11 @@ class Recording:
         self._created[id(item)] = (item, span)
         self._building.add(id(item))
 
-    def note_builder(self, item: Any, frame: FrameType | None) -> None:
-        """The frame that constructs the item: a library's own code, or the project's."""
-        while frame is not None and frame.f_locals.get("self") is item:
-            frame = frame.f_back
-        if frame is not None and self.project is not None and not self.project.owns(frame.f_code.co_filename):
-            self._builders[id(item)] = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-
-    def builder(self, item: Any) -> str:
-        """The package whose code built the object; "" for the project's own, and where it was not seen."""
-        return self._builders.get(id(item), "")
-
-    def note_complete(self, item: Any) -> None:
-        """Its constructor returned."""
+    def note_complete(self, item: Any, trial: bool = False) -> None:
+        """Its constructor returned. ``trial``: it belongs to a learning rate range test, and not to the training."""
         self._building.discard(id(item))
+        if trial:
+            return
         span = self.created(item)
         if isinstance(item, Optimizer):
             self.created_optimizers.append((item, span))
@@ -208,11 +210,11 @@ class Recording:
 
     def place(self, item: Any, span: Span | None, key_spans: Mapping[str, Span]) -> None:
         """Give an optimizer or scheduler that a library built the place where the user configured it."""
-        if item is None or span is None or self.created(item) is not None:
+        if item is None or span is None or (self.created(item) is not None and not self.library(item)):
             return
         self._created[id(item)] = (item, span)
         records = self._order.get(id(item), [])
-        records[:] = [replace(r, span=r.span or span, key_spans=r.key_spans or key_spans) for r in records]
+        records[:] = [replace(r, span=span, key_spans=r.key_spans or key_spans) for r in records]
         self._groups.update((id(record.group), record) for record in records)
 
     def _literal(self, given: dict[str, Any], source: int) -> literal_marking.Literal | None:
@@ -266,11 +268,17 @@ def watch(record: Recording, stack: ExitStack) -> None:
 
 def watch_others(record: Recording, stack: ExitStack) -> None:
     """Wrap the constructors of other libraries that the user's modules have imported by now."""
-    for module, names in _OTHERS.items():
-        for name in names:
-            found = vars(sys.modules[module]).get(name) if module in sys.modules else None
-            if isinstance(found, type) and "__init__" in vars(found):
-                _patch(stack, found, "__init__", lambda original: _constructor(record, original))
+    for module in OTHERS:
+        if module in sys.modules:
+            watch_module(record, stack, sys.modules[module])
+
+
+def watch_module(record: Recording, stack: ExitStack, module: ModuleType) -> None:
+    """Wrap the constructors of this module that are worth a span."""
+    for name in OTHERS.get(module.__name__, ()):
+        found = vars(module).get(name)
+        if isinstance(found, type) and "__init__" in vars(found):
+            _patch(stack, found, "__init__", lambda original: _constructor(record, original))
 
 
 def _patch(stack: ExitStack, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
@@ -292,7 +300,7 @@ def _constructor(record: Recording, original: Callable[..., None]) -> Callable[.
         if record.knows(self):
             return original(self, *args, **kwargs)
         record.note_created(self, record.call(sys._getframe(1), self))
-        record.note_builder(self, sys._getframe(1))
+        record.note_library(self, caller_library(sys._getframe(1), self))
         if not isinstance(self, Optimizer):
             record.note_scheduled(_optimizer_of(args, kwargs))
         try:
@@ -300,7 +308,7 @@ def _constructor(record: Recording, original: Callable[..., None]) -> Callable[.
         except BaseException:
             record.note_abandoned(self)
             raise
-        record.note_complete(self)
+        record.note_complete(self, in_lr_finder(sys._getframe(1)))
 
     return construct
 

@@ -1,0 +1,30 @@
+"""Processes of one run, and what they tell each other: through the process group, or through their launcher's store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.distributed
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes) of the process group; (0, 1) where there is none."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def gather(item: Any) -> list[Any]:
+    """The items of all ranks, in order, on every rank. All have to call it; it is one small collective."""
+    _, count = world()
+    if count == 1:
+        return [item]
+    found: list[Any] = [None] * count
+    torch.distributed.all_gather_object(found, item)
+    return found
+
+
+def launcher_store(host: str, port: int, prefix: str) -> Any:
+    """The store of the launcher (torchrun) that started this process, under a prefix of its own."""
+    store = torch.distributed.TCPStore(host, port, is_master=False)
+    return torch.distributed.PrefixStore(prefix, store)
