@@ -143,7 +143,11 @@ def test_what_the_github_action_runs(project: Path, shell: Shell) -> None:
     inputs = {"LRLINT_TARGETS": "ranker", "LRLINT_ARGUMENTS": "--fail-on error", "LRLINT_SARIF": "lrlint.sarif"}
     passing = shell(script, **outputs, **inputs)
     assert "::warning file=shop/train.py,line=" in passing.stdout
-    assert (project / "out.txt").read_text() == f"exit-code={passing.returncode}\n"
+    assert (project / "out.txt").read_text() == f"exit-code={passing.returncode}\nsarif=written\n"
+    broken = shell(script, **outputs, **{**inputs, "LRLINT_ARGUMENTS": "--fail-on nothing"})
+    assert broken.returncode == 2
+    assert (project / "out.txt").read_text().endswith("exit-code=2\n"), "nothing to upload"
+    assert not (project / "lrlint.sarif").exists()
     failing = shell(script, **outputs, **{**inputs, "LRLINT_TARGETS": "", "LRLINT_ARGUMENTS": ""})
     assert failing.returncode == 1
     assert json.loads((project / "lrlint.sarif").read_text())["runs"][0]["results"]

@@ -80,6 +80,17 @@ def test_fixture_and_function(project: Path) -> None:
     assert "pytest_plugin.py" not in done.stdout, "the traceback ends in the user's test"
 
 
+def test_objects_are_judged_by_the_configuration(project: Path) -> None:
+    (project / "pyproject.toml").write_text(CONFIG.replace('select = ["LR4"]', 'select = ["LR405"]\nfail-on = "error"'))
+    head = TESTS.partition("def test_good")[0]
+    test = "def test_configured(assert_optimizer_ok):\n    assert_optimizer_ok(*setup(False), graph=False)\n"
+    (project / "test_setup.py").write_text(head + test)
+    assert "error[LR405]" in run_pytest(project).stdout
+    (project / "pyproject.toml").write_text(CONFIG.replace('["LR4"]', '["LR4"]\nignore = ["LR404", "LR405"]'))
+    done = run_pytest(project)
+    assert done.returncode == 0, done.stdout
+
+
 def test_configured_targets_are_items(project: Path) -> None:
     (project / "test_other.py").write_text("def test_other(): pass\n")
     done = run_pytest(project, "--lrlint")

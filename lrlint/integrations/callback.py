@@ -75,7 +75,7 @@ class Watch:
             setup = None
         views = gather(None if setup is None else view_of(setup, rank)) if count > 1 else []
         run = None if setup is None else self._lint(setup, views)
-        failed = run is not None and self._fail_on != NEVER and at_least(self._fresh(run), self._fail_on)
+        failed = run is not None and self._fail_on != NEVER and bool(at_least(self._fresh(run), self._fail_on))
         failed = any(gather(failed)) if count > 1 else failed
         if run is None:
             return None

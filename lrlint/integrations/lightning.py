@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 try:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Callback, LightningModule, Trainer
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
 except ImportError:  # the older name of the same library
-    from pytorch_lightning import Callback, LightningModule, Trainer
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+    from lightning_fabric.utilities.exceptions import MisconfigurationException  # type: ignore[assignment]
+    from pytorch_lightning import Callback, LightningModule, Trainer  # type: ignore[assignment]
 
 from lrlint.integrations.callback import Watch, tell
 from lrlint.lint.run import Run
@@ -69,7 +69,7 @@ class OptimizerLint(Callback):  # type: ignore[misc]
             raise MisconfigurationException(report.text)
         tell(report)
         counts = report.run.counts()
-        metrics = {f"lrlint/{severity}s": counts[severity] for severity in ("error", "warning")}
+        metrics: dict[str, float] = {f"lrlint/{severity}s": counts[severity] for severity in ("error", "warning")}
         for logger in trainer.loggers:
             with contextlib.suppress(Exception):  # a logger that has no place for it
                 logger.log_metrics(metrics, step=trainer.global_step)

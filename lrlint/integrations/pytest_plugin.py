@@ -80,33 +80,68 @@ class Faulty(AssertionError):
 
 def assert_optimizer_ok(
     model: Any,
-    optimizer: Any,
+    optimizer: Any = None,
     scheduler: Any = None,
     *,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
-    fail_on: str = "warning",
+    fail_on: str | None = None,
     **arguments: Any,
 ) -> Any:
     """Check live objects as `lrlint.check` does, with the same arguments; returns the run.
 
-    Raises AssertionError with the report when something at or above ``fail_on`` is found.
+    Rules, options, severities and suppressions are those of the nearest pyproject.toml (the fixture: of pytest's root
+    folder), with ``select``, ``ignore`` and ``fail_on`` on top; a baseline is about targets, and is not read. Raises
+    AssertionError with the report when something at or above ``fail_on`` (default: as configured) is found.
     """
     __tracebackhide__ = True
-    from lrlint.api import check
-    from lrlint.config.settings import Settings
-
-    settings = arguments.pop("settings", None) or Settings(select=tuple(select), ignore=tuple(ignore), fail_on=fail_on)
-    run = check(model, optimizer, scheduler, settings=settings, **arguments)
-    if not run.ok:
-        raise Faulty(_report(run))
-    return run
+    return _assert_ok(None, model, optimizer, scheduler, select, ignore, fail_on, arguments)
 
 
 @pytest.fixture(name="assert_optimizer_ok")
-def _assert_optimizer_ok() -> Callable[..., Any]:
+def _assert_optimizer_ok(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """`assert_optimizer_ok(model, optimizer, scheduler=None, *, select=(), ignore=(), ...)`."""
-    return assert_optimizer_ok
+
+    def check(
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        *,
+        select: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+        fail_on: str | None = None,
+        **arguments: Any,
+    ) -> Any:
+        __tracebackhide__ = True
+        return _assert_ok(request.config.rootpath, model, optimizer, scheduler, select, ignore, fail_on, arguments)
+
+    return check
+
+
+def _assert_ok(
+    root: Path | None,
+    model: Any,
+    optimizer: Any,
+    scheduler: Any,
+    select: Sequence[str],
+    ignore: Sequence[str],
+    fail_on: str | None,
+    arguments: dict[str, Any],
+) -> Any:
+    __tracebackhide__ = True
+    from lrlint.api import inspect
+    from lrlint.config import loader
+    from lrlint.lint.run import conclude, examine
+
+    settings = arguments.pop("settings", None)
+    if settings is None:
+        flags = {"select": tuple(select), "ignore": tuple(ignore), "fail_on": fail_on, "baseline": ""}
+        settings = loader.layer(loader.load(root), flags)
+    # Not complete: a suppression of the configuration may be meant for another setup.
+    run = conclude([examine(inspect(model, optimizer, scheduler, **arguments), settings)], settings, complete=False)
+    if not run.ok:
+        raise Faulty(_report(run))
+    return run
 
 
 def _report(run: Any) -> str:

@@ -26,5 +26,6 @@ def gather(item: Any) -> list[Any]:
 
 def launcher_store(host: str, port: int, prefix: str) -> Any:
     """The store of the launcher (torchrun) that started this process, under a prefix of its own."""
-    store = torch.distributed.TCPStore(host, port, is_master=False)
-    return torch.distributed.PrefixStore(prefix, store)
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    return PrefixStore(prefix, TCPStore(host, port, is_master=False))

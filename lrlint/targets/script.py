@@ -209,13 +209,13 @@ def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
     roots = model_parts.roots(seen)
     losses = [(n, m) for n, m, _ in roots if n in _LOSSES]
     candidates = [entry for entry in roots if entry[0] not in _LOSSES]
-    models = model_parts.trained(candidates, held) or model_parts.alike(candidates, _tensors(optimizers))
-    if not models:
+    trained = model_parts.trained(candidates, held) or model_parts.alike(candidates, _tensors(optimizers))
+    if not trained:
         raise TargetError(
             "no model in sight holds the parameters that the script's first optimizer.step() trains",
             "write a factory that returns the model and its optimizer: train.py:build",
         )
-    found = Outcome(models=_keyed(models), in_training=True)
+    found = Outcome(models=_keyed(trained), in_training=True)
     found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
     schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
     found.schedulers = running.with_wrappers(schedulers, seen)

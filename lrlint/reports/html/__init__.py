@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lrlint.facts import Span
+from lrlint.facts import Setup, Span
 from lrlint.lint.finding import Finding
 from lrlint.reports.html import parts as html_parts
 from lrlint.reports.html.parts import STYLE, prose, text
@@ -40,6 +40,11 @@ def _title(run: Run) -> str:
 def fragment(run: Run) -> str:
     """The findings, with their own style, to stand inside another page."""
     return html_parts.fragment(_body(run))
+
+
+def setup_fragment(setup: Setup) -> str:
+    """A setup as lrlint sees it, to stand inside another page."""
+    return html_parts.fragment(section(setup))
 
 
 def _body(run: Run) -> str:
