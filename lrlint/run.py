@@ -140,7 +140,7 @@ class Run:
         }
 
     def _repr_html_(self) -> str:
-        from lrlint.formats.html import fragment
+        from lrlint.reports.html import fragment
 
         return fragment(self)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrlint import names
-from lrlint.facts import Span
+from lrlint.facts import Setup, Span
 from lrlint.finding import Finding, Related
 from lrlint.formats.frame import Mark, frame
 from lrlint.formats.summary import summary
@@ -26,7 +26,11 @@ def render(run: Run, style: Style | None = None) -> str:
         return ""
     several = len(run.targets) > 1
     sources = {target: run.sources(target) for target in run.targets}
-    blocks = [_finding(found, sources.get(found.target) or run.sources(""), several, style) for found in run.active]
+    setups = {setup.target: setup for setup in run.setups}
+    blocks = [
+        _finding(found, sources.get(found.target) or run.sources(""), setups.get(found.target), several, style)
+        for found in run.active
+    ]
     blocks += [_failure(failure, style) for failure in run.failures]
     worst = next((s for s in ("error", "warning", "info") if run.counts()[s]), None)
     colour = "red" if run.failures else SEVERITY_COLOUR[worst] if worst else "green"
@@ -36,11 +40,11 @@ def render(run: Run, style: Style | None = None) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _finding(found: Finding, sources: Sources, several: bool, style: Style) -> str:
+def _finding(found: Finding, sources: Sources, setup: Setup | None, several: bool, style: Style) -> str:
     title = style.paint(f"{found.severity}[{found.rule}]", SEVERITY_COLOUR[found.severity])
     lines = [f"{title} {style.paint(found.name, 'bold')}{_confidence(found, style)}"]
     lines.append(wrap(found.message, style.width, "  "))
-    lines += _places(found, sources, several, style)
+    lines += places(found, sources, style, setup, several)
     lines += _facts(found, style)
     return "\n".join(lines)
 
@@ -49,9 +53,11 @@ def _confidence(found: Finding, style: Style) -> str:
     return "" if found.confidence == "high" else style.paint(f" ({found.confidence} confidence)", "dim")
 
 
-def _places(found: Finding, sources: Sources, several: bool, style: Style) -> list[str]:
-    """One frame per file, the primary location's first."""
-    marks = _marks(found)
+def places(
+    found: Finding, sources: Sources, style: Style, setup: Setup | None = None, several: bool = False
+) -> list[str]:
+    """One frame per file, the primary location's first. ``several``: the target is named beside the place."""
+    marks = _marks(found, setup)
     gutter = max([len(str(mark.span.end_line or mark.span.line)) for mark in marks], default=1)
     target = style.paint(f"  ({clean(found.target)})", "dim") if several and found.target else ""
     if not marks:
@@ -70,16 +76,29 @@ def _places(found: Finding, sources: Sources, several: bool, style: Style) -> li
     return lines
 
 
-def _marks(found: Finding) -> list[Mark]:
+def _marks(found: Finding, setup: Setup | None = None) -> list[Mark]:
     """The primary region, then up to three more of the finding, then those of its related subjects."""
     marks: dict[Span, Mark] = {}
     for position, span in enumerate(found.locations[:4]):
-        marks[span] = Mark(span, _subject(found.parameters) if position == 0 else "", position == 0)
+        label = _held(found, span, setup) or _subject(found.parameters) if position == 0 else "and here"
+        marks[span] = Mark(span, label, position == 0)
     for related in found.related:
         for position, span in enumerate(related.locations[:2]):
             if span not in marks:
                 marks[span] = Mark(span, related.label if position else _related_label(related), False)
     return list(marks.values())
+
+
+def _held(found: Finding, span: Span, setup: Setup | None) -> str:
+    """``holds 40 of 42``, where the parameters are in no optimizer and the place is the one that should have them."""
+    if setup is None or found.groups or not found.parameters:
+        return ""
+    optimizer = next((o for o in setup.optimizers if o.span == span), None)
+    held = {member.parameter.index for member in optimizer.members} if optimizer is not None else set()
+    known = [setup.by_name[name] for name in found.parameters if name in setup.by_name]
+    if optimizer is None or len(known) < len(found.parameters) or any(p.index in held for p in known):
+        return ""
+    return f"holds {len(held)} of {len(held) + len(known)} parameters"
 
 
 def _related_label(related: Related) -> str:

@@ -1,0 +1,114 @@
+"""The audit report as one HTML page that needs nothing else; and parts of it as fragments, for notebooks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lrlint import names
+from lrlint.facts import ProbeFacts
+from lrlint.formats import probe_picture, setup_table
+from lrlint.formats.full import places
+from lrlint.formats.summary import summary
+from lrlint.formats.text import Style
+from lrlint.reports.html import drawing, markup
+from lrlint.reports.views import card, parameters
+from lrlint.reports.views.audit import Audit, Context, TargetView, audit
+from lrlint.reports.views.chart import loss_chart, ratio_chart
+from lrlint.vocabulary import count, number, rate
+
+if TYPE_CHECKING:
+    from lrlint.finding import Finding
+    from lrlint.run import Run
+
+#: Columns of a code frame on the page.
+_FRAME = 100
+
+
+def render(run: Run, context: Context | None = None) -> str:
+    """The audit page of a run. Without a context it says nothing of who made it and when."""
+    found = audit(run, context)
+    title = f"lrlint: {count(len(found.targets), 'target') if len(found.targets) != 1 else found.targets[0].name or 'setup'}"
+    return _template("page.html").render(audit=found, title=_short(title), summary=summary(run))
+
+
+def fragment(run: Run) -> str:
+    """Verdicts and findings with their own style, to stand inside another page."""
+    return _template("fragment.html").render(audit=audit(run), summary=summary(run), probe=None)
+
+
+def probe_fragment(facts: ProbeFacts) -> str:
+    """A probe's result with its own style, for notebooks."""
+    return _template("fragment.html").render(audit=None, probe=facts)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= 70 else title[:69] + "…"
+
+
+def _template(name: str) -> Any:
+    return _environment().get_template(name)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    """Every value is text: control characters are written as escapes, and what is markup in HTML is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        finalize=markup.cleaned,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(prose=markup.prose, count=count, rate=rate, number=number, elements=card.elements)
+    environment.globals.update(
+        frame=_frame,
+        compress=names.compress,
+        map_drawing=drawing.group_map,
+        chart_drawing=drawing.chart,
+        probe_view=_probe,
+        pattern_headers=parameters.HEADERS,
+        tensor_headers=parameters.TENSOR_HEADERS,
+        tensor_rows=parameters.tensor_rows,
+        unheld=setup_table.unheld,
+        present=card.present,
+        include_raw=_raw,
+    )
+    return environment
+
+
+def _raw(name: str) -> Markup:
+    """A file of the templates' folder as it stands: the style sheet and the script."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def _frame(finding: Finding, target: TargetView | None) -> Markup:
+    """The frame that the terminal shows, its colours as elements."""
+    if target is None or target.sources is None:
+        return Markup("")
+    lines = places(finding, target.sources, Style(_FRAME, colour=True), target.setup)
+    return markup.painted("\n".join(line.rstrip() for line in lines))
+
+
+def _probe(facts: ProbeFacts) -> dict[str, Any]:
+    """What `lrlint.formats.probe_picture.render` draws for a terminal."""
+    charts = [chart for chart in (loss_chart(facts), ratio_chart(facts)) if chart is not None]
+    return {
+        "why": probe_picture.why(facts),
+        "evidence": probe_picture.evidence(facts),
+        "charts": charts,
+        "headers": probe_picture.HEADERS,
+        "groups": facts.groups[: probe_picture.GROUPS],
+        "more": max(len(facts.groups) - probe_picture.GROUPS, 0),
+        "margin": probe_picture.margin,
+        "told": [probe_picture.told(facts, recommendation) for recommendation in facts.recommendations],
+        "severity": {"unstable": "error", "stalled": "warning", "inconclusive": "warning"}.get(facts.verdict, "ok"),
+    }
+
+
+__all__ = ["Audit", "fragment", "probe_fragment", "render"]
