@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        result = cli.main(arguments, prog_name="lrlint", standalone_mode=False)
+        result = cli.main(arguments, prog_name="lrlint", standalone_mode=False, obj=arguments)
         return result if isinstance(result, int) else 0
     except LrlintError as error:
         complain(error.message, error.hint, getattr(error, "trace", ""))
@@ -200,23 +200,49 @@ def _view(setup: Setup, options: Mapping[str, Any]) -> str:
     section="Output",
     help="audit.html or audit.md. Repeatable.",
 )
+@option(
+    "--against",
+    metavar="SNAPSHOT",
+    section="Output",
+    help="Say what changed since this snapshot (`lrlint show TARGET -o setup.json`).",
+)
 @TARGET
 @SELECTION
 @CONFIG
 @PROBE
 def report(**options: Any) -> int:
-    """Write the audit report of targets: findings, what was not checked, and the whole setup.
+    """Write the audit report of targets: verdict, setup, findings, what was set aside and what was not checked.
 
-    The exit code is that of `lrlint check`.
+    The exit code is that of `lrlint check`. SOURCE_DATE_EPOCH fixes the date in the report.
     """
     from lrlint import formats, session
+    from lrlint.formats.summary import summary
+    from lrlint.reports import audit_markdown, html
+    from lrlint.reports.views import audit, identity, verdict
 
     destinations = [formats.destination(text) for text in options["outputs"]]
-    run = session.check(session.with_progress(session.request(options["targets"], options)))
-    for name, path in destinations:
-        write(path, formats.render(name, run))
+    asked = session.request(options["targets"], options)
+    before = session.snapshot(Path(options["against"])) if options["against"] else None
+    run = session.check(session.with_progress(asked))
+    context = audit.Context(
+        identity.current(asked.settings, _arguments()), audit.matched(before, run), options["against"] or ""
+    )
     report_failures(run)
+    for part in run.checked:
+        found = [f for f in run.findings if f.target == part.target]
+        echo(f"{part.target}: {verdict.verdict(found, part.setup).text}\n")
+    writers = {"html": html.render, "markdown": audit_markdown.render}
+    for name, path in destinations:
+        text = writers[name](run, context) if name in writers else formats.render(name, run)
+        write(path, text)
+        echo(f"wrote {path} ({len(text.encode()):,} bytes)\n")
+    echo(summary(run) + "\n")
     return run.exit_code
+
+
+def _arguments() -> list[str]:
+    """The command line as it was typed, for the report's reader."""
+    return list(click.get_current_context().obj or ())
 
 
 @cli.command(cls=Command, short_help="Say what changed between two setups or snapshots.")

@@ -561,13 +561,19 @@ def test_a_defect_in_lrlint_has_its_own_code(project: Path) -> None:
 
 def test_the_audit_report(project: Path) -> None:
     done = lrlint("report", "setup.json", *SELECT, "-o", "audit.html", "-o", "audit.md", cwd=project)
-    assert (done.returncode, done.stdout) == (1, "")
     page = (project / "audit.html").read_text()
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "demo: 1 error and 1 warning: do not start",
+        f"wrote audit.html ({len(page.encode()):,} bytes)",
+        f"wrote audit.md ({(project / 'audit.md').stat().st_size:,} bytes)",
+        "1 error, 1 warning, 1 info · 3 rules, 1 skipped: no graph",
+    ]
     assert "HOUSE001" in page
     assert "h.{0,1}.attn.weight" in page, "the setup itself is part of the audit"
     assert "src=" not in page
-    assert "href=" not in page
-    assert (project / "audit.md").read_text().startswith("## lrlint")
+    assert "lrlint report setup.json" in page
+    assert (project / "audit.md").read_text().startswith("# Training setup audit")
 
 
 def test_views_that_need_a_fact_say_which_is_missing(project: Path) -> None:

@@ -129,9 +129,7 @@ def _spot(raw: str, mark: Mark, cut: int, room: int) -> _Spot:
     return _Spot(start, min(length, room - start), clean(mark.label), mark.primary)
 
 
-def _underlines(
-    source: SourceFile, line: int, marks: Sequence[Mark], cut: int, room: int, style: Style
-) -> list[str]:
+def _underlines(source: SourceFile, line: int, marks: Sequence[Mark], cut: int, room: int, style: Style) -> list[str]:
     """One row of carets under a line; the last label beside it where there is room, the others hang below on bars."""
     if not marks:
         return []

@@ -33,25 +33,25 @@ def render(run: Run, context: Context | None = None) -> str:
     """The audit page of a run. Without a context it says nothing of who made it and when."""
     found = audit(run, context)
     title = f"lrlint: {count(len(found.targets), 'target') if len(found.targets) != 1 else found.targets[0].name or 'setup'}"
-    return _template("page.html").render(audit=found, title=_short(title), summary=summary(run))
+    return _rendered("page.html", audit=found, title=_short(title), summary=summary(run))
 
 
 def fragment(run: Run) -> str:
     """Verdicts and findings with their own style, to stand inside another page."""
-    return _template("fragment.html").render(audit=audit(run), summary=summary(run), probe=None)
+    return _rendered("fragment.html", audit=audit(run), summary=summary(run), probe=None)
 
 
 def probe_fragment(facts: ProbeFacts) -> str:
     """A probe's result with its own style, for notebooks."""
-    return _template("fragment.html").render(audit=None, probe=facts)
+    return _rendered("fragment.html", audit=None, probe=facts)
 
 
 def _short(title: str) -> str:
     return title if len(title) <= 70 else title[:69] + "…"
 
 
-def _template(name: str) -> Any:
-    return _environment().get_template(name)
+def _rendered(name: str, **values: Any) -> str:
+    return str(_environment().get_template(name).render(values))
 
 
 @lru_cache(maxsize=1)

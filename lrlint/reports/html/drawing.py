@@ -54,7 +54,9 @@ def group_map(found: GroupMap) -> MapDrawing:
             continue
         bar = _BARS[run.treatment % len(_BARS)]
         y = top + (base - top) * (1 - found.height(run.rate)) - bar / 2
-        paths.setdefault(run.treatment, []).append(f"M{x:.1f} {y:.1f}h{max(wide, 0.8):.1f}v{bar:g}h-{max(wide, 0.8):.1f}z")
+        paths.setdefault(run.treatment, []).append(
+            f"M{x:.1f} {y:.1f}h{max(wide, 0.8):.1f}v{bar:g}h-{max(wide, 0.8):.1f}z"
+        )
     low, high = found.decades
     every = max(1, round((high - low) / 6))
     grid = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lrlint import names
 from lrlint.compare import Comparison, compare
 from lrlint.declare import Rule
+from lrlint.errors import UsageError
 from lrlint.facts import Optimizer, Setup
 from lrlint.finding import Finding
 from lrlint.reports.links import rule_page
@@ -126,6 +127,21 @@ def audit(run: Run, context: Context | None = None) -> Audit:
     return Audit(tuple(targets), general, _beside([t for t in targets if t.setup is not None]), context)
 
 
+def matched(before: Setup | None, run: Run) -> dict[str, Setup]:
+    """A snapshot with the target it is of: the one of its name, else the only one. Raises UsageError."""
+    if before is None:
+        return {}
+    targets = [part.target for part in run.checked]
+    if before.target in targets:
+        return {before.target: before}
+    if len(targets) == 1:
+        return {targets[0]: before}
+    raise UsageError(
+        f"--against: the snapshot is of {before.target or 'no named target'}, which is none of {', '.join(targets)}",
+        "name the target that it is to be compared with",
+    )
+
+
 def _failed(failure: Failure, index: int) -> TargetView:
     sentence = Verdict("failed", f"could not be read: {failure.message}")
     return TargetView(failure.target, f"target-{index}", sentence, failure=failure)
@@ -198,7 +214,9 @@ def _finding(found: Finding, anchor: str, documentation: str) -> FindingView:
 def why(documentation: str) -> str:
     """The paragraph of a rule's documentation that says why it matters: the one after the summary."""
     paragraphs = [" ".join(text.split()) for text in documentation.split("\n\n")[1:]]
-    telling = (text for text in paragraphs if not text.startswith(("What to do", "Sources", "Source:", "Options", "- ")))
+    telling = (
+        text for text in paragraphs if not text.startswith(("What to do", "Sources", "Source:", "Options", "- "))
+    )
     return next(telling, "").removeprefix("Why it matters: ")
 
 

@@ -112,17 +112,17 @@ def _folded(same: Sequence[_Ladder], usual: dict[str, Any]) -> GroupRow:
     return GroupRow(
         **{
             **{name: getattr(row, name) for name in row.__dataclass_fields__},
-            "note": f"{_step([value for _, value in rungs])}{count(len(rungs), 'rung')}, {gap}",
+            "note": f"{_step(rungs)}{count(len(rungs), 'rung')}, {gap}",
         }
     )
 
 
-def _step(rates: Sequence[float | None]) -> str:
-    """``×1/0.9 per rung, `` where the rates grow by a constant factor."""
-    known = [value for value in rates if value]
-    if len(known) < len(rates) or len(set(known)) == 1:
+def _step(rungs: Sequence[tuple[int, float | None]]) -> str:
+    """``×1/0.9 per rung, `` where the rates grow by a constant factor from block to block."""
+    known = [(block, value) for block, value in rungs if value]
+    if len(known) < len(rungs) or len({value for _, value in known}) == 1:
         return ""
-    factors = [after / before for before, after in pairwise(known)]
+    factors = [(after / before) ** (1 / (k - j)) for (j, before), (k, after) in pairwise(known)]
     low, high = min(factors), max(factors)
     if high <= low * 1.01:
         factor = factors[len(factors) // 2]
@@ -149,7 +149,9 @@ def _row(label: str, groups: tuple[Group, ...], usual: dict[str, Any]) -> GroupR
     low, high = (min(rates), max(rates)) if rates else (None, None)
     rising = len(groups) > 1 and low != high and rates[0] == low
     ends = (low, high) if rising else (high, low)
-    told = "–" if low is None else rate(low) if low == high else " → ".join(rate(end) for end in ends if end is not None)
+    told = (
+        "–" if low is None else rate(low) if low == high else " → ".join(rate(end) for end in ends if end is not None)
+    )
     return GroupRow(
         label=label,
         groups=groups,

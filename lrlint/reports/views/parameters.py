@@ -95,7 +95,7 @@ TENSOR_HEADERS = ("parameter", "shape", "group", "peak rate", "decay")
 
 def tensor_rows(setup: Setup) -> list[tuple[str, ...]]:
     """(name, shape, group, peak rate, decay) of the first `TENSORS` tensors."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     several = len(setup.optimizers) > 1
     for parameter in present(setup)[:TENSORS]:
         groups = setup.groups_of(parameter)

@@ -29,8 +29,10 @@ def verdict(findings: Sequence[Finding], setup: Setup) -> Verdict:
         return Verdict("error", f"{listing(told)}: do not start{aside}")
     if counts["warning"]:
         return Verdict("warning", f"{listing(told)}: look at {_them(counts['warning'])} before you start{aside}")
+    if hidden:
+        return Verdict("warning", f"{count(hidden, 'error')} set aside, no other error and no warning; {_probe(setup)}")
     notes = f", {count(counts['info'], 'note')}" if counts["info"] else ""
-    return Verdict("ok", f"ready: no error, no warning{notes}; {_probe(setup)}{aside}")
+    return Verdict("ok", f"ready: no error, no warning{notes}; {_probe(setup)}")
 
 
 def _them(number: int) -> str:
