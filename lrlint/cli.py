@@ -13,7 +13,7 @@ import click
 
 from lrlint import __version__
 from lrlint.cli_options import COLOUR, CONFIG, EXPERIMENT, OUTPUT, PROBE, SELECTION, TARGET, Command, Group, option
-from lrlint.cli_output import complain, echo, guarded, report_failures, step_summary, style_for, write
+from lrlint.cli_output import can_draw, complain, echo, guarded, report_failures, step_summary, style_for, write
 from lrlint.errors import LrlintError, UsageError
 
 if TYPE_CHECKING:
@@ -113,9 +113,13 @@ def _check(options: Mapping[str, Any]) -> int:
         for setup in run.setups:
             echo(_probe_picture(setup, style))
     echo(formats.render(options["format_"], run, style))
+    if options["statistics"] and options["format_"] in ("full", "concise"):
+        from lrlint.formats.summary import statistics
+
+        echo(statistics(run))
     if options["format_"] == "github":
         step_summary(run)
-    return run.exit_code
+    return 0 if options["exit_zero"] and run.exit_code == 1 else run.exit_code
 
 
 def _probe_picture(setup: Setup, style: Any) -> str:
@@ -124,7 +128,7 @@ def _probe_picture(setup: Setup, style: Any) -> str:
         return ""
     from lrlint.formats import probe_picture
 
-    return probe_picture.render(setup.probe, style, ascii="NO_COLOR" in os.environ) + "\n"
+    return probe_picture.render(setup.probe, style, ascii=not can_draw()) + "\n"
 
 
 @cli.command(cls=Command, short_help="Show what lrlint sees: groups and parameters as a table.")
@@ -165,8 +169,10 @@ def show(**options: Any) -> int:
     found = session.one(session.with_progress(session.request(options["targets"], options)))
     for path in options["outputs"]:
         from lrlint.files import dump
+        from lrlint.formats.setup_table import size
 
         write(Path(path), dump(found.setup.to_dict()))
+        echo(f"wrote {path}: {found.target.name}, {size(found.setup)}\n")
     if not options["outputs"] or options["show_graph"] or options["show_schedule"]:
         echo(_view(found.setup, options))
     return 0
@@ -274,7 +280,7 @@ def diff(before: str, after: str, **options: Any) -> int:
 
 
 @cli.command(cls=Command, short_help="Explain a rule; without one, list them all.")
-@click.argument("name", required=False, metavar="[CODE|NAME]")
+@click.argument("name", required=False, metavar="[CODE|NAME|FAMILY]")
 @option(
     "--new",
     "new",
@@ -295,7 +301,10 @@ def diff(before: str, after: str, **options: Any) -> int:
 @CONFIG
 @COLOUR
 def rule(name: str | None, new: str | None, **options: Any) -> int:
-    """Explain a rule: what it checks, what to do, its options, sources and a tested example. Never imports torch."""
+    """Explain a rule: what it checks, what to do, its options, sources and a tested example. Never imports torch.
+
+    A prefix (LR3) or a family lists its rules.
+    """
     if new is not None:
         from lrlint.scaffold import new_rule
 
@@ -309,7 +318,11 @@ def rule(name: str | None, new: str | None, **options: Any) -> int:
     known = catalog.load((*settings.extra_rules, *options["extra_rules"]))
     style = style_for(options["colour"])
     if name is None:
-        echo(rule_page.catalogue_json(known) if options["as_json"] else rule_page.catalogue(known, style))
+        listed = rule_page.every(known)
+    else:
+        listed = rule_page.family(known, name)
+    if name is None or listed:
+        echo(rule_page.catalogue_json(listed) if options["as_json"] else rule_page.catalogue(listed, style))
         return 0
     found = rule_page.find(known, name)
     echo(rule_page.rule_json(found) if options["as_json"] else rule_page.render(found, style))

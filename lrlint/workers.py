@@ -285,8 +285,8 @@ def _progress() -> Iterator[Any]:
         if now - shown < 0.1:
             return
         shown = now
-        left = (now - started) / max(done, 1) * max(expected - done, 0)
-        line = f"lrlint: {what}: step {done} of about {expected}, {left:.0f} s left"
+        # No time is promised: what the next runs will be is decided by what these show.
+        line = f"lrlint: {what}: step {done} of about {max(expected, done)}, {now - started:.0f} s so far"
         print("\r" + line.ljust(width), end="", file=sys.stderr, flush=True)
         width = len(line)
 

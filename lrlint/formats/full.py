@@ -9,7 +9,8 @@ from lrlint.facts import Setup, Span
 from lrlint.finding import Finding, Related
 from lrlint.formats.frame import Mark, frame
 from lrlint.formats.summary import summary
-from lrlint.formats.text import SEVERITY_COLOUR, Style, clean, wrap
+from lrlint.formats.text import SEVERITY_COLOUR, Style, clean, columns, shorten, wrap
+from lrlint.reports.links import rule_page
 from lrlint.sources import Sources
 from lrlint.vocabulary import count
 
@@ -27,10 +28,15 @@ def render(run: Run, style: Style | None = None) -> str:
     several = len(run.targets) > 1
     sources = {target: run.sources(target) for target in run.targets}
     setups = {setup.target: setup for setup in run.setups}
-    blocks = [
-        _finding(found, sources.get(found.target) or run.sources(""), setups.get(found.target), several, style)
-        for found in run.active
-    ]
+    blocks: list[str] = []
+    for target in dict.fromkeys(found.target for found in run.active):
+        if several:
+            blocks.append(_heading(target or "configuration", style))
+        blocks += [
+            _finding(found, sources.get(target) or run.sources(""), setups.get(target), style)
+            for found in run.active
+            if found.target == target
+        ]
     blocks += [_failure(failure, style) for failure in run.failures]
     worst = next((s for s in ("error", "warning", "info") if run.counts()[s]), None)
     colour = "red" if run.failures else SEVERITY_COLOUR[worst] if worst else "green"
@@ -40,11 +46,18 @@ def render(run: Run, style: Style | None = None) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _finding(found: Finding, sources: Sources, setup: Setup | None, several: bool, style: Style) -> str:
-    title = style.paint(f"{found.severity}[{found.rule}]", SEVERITY_COLOUR[found.severity])
+def _heading(target: str, style: Style) -> str:
+    """A rule across the terminal with the target's name, above the findings about it."""
+    name = shorten(clean(target), style.width - 6)
+    return f"{style.paint('──', 'blue')} {style.paint(name, 'bold')} {style.paint('─' * (style.width - columns(name) - 4), 'blue')}"
+
+
+def _finding(found: Finding, sources: Sources, setup: Setup | None, style: Style) -> str:
+    code = style.link(found.rule, rule_page(found.rule))
+    title = style.paint(f"{found.severity}[{code}]", SEVERITY_COLOUR[found.severity])
     lines = [f"{title} {style.paint(found.name, 'bold')}{_confidence(found, style)}"]
     lines.append(wrap(found.message, style.width, "  "))
-    lines += places(found, sources, style, setup, several)
+    lines += places(found, sources, style, setup)
     lines += _facts(found, style)
     return "\n".join(lines)
 
@@ -53,20 +66,17 @@ def _confidence(found: Finding, style: Style) -> str:
     return "" if found.confidence == "high" else style.paint(f" ({found.confidence} confidence)", "dim")
 
 
-def places(
-    found: Finding, sources: Sources, style: Style, setup: Setup | None = None, several: bool = False
-) -> list[str]:
-    """One frame per file, the primary location's first. ``several``: the target is named beside the place."""
+def places(found: Finding, sources: Sources, style: Style, setup: Setup | None = None) -> list[str]:
+    """One frame per file, the primary location's first."""
     marks = _marks(found, setup)
     gutter = max([len(str(mark.span.end_line or mark.span.line)) for mark in marks], default=1)
-    target = style.paint(f"  ({clean(found.target)})", "dim") if several and found.target else ""
     if not marks:
         return [f"{' ' * gutter}{style.paint('-->', 'blue')} {clean(found.target)}"] if found.target else []
     lines: list[str] = []
     for position, path in enumerate(dict.fromkeys(mark.span.path for mark in marks)):
         own = [mark for mark in marks if mark.span.path == path]
         arrow = style.paint(":::" if position else "-->", "blue")
-        lines.append(f"{' ' * gutter}{arrow} {clean(str(own[0].span))}{'' if position else target}")
+        lines.append(f"{' ' * gutter}{arrow} {clean(str(own[0].span))}")
         source = sources.get(path)
         drawn = frame(source, own, style, gutter) if source is not None else []
         lines += drawn

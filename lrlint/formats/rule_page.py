@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from typing import Any
 
 from lrlint import builtin, catalog
@@ -12,6 +13,7 @@ from lrlint.declare import Rule
 from lrlint.errors import UsageError
 from lrlint.files import dump
 from lrlint.formats.text import SEVERITY_COLOUR, Style, columns, shorten
+from lrlint.reports.links import rule_page
 from lrlint.vocabulary import count
 
 
@@ -24,6 +26,17 @@ def find(known: Catalog, name: str) -> Rule | Builtin:
         return known.get(name)
     except KeyError as error:
         raise UsageError(str(error.args[0]), "list them with `lrlint rule`") from None
+
+
+def family(known: Catalog, name: str) -> list[Rule | Builtin]:
+    """The rules of a family or of a code prefix that is no code itself; empty where it names neither."""
+    wanted = name.strip().lower()
+    rules: list[Rule | Builtin] = [*builtin.ALL, *known.rules]
+    if any(wanted in (rule.code.lower(), rule.name) for rule in rules):
+        return []
+    return [
+        rule for rule in rules if rule.family == wanted or (len(wanted) > 1 and rule.code.lower().startswith(wanted))
+    ]
 
 
 def render(rule: Rule | Builtin, style: Style) -> str:
@@ -81,10 +94,15 @@ def _example(rule: Rule, style: Style) -> list[str]:
     return lines
 
 
-def catalogue(known: Catalog, style: Style) -> str:
-    """All rules by family: code, name, summary."""
-    families: dict[str, list[Rule | Builtin]] = {"engine": list(builtin.ALL)}
-    for declared in known.rules:
+def every(known: Catalog) -> list[Rule | Builtin]:
+    """All rules, those of the engine first."""
+    return [*builtin.ALL, *known.rules]
+
+
+def catalogue(listed: Sequence[Rule | Builtin], style: Style) -> str:
+    """Rules by family: code, name, summary."""
+    families: dict[str, list[Rule | Builtin]] = {}
+    for declared in listed:
         families.setdefault(declared.family, []).append(declared)
     width = max(columns(rule.name) for rules in families.values() for rule in rules)
     lines: list[str] = []
@@ -92,20 +110,19 @@ def catalogue(known: Catalog, style: Style) -> str:
         lines.append(style.paint(family, "bold"))
         for rule in rules:
             off = " (off by default)" if isinstance(rule, Rule) and not rule.default else ""
-            code = style.paint(rule.code, SEVERITY_COLOUR[rule.severity])
+            code = style.paint(style.link(rule.code, rule_page(rule.code)), SEVERITY_COLOUR[rule.severity])
             room = max(style.width - width - len(rule.code) - 6, 30)
             lines.append(f"  {code}  {rule.name.ljust(width)}  {shorten(rule.summary + off, room)}")
         lines.append("")
-    return "\n".join([*lines, f"{count(len(known.rules), 'rule')}; `lrlint rule CODE` explains one"]) + "\n"
+    return "\n".join([*lines, f"{count(len(listed), 'rule')}; `lrlint rule CODE` explains one"]) + "\n"
 
 
 def rule_json(rule: Rule | Builtin) -> str:
     return dump(_data(rule))
 
 
-def catalogue_json(known: Catalog) -> str:
-    rules: list[Rule | Builtin] = [*builtin.ALL, *known.rules]
-    return dump([_data(rule) for rule in rules])
+def catalogue_json(listed: Sequence[Rule | Builtin]) -> str:
+    return dump([_data(rule) for rule in listed])
 
 
 def _data(rule: Rule | Builtin) -> dict[str, Any]:

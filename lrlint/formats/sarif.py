@@ -7,7 +7,6 @@ Findings that were set aside are left out, because GitHub shows them all the sam
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,6 +18,7 @@ from lrlint.facts import Span
 from lrlint.files import dump
 from lrlint.finding import Finding
 from lrlint.formats.places import in_repository, place, unique
+from lrlint.reports.links import rule_page
 
 if TYPE_CHECKING:
     from lrlint.run import Run
@@ -31,7 +31,6 @@ _RELATED = 10
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 _PROBLEM = {"error": "error", "warning": "warning", "info": "recommendation"}
-_URL = re.compile(r"https?://[^\s),;>\]`]+[^\s),;>\]`.]")
 
 
 def render(run: Run) -> str:
@@ -69,14 +68,14 @@ def _policy(found: Finding) -> Builtin:
 
 def _rule(rule: Rule | Builtin) -> dict[str, Any]:
     text = rule.documentation or rule.summary
-    link = _URL.search(text)
+    link = rule_page(rule.code, text)
     return {
         "id": rule.code,
         "name": "".join(part.capitalize() for part in rule.name.split("-")),
         "shortDescription": {"text": rule.summary or rule.name},
         "fullDescription": {"text": _first_paragraphs(text) or rule.name},
         "help": {"text": text or rule.name, "markdown": f"**{rule.code} {rule.name}**\n\n{text}"},
-        **({"helpUri": link[0]} if link else {}),
+        **({"helpUri": link} if link else {}),
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
         "properties": {
             "precision": rule.confidence,

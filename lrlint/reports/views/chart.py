@@ -121,7 +121,7 @@ def schedule_view(schedule: Schedule, labels: dict[int, str]) -> ScheduleView:
     courses = [f"{label}: {plot.numbers(trace, schedule.unit, '→')}" for label, trace in reversed(shown)]
     if len(named) > LINES:
         courses = [courses[0], courses[-1]]
-        if same_shape([trace for _, trace in named]):
+        if plot.same_shape([trace for _, trace in named]):
             courses.append(f"the other {len(named) - 2} lie between and have the same shape")
     ends = {0, len(shown) - 1}
     lines = [
@@ -130,20 +130,6 @@ def schedule_view(schedule: Schedule, labels: dict[int, str]) -> ScheduleView:
     ]
     picture_ = chart(lines, "learning rates over the run", unit, "rate", "; ".join(courses))
     return ScheduleView(schedule.class_name, told, picture_, tuple(courses))
-
-
-def same_shape(traces: Sequence[Trace]) -> bool:
-    """Whether the courses are multiples of one another."""
-    first = traces[0]
-    if first.peak <= 0:
-        return False
-    marks = [first.steps[0] + (first.steps[-1] - first.steps[0]) * k / 16 for k in range(17)]
-    shape = [first.at(mark) / first.peak for mark in marks]
-    return all(
-        trace.peak > 0
-        and all(abs(trace.at(m) / trace.peak - value) < 0.01 for m, value in zip(marks, shape, strict=True))
-        for trace in traces
-    )
 
 
 def _short(label: str) -> str:

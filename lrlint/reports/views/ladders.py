@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from os.path import commonprefix
 from typing import Any
 
 from lrlint import names
@@ -137,7 +136,8 @@ def _joined(labels: Sequence[str]) -> str:
     """``layer_{0..39}_{decay, no_decay}``."""
     if len(labels) == 1:
         return labels[0]
-    lead = commonprefix(list(labels))
+    first, last = min(labels), max(labels)
+    lead = first[: next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
     lead = lead[: max(lead.rfind(mark) for mark in "_.-/ }") + 1]
     return f"{lead}{{{', '.join(label[len(lead) :] for label in labels)}}}"
 
