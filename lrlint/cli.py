@@ -131,6 +131,51 @@ def _probe_picture(setup: Setup, style: Any) -> str:
     return probe_picture.render(setup.probe, style, ascii=not can_draw()) + "\n"
 
 
+@cli.command(cls=Command, short_help="Print (or apply) edits that are proven to repair findings.")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@option("--apply", "apply", is_flag=True, section="Output", help="Write the edits instead of printing them.")
+@TARGET
+@SELECTION
+@CONFIG
+@COLOUR
+def fix(**options: Any) -> int:
+    """Print edits of the source that repair findings, as a diff.
+
+    Each edit was run: its finding is gone, nothing new is found, and no other parameter is treated differently. What
+    is not proven is not offered. The exit code is 1 when there is a diff, 0 when there is none or it was applied.
+    """
+    from lrlint import session
+    from lrlint.fixes.repair import uncommitted
+
+    run, found = session.repairs(session.with_progress(session.request(options["targets"], options)))
+    report_failures(run)
+    texts: dict[Path, tuple[str, str]] = {}
+    for repair in found:
+        for path, text in repair.texts.items():
+            before, known = texts.get(repair.root / path, (repair.before[path], text))
+            if known != text:  # two targets edit one file: the second runs again on what the first wrote
+                continue
+            if options["apply"] and (lines := uncommitted(repair.root, path, before, text)):
+                told = ", ".join(map(str, lines))
+                raise UsageError(f"{path}: line {told} has uncommitted changes", "commit or stash them, then fix again")
+            texts[repair.root / path] = (before, text)
+    for repair in found:
+        for finding in repair.fixed:
+            complain(f"{finding.target}: {finding.rule} {finding.name} gone; nothing new, no other parameter changed")
+        for finding in repair.open:
+            complain(f"{finding.target}: {finding.rule} {finding.name}: no edit is proven")
+    if run.failures:
+        return run.exit_code
+    if options["apply"]:
+        for path, (_, text) in texts.items():
+            write(path, text)
+            echo(f"wrote {path.name}\n")
+        return 0
+    shown = dict.fromkeys(repair.diff() for repair in found)
+    echo("".join(shown))
+    return 1 if texts else 0
+
+
 @cli.command(cls=Command, short_help="Show what lrlint sees: groups and parameters as a table.")
 @click.argument("targets", nargs=-1, metavar="[TARGET]")
 @option(
@@ -317,10 +362,7 @@ def rule(name: str | None, new: str | None, **options: Any) -> int:
     settings = config.load(file=options["config_file"])
     known = catalog.load((*settings.extra_rules, *options["extra_rules"]))
     style = style_for(options["colour"])
-    if name is None:
-        listed = rule_page.every(known)
-    else:
-        listed = rule_page.family(known, name)
+    listed = rule_page.every(known) if name is None else rule_page.family(known, name)
     if name is None or listed:
         echo(rule_page.catalogue_json(listed) if options["as_json"] else rule_page.catalogue(listed, style))
         return 0

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 COMMANDS = {
-    "Check": ("check", "probe"),
+    "Check": ("check", "probe", "fix"),
     "Understand": ("show", "diff", "rule"),
     "Adopt": ("baseline", "report"),
 }

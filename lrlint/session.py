@@ -12,6 +12,7 @@ from typing import Any
 from lrlint import config, files, shape
 from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
+from lrlint.fixes.repair import Repair
 from lrlint.run import Checked, Failure, Run, conclude, examine, verify
 from lrlint.settings import Settings, Target
 from lrlint.shape import suggestion
@@ -129,6 +130,34 @@ def inspect(asked: Request) -> list[Found | Failure]:
         if target.is_snapshot:
             results[target.name] = Found(target, snapshot(_snapshot_path(target, asked.settings), target.name), None)
     return [results[target.name] for target in asked.targets]
+
+
+def repairs(asked: Request) -> tuple[Run, list[Repair]]:
+    """The targets as they are, and what repairs each that could be inspected; snapshots have no source to edit."""
+    from lrlint import workers
+    from lrlint.fixes.repair import repair
+
+    run = check(asked)
+    live = {target.name: target for target in asked.targets if not target.is_snapshot}
+    active = {id(found) for found in run.active}
+    found = []
+    for part in run.checked:
+        target = live.get(part.target)
+        if target is None or part.root is None:
+            continue
+        part = replace(part, findings=tuple(f for f in run.active if f.target == part.target and id(f) in active))
+
+        def edited(overlay: Mapping[str, str], target: Target = target) -> Checked | None:
+            asked.progress(f"{target.name}: checking an edit …")
+            job = workers.Job(target, asked.settings.folder, overlay=dict(overlay))
+            (result,) = workers.inspect_all([job], 1 if asked.jobs is None else asked.jobs)
+            if isinstance(result, Failure):
+                return None
+            with redirect_stdout(sys.stderr):
+                return examine(result.setup, asked.settings, target, result.root)
+
+        found.append(repair(part, part.root, edited))
+    return run, found
 
 
 def snapshot(path: Path, name: str = "") -> Setup:

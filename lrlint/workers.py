@@ -22,6 +22,7 @@ from typing import Any
 
 from lrlint.errors import LrlintError
 from lrlint.facts import Setup
+from lrlint.fixes.overlay import overlaid
 from lrlint.run import Failure
 from lrlint.settings import Target
 
@@ -38,13 +39,14 @@ class Job:
     """What to do with a target.
 
     ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe). ``beside``: how many
-    such processes share the cores.
+    such processes share the cores. ``overlay``: edited source by absolute path, which is loaded in place of the files.
     """
 
     target: Target
     folder: Path
     probe: dict[str, Any] | None = None
     beside: int = 1
+    overlay: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ def _attempt(job: Job) -> dict[str, Any]:
     try:
         if job.target.configured:
             os.chdir(job.folder)
-        return _inspect(job)
+        with overlaid(job.overlay):
+            return _inspect(job)
     except LrlintError as error:
         trace = getattr(error, "trace", "")
         return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code, "trace": trace}

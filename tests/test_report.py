@@ -265,8 +265,11 @@ def test_the_identity_is_of_the_project(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-_MEASURE = """<script>addEventListener("load",()=>{const root=document.documentElement;
-root.dataset.measured=[root.scrollWidth,root.scrollHeight,Math.round(document.querySelector(".parameters").getBoundingClientRect().top+scrollY)].join(" ")})</script></body>"""
+_MEASURE = """<script>addEventListener("load", () => {
+  const root = document.documentElement, table = document.querySelector(".parameters")
+  const above = Math.round(table.getBoundingClientRect().top + scrollY)
+  root.dataset.measured = [root.scrollWidth, root.scrollHeight, above].join(" ")
+})</script></body>"""
 
 
 def chromium(page: Path, *arguments: str) -> str:

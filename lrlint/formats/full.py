@@ -49,7 +49,8 @@ def render(run: Run, style: Style | None = None) -> str:
 def _heading(target: str, style: Style) -> str:
     """A rule across the terminal with the target's name, above the findings about it."""
     name = shorten(clean(target), style.width - 6)
-    return f"{style.paint('──', 'blue')} {style.paint(name, 'bold')} {style.paint('─' * (style.width - columns(name) - 4), 'blue')}"
+    rest = "─" * (style.width - columns(name) - 4)
+    return f"{style.paint('──', 'blue')} {style.paint(name, 'bold')} {style.paint(rest, 'blue')}"
 
 
 def _finding(found: Finding, sources: Sources, setup: Setup | None, style: Style) -> str:

@@ -1,0 +1,107 @@
+"""Try what could repair a target, one edit after another, and keep what the edited source proves.
+
+A fix is proven when the edited source runs, its finding is gone, nothing new is found, and no parameter outside the
+finding is treated differently than before.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lrlint.compare import compare
+from lrlint.finding import Finding
+from lrlint.fixes.edits import Source, applied, changed_lines, diff, same
+from lrlint.fixes.propose import RULES, candidates
+from lrlint.run import Checked
+
+#: Edited source by absolute path → the target checked with it; None where it does not run.
+Check = Callable[[Mapping[str, str]], Checked | None]
+
+
+@dataclass
+class Repair:
+    """The result: ``texts`` are the edited files by path relative to ``root``, ``before`` as they are on disk.
+
+    ``fixed`` are the findings that are gone with what is left of them said; ``open`` those that could not be repaired.
+    """
+
+    root: Path
+    before: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    fixed: list[Finding] = field(default_factory=list)
+    open: list[Finding] = field(default_factory=list)
+
+    @property
+    def overlay(self) -> dict[str, str]:
+        return {str(self.root / path): text for path, text in self.texts.items()}
+
+    def diff(self) -> str:
+        return "".join(diff(path, self.before[path], self.texts[path]) for path in sorted(self.texts))
+
+
+def repair(checked: Checked, root: Path, check: Check) -> Repair:
+    """Repair what can be repaired of a target that was checked as it is."""
+    result = Repair(root)
+    tried: set[str] = set()
+    current = checked
+    while True:
+        finding = next((f for f in current.findings if f.rule in RULES and f.fingerprint not in tried), None)
+        if finding is None:
+            return result
+        tried.add(finding.fingerprint)
+        proven = _prove(finding, current, result, check)
+        if proven is None:
+            result.open.append(finding)
+        else:
+            current = proven
+            result.fixed.append(finding)
+
+
+def _prove(finding: Finding, current: Checked, result: Repair, check: Check) -> Checked | None:
+    """Take the first candidate that is proven into the result; the target as it is then."""
+    path = finding.locations[0].path if finding.locations else ""
+    if not path or Path(path).is_absolute() or ".." in Path(path).parts:
+        return None  # not a file of the project
+    try:
+        text = result.texts.get(path) or (result.root / path).read_text(encoding="utf-8")
+        source = Source(text)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    for edits in candidates(finding, source):
+        if same(edits):
+            continue
+        edited = applied(text, edits)
+        after = check({**result.overlay, str(result.root / path): edited})
+        if after is not None and _holds(finding, current, after):
+            result.before.setdefault(path, text)
+            result.texts[path] = edited
+            return after
+    return None
+
+
+def _holds(finding: Finding, before: Checked, after: Checked) -> bool:
+    known = {found.fingerprint for found in before.findings}
+    found = {found.fingerprint for found in after.findings}
+    if finding.fingerprint in found or found - known:
+        return False
+    concerned = set(finding.parameters)
+    for related in finding.related:
+        concerned.update(related.parameters)
+    changes = compare(before.setup, after.setup).changes
+    return all(set(change.parameters) <= concerned for change in changes if change.parameters)
+
+
+def uncommitted(root: Path, path: str, before: str, after: str) -> list[int]:
+    """Lines that a fix touches and that differ from the last commit; empty without a repository."""
+    try:
+        shown = subprocess.run(
+            ["git", "-C", str(root), "show", f"HEAD:./{path}"], capture_output=True, check=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    committed = shown.stdout.decode("utf-8", "replace")
+    own = set(changed_lines(before, committed))
+    return sorted(own & set(changed_lines(before, after)))
