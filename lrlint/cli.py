@@ -343,6 +343,24 @@ def diff(before: str, after: str, **options: Any) -> int:
     help="Where the new rule goes (default: lrlint_rules).",
 )
 @option("--json", "as_json", is_flag=True, section="Output", help="As JSON.")
+@option("--all", "all_rules", is_flag=True, section="Output", help="The pages of all rules.")
+@option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "markdown"]),
+    default="text",
+    section="Output",
+    help="How the pages are written.",
+)
+@option(
+    "--output",
+    "-o",
+    "folder_out",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    section="Output",
+    help="With --all and markdown: write a page per rule into this folder.",
+)
 @CONFIG
 @COLOUR
 def rule(name: str | None, new: str | None, **options: Any) -> int:
@@ -362,12 +380,34 @@ def rule(name: str | None, new: str | None, **options: Any) -> int:
     settings = config.load(file=options["config_file"])
     known = catalog.load((*settings.extra_rules, *options["extra_rules"]))
     style = style_for(options["colour"])
+    if options["format_"] == "markdown" or options["all_rules"]:
+        return _rule_pages(known, name, style, options)
     listed = rule_page.every(known) if name is None else rule_page.family(known, name)
     if name is None or listed:
         echo(rule_page.catalogue_json(listed) if options["as_json"] else rule_page.catalogue(listed, style))
         return 0
     found = rule_page.find(known, name)
     echo(rule_page.rule_json(found) if options["as_json"] else rule_page.render(found, style))
+    return 0
+
+
+def _rule_pages(known: Any, name: str | None, style: Any, options: Mapping[str, Any]) -> int:
+    """Pages of one rule, of a family or of all, as text or Markdown; into a folder where one is given."""
+    from lrlint.formats import rule_page
+    from lrlint.reports import rule_markdown
+
+    if name is None and not options["all_rules"]:
+        raise UsageError("name a rule or a family, or say --all")
+    rules = rule_page.every(known) if name is None else rule_page.family(known, name) or [rule_page.find(known, name)]
+    if options["folder_out"] is not None:
+        options["folder_out"].mkdir(parents=True, exist_ok=True)
+        pages = rule_markdown.site(rules)
+        for file, text in pages.items():
+            write(options["folder_out"] / file, text)
+        echo(f"wrote {len(pages)} pages into {options['folder_out']}\n")
+        return 0
+    markdown = options["format_"] == "markdown"
+    echo("\n".join(rule_markdown.page(found) if markdown else rule_page.render(found, style) for found in rules))
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lrlint import builtin, catalog
@@ -65,32 +65,38 @@ def _options(rule: Rule, style: Style) -> list[str]:
     if not rule.options:
         return []
     lines = [style.paint("Options", "bold"), f"  [tool.lrlint.rules.{rule.name}]"]
-    lines += [f"  {option.name} = {_toml(option.default)}  # {option.type}" for option in rule.options]
+    lines += [f"  {option.name} = {toml(option.default)}  # {option.type}" for option in rule.options]
     return [*lines, ""]
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """An option's value as it is written in configuration."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml(item) for item in value) + "]"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def _example(rule: Rule, style: Style) -> list[str]:
-    """The first bad and the first good function of the tested fixture, as they stand in its file."""
+def examples(rule: Rule) -> Iterator[tuple[str, list[str]]]:
+    """(title, lines) of the first bad and the first good function of the tested fixture, as they stand in its file."""
     path = catalog.fixture_of(rule)
     if path is None:
-        return []
+        return
     source = path.read_text(encoding="utf-8")
     functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    lines: list[str] = []
     for title, prefix in (("Example: flagged", "bad"), ("Example: not flagged", "good")):
         node = next((node for node in functions if node.name.startswith(prefix)), None)
         if node is not None:
             text = ast.get_source_segment(source, node) or ""
             tail = source.splitlines()[(node.end_lineno or node.lineno) - 1][node.end_col_offset or 0 :]
-            lines += [style.paint(title, "bold"), *(f"  {line}".rstrip() for line in (text + tail).splitlines()), ""]
+            yield title, (text + tail).splitlines()
+
+
+def _example(rule: Rule, style: Style) -> list[str]:
+    lines: list[str] = []
+    for title, code in examples(rule):
+        lines += [style.paint(title, "bold"), *(f"  {line}".rstrip() for line in code), ""]
     return lines
 
 
