@@ -134,6 +134,7 @@ def _probe_picture(setup: Setup, style: Any) -> str:
 @cli.command(cls=Command, short_help="Print (or apply) edits that are proven to repair findings.")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @option("--apply", "apply", is_flag=True, section="Output", help="Write the edits instead of printing them.")
+@option("--output", "-o", "sarif", metavar="FILE", section="Output", help="Write SARIF with the edits as fixes, too.")
 @TARGET
 @SELECTION
 @CONFIG
@@ -164,12 +165,17 @@ def fix(**options: Any) -> int:
             complain(f"{finding.target}: {finding.rule} {finding.name} gone; nothing new, no other parameter changed")
         for finding in repair.open:
             complain(f"{finding.target}: {finding.rule} {finding.name}: no edit is proven")
+    if options["sarif"]:
+        from lrlint.fixes.repair import replacements
+        from lrlint.formats import sarif
+
+        write(Path(options["sarif"]), sarif.render(run, {k: v for r in found for k, v in replacements(r).items()}))
     if run.failures:
         return run.exit_code
     if options["apply"]:
-        for path, (_, text) in texts.items():
-            write(path, text)
-            echo(f"wrote {path.name}\n")
+        for file, (_, text) in texts.items():
+            write(file, text)
+            echo(f"wrote {file.name}\n")
         return 0
     shown = dict.fromkeys(repair.diff() for repair in found)
     echo("".join(shown))

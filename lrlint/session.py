@@ -143,7 +143,8 @@ def repairs(asked: Request) -> tuple[Run, list[Repair]]:
     found = []
     for part in run.checked:
         target = live.get(part.target)
-        if target is None or part.root is None:
+        root = part.root
+        if target is None or root is None:
             continue
         part = replace(part, findings=tuple(f for f in run.active if f.target == part.target and id(f) in active))
 
@@ -156,7 +157,7 @@ def repairs(asked: Request) -> tuple[Run, list[Repair]]:
             with redirect_stdout(sys.stderr):
                 return examine(result.setup, asked.settings, target, result.root)
 
-        found.append(repair(part, part.root, edited))
+        found.append(repair(part, root, edited))
     return run, found
 
 

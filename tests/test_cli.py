@@ -236,7 +236,7 @@ def test_show_a_snapshot_and_the_settings(project: Path) -> None:
     table = lrlint("show", "setup.json", cwd=project)
     assert table.returncode == 0
     row = next(line for line in table.stdout.splitlines() if "attn" in line)
-    assert row.split() == ["0", "3", "0.1", "h.{0,1}.attn.weight", "2", "32", "4×4", "matrix"]
+    assert row.split() == ["0", "3", "0.1", "2", "32", "4×4", "matrix", "h.{0,1}.attn.weight"]
     assert "1 (spared)" in table.stdout
     settings = lrlint("show", "--settings", cwd=project).stdout
     assert "pyproject.toml:2" in next(line for line in settings.splitlines() if line.startswith("extra-rules"))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lrlint import session
+from lrlint.facts import Setup
+from lrlint.finding import Finding
 from lrlint.fixes.edits import Edit, applied, changed_lines, diff
-from lrlint.fixes.repair import Repair, uncommitted
+from lrlint.fixes.repair import Repair, Replacement, replacements, uncommitted
+from lrlint.formats import sarif
 from lrlint.names import compress
+from lrlint.run import Checked, Run
 
 HEAD = """
 import torch
@@ -73,6 +79,30 @@ def test_a_misspelled_key(tmp_path: Path) -> None:
     )
     assert added(found) == ['{"params": model.head.parameters(), "lr": 1e-2},  # new']
     assert [finding.rule for finding in found.fixed] == ["LR602"]
+
+
+def test_sarif_carries_the_edit_as_a_fix(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("a = 1\nb = 2\nc = 3\n")
+    finding = Finding(
+        None, "m", rule="LR602", name="n", severity="error", confidence="high", target="t", parameters=("b",)
+    )
+    later = replace(finding, rule="LR101")
+    one, two = "a = 1\nb = 20\nc = 3\n", "a = 1\nb = 20\nc = 30\n"
+    repair = Repair(tmp_path, {"train.py": "a = 1\nb = 2\nc = 3\n"}, {"train.py": two})
+    repair.steps = [
+        (finding, "train.py", repair.before["train.py"], one),
+        (later, "train.py", one, two),
+        (replace(finding, rule="LR401"), "train.py", one, one.replace("20", "21")),
+    ]
+    found = replacements(repair)
+    assert found[finding.fingerprint] == [Replacement("train.py", 2, 3, "b = 20\n")]
+    assert found[later.fingerprint] == [Replacement("train.py", 3, 4, "c = 30\n")]
+    assert len(found) == 2, "an edit of what another edit wrote is no fix of the file on disk"
+    run = Run((finding,), (Checked(Setup(target="t"), (), (finding,), root=tmp_path),), root=tmp_path)
+    (result,) = json.loads(sarif.render(run, found))["runs"][0]["results"]
+    (change,) = result["fixes"][0]["artifactChanges"]
+    assert change["artifactLocation"]["uri"] == "train.py"
+    assert change["replacements"][0]["insertedContent"]["text"] == "b = 20\n"
 
 
 def test_a_forgotten_head_joins_the_groups_that_walk_the_body(tmp_path: Path) -> None:

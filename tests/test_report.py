@@ -25,6 +25,7 @@ from lrlint.reports.views.map_text import map_lines
 from lrlint.reports.views.verdict import verdict
 from lrlint.run import Failure, Run, conclude, examine
 from lrlint.settings import Settings, Suppression
+from lrlint.vocabulary import times
 
 WHO = Identity((("lrlint", "1"), ("torch", "2")), "2030-01-02 03:04 UTC", "0123456789abcdef", False, "lrlint report")
 
@@ -239,7 +240,7 @@ def test_a_verdict_is_one_sentence() -> None:
 
 @pytest.mark.parametrize(("factor", "told"), [(1.5, "1.5"), (61.2, "61.2"), (16_667, "17,000"), (1234, "1,200")])
 def test_factors_are_written_as_people_read_them(factor: float, told: str) -> None:
-    assert card.times(factor) == told
+    assert times(factor) == told
 
 
 def test_the_half_life_of_decay_is_told_beside_the_run() -> None:

@@ -31,7 +31,7 @@ def overlaid(texts: Mapping[str, str]) -> Iterator[None]:
             return text.encode()
         return super(SourceFileLoader, self).get_data(path)
 
-    SourceFileLoader.get_data = get_data  # type: ignore[method-assign]
+    SourceFileLoader.get_data = get_data  # type: ignore[method-assign,assignment]
     sys.dont_write_bytecode = True
     lines = {path: linecache.cache.get(path) for path in (*real, *texts)}
     for path, text in (*real.items(), *texts.items()):

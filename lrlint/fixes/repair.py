@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from lrlint.compare import compare
@@ -25,7 +26,8 @@ Check = Callable[[Mapping[str, str]], Checked | None]
 class Repair:
     """The result: ``texts`` are the edited files by path relative to ``root``, ``before`` as they are on disk.
 
-    ``fixed`` are the findings that are gone with what is left of them said; ``open`` those that could not be repaired.
+    ``fixed`` are the findings that are gone; ``open`` those that could not be repaired. ``steps`` are the proven edits in
+    order: (finding, path, text of the file before, after it).
     """
 
     root: Path
@@ -33,6 +35,7 @@ class Repair:
     texts: dict[str, str] = field(default_factory=dict)
     fixed: list[Finding] = field(default_factory=list)
     open: list[Finding] = field(default_factory=list)
+    steps: list[tuple[Finding, str, str, str]] = field(default_factory=list)
 
     @property
     def overlay(self) -> dict[str, str]:
@@ -77,6 +80,7 @@ def _prove(finding: Finding, current: Checked, result: Repair, check: Check) -> 
         after = check({**result.overlay, str(result.root / path): edited})
         if after is not None and _holds(finding, current, after):
             result.before.setdefault(path, text)
+            result.steps.append((finding, path, text, edited))
             result.texts[path] = edited
             return after
     return None
@@ -92,6 +96,39 @@ def _holds(finding: Finding, before: Checked, after: Checked) -> bool:
         concerned.update(related.parameters)
     changes = compare(before.setup, after.setup).changes
     return all(set(change.parameters) <= concerned for change in changes if change.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Lines ``first`` to ``last`` (counted from 1; ``last`` is exclusive) of a file as it is on disk become ``text``."""
+
+    path: str
+    first: int
+    last: int
+    text: str
+
+
+def replacements(result: Repair) -> dict[str, list[Replacement]]:
+    """By fingerprint what each finding's own edit replaces on disk; without those that build on another edit's lines."""
+    found: dict[str, list[Replacement]] = {}
+    for finding, path, before, after in result.steps:
+        disk, old, new = (text.splitlines(keepends=True) for text in (result.before[path], before, after))
+        place = {
+            block.b + k: block.a + k
+            for block in SequenceMatcher(None, disk, old, autojunk=False).get_matching_blocks()
+            for k in range(block.size)
+        }
+        parts = []
+        for tag, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+            if tag == "equal":
+                continue
+            lines = [place.get(line) for line in range(first, max(last, first + 1))]
+            if lines[0] is None or None in lines:
+                break
+            parts.append(Replacement(path, lines[0] + 1, lines[0] + 1 + last - first, "".join(new[start:end])))
+        else:
+            found[finding.fingerprint] = parts
+    return found
 
 
 def uncommitted(root: Path, path: str, before: str, after: str) -> list[int]:

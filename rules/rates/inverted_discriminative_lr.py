@@ -22,7 +22,7 @@ https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.0
 from lrlint import Finding, rule
 from lrlint.names import describe
 from lrlint.treatment import exceeds, peak, rated
-from lrlint.vocabulary import listing, rate, side
+from lrlint.vocabulary import listing, rate, side, times
 
 
 @rule("LR208", severity="warning", confidence="medium", needs=("optimizer",))
@@ -44,7 +44,7 @@ def inverted_discriminative_lr(setup, *, factor: float = 3.0):
         yield Finding(
             [group for group in body if peak(group) == fast],
             f"the backbone ({_who(body)}) trains at {rate(fast)} and the head ({_who(head)}) at "
-            f"{listing(map(rate, sorted({peak(group) for group in head})))}: {fast / slow:.3g}× the other way round",
+            f"{listing(map(rate, sorted({peak(group) for group in head})))}: {times(fast / slow)}× the other way round",
             related={"head": head},
             data={"backbone": fast, "head": slow, "ratio": fast / slow},
             help="swap the two rates, unless the backbone starts from scratch",

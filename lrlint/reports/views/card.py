@@ -6,7 +6,7 @@ import math
 
 from lrlint.facts import Group, Optimizer, Parameter, Setup
 from lrlint.reports.views.ladders import peak, shared_options
-from lrlint.vocabulary import count, rate
+from lrlint.vocabulary import count, rate, times
 
 Pair = tuple[str, str]
 
@@ -72,14 +72,6 @@ def peak_rates(setup: Setup) -> str:
         return ""
     low, high = min(rates), max(rates)
     return rate(low) if low == high else f"{rate(low)} … {rate(high)} (×{times(high / low)})"
-
-
-def times(factor: float) -> str:
-    """A factor to two or three digits, in full where it is large: ``61``, ``1.5``, ``17,000``."""
-    if factor < 1000:
-        return f"{factor:.3g}"
-    digits = 2 - math.floor(math.log10(factor)) - 1 if math.isfinite(factor) else 0
-    return f"{round(factor, digits):,.0f}" if factor < 1e9 else f"{factor:.1e}"
 
 
 def half_life(setup: Setup) -> str:
