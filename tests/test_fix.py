@@ -225,3 +225,29 @@ def test_a_diff_is_one_that_git_applies(tmp_path: Path, text: str) -> None:
     subprocess.run(["git", "apply"], input=diff("a.py", text, after), text=True, check=True, cwd=tmp_path)
     assert (tmp_path / "a.py").read_text(encoding="utf-8") == after
     assert changed_lines(text, after) == [2]
+
+
+def test_an_empty_group_that_should_hold_something_stays(tmp_path: Path) -> None:
+    """Its pattern is wrong: without the group the fault would only be hidden."""
+    body = """
+        def build():
+            model = Net()
+            special = [p for n, p in model.named_parameters() if "classifier" in n]
+            return model, AdamW([{"params": list(model.parameters())}, {"params": special, "lr": 1e-2}], lr=1e-4)
+        """
+    assert fixed(tmp_path, body, "LR108").diff() == ""
+
+
+def test_findings_with_one_cause_are_repaired_by_one_edit(tmp_path: Path) -> None:
+    found = fixed(
+        tmp_path,
+        """
+        def build():
+            model = Net()
+            model.token = nn.Parameter(torch.ones(8))
+            return model, AdamW(model.body.parameters(), lr=1e-4)
+        """,
+        "LR101",
+    )
+    assert added(found) == ["return model, AdamW(model.parameters(), lr=1e-4)"]
+    assert (len(found.fixed), found.open) == (2, [])

@@ -57,9 +57,8 @@ class Source:
         calls = (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
         return next((node for node in calls if self.region(node)[0] == start), None)
 
-    def function(self, node: ast.AST) -> ast.AST:
-        """The innermost function around a node, or the module."""
-        start, end = self.region(node)
+    def function(self, start: int, end: int) -> ast.AST:
+        """The innermost function around a region, or the module."""
         found: ast.AST = self.tree
         for outer in ast.walk(self.tree):
             if isinstance(outer, (ast.FunctionDef, ast.AsyncFunctionDef)):

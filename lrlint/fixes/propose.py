@@ -77,15 +77,17 @@ def _is_self(owner: ast.Attribute) -> bool:
 
 def _added(root: ast.expr, base: str, modules: list[str], finding: Finding, source: Source) -> Candidates:
     """A list of groups gets a group, a list of parameters gets the parameters that are lost."""
-    if not isinstance(root, ast.List) or not root.elts:
-        return
-    last = root.elts[-1]
+    last = root.elts[-1] if isinstance(root, ast.List) and root.elts else None
     whole = [f"{base}.{module}.parameters()" for module in modules if f"{module}.weight" in finding.parameters]
     loose = [f"{base}.{name}" for name in finding.parameters if "." not in name]
     if isinstance(last, ast.Dict):
         texts = [f'{{"params": {walk}}}' for walk in whole] + ([f'{{"params": [{", ".join(loose)}]}}'] if loose else [])
     else:
         texts = [f"*{walk}" for walk in whole] + loose
+    if last is None:
+        if texts and isinstance(root, (ast.Name, ast.Call)):
+            yield [source.replace(root, f"[*{source.segment(root)}, {', '.join(texts)}]")]
+        return
     start = source.region(last)[1]
     lead = ", "
     if (last.lineno, root.lineno) != (root.lineno, root.end_lineno):  # one element a line
@@ -101,7 +103,7 @@ def _roots(call: ast.Call, source: Source) -> list[ast.expr]:
         return []
     assigned: dict[str, ast.expr] = {}
     line = call.lineno
-    for node in ast.walk(source.function(call)):
+    for node in ast.walk(source.function(*source.region(call))):
         if isinstance(node, ast.Assign) and node.lineno <= line and len(node.targets) == 1:
             target = node.targets[0]
             if isinstance(target, ast.Name):
@@ -121,16 +123,21 @@ def _roots(call: ast.Call, source: Source) -> list[ast.expr]:
 
 def _by_dimension(finding: Finding, source: Source) -> Candidates:
     """LR301, LR303, LR304: a filter by name becomes one by the number of dimensions."""
-    function = source.function(source.call(finding.locations[0]) or source.tree.body[0])
+    start = source.position(finding.locations[0])
+    for part in (source.function(start, start), source.tree):
+        yield _dimensions(part, source)
+
+
+def _dimensions(part: ast.AST, source: Source) -> list[Edit]:
     edits = []
-    for node in ast.walk(function):
+    for node in ast.walk(part):
         for target, tests in _filters(node):
             for test in tests:
                 edits += [
                     Edit(*region, f"{target}.ndim {sign} 1")
                     for region, sign in _name_tests(test, source, negated=False)
                 ]
-    yield edits
+    return edits
 
 
 def _filters(node: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
@@ -147,8 +154,14 @@ def _filters(node: ast.AST) -> Iterator[tuple[str, list[ast.expr]]]:
 
 
 def _parameter(target: ast.expr, walked: ast.expr) -> str:
+    """The second variable of a walk over names and parameters, also where they were put into a list before."""
     named = isinstance(walked, ast.Call) and isinstance(walked.func, ast.Attribute) and walked.func.attr == _WALKS[1]
-    if named and isinstance(target, ast.Tuple) and len(target.elts) == 2 and isinstance(target.elts[1], ast.Name):
+    if (
+        (named or isinstance(walked, ast.Name))
+        and isinstance(target, ast.Tuple)
+        and len(target.elts) == 2
+        and isinstance(target.elts[1], ast.Name)
+    ):
         return target.elts[1].id
     return ""
 
@@ -203,10 +216,12 @@ def _without(finding: Finding, source: Source) -> Candidates:
             continue
         texts = [source.segment(element) for element in node.elts]
         for index, element in enumerate(node.elts):
-            empty = finding.rule == "LR108" and source.region(element)[0] in starts
+            first, last = source.region(element)
+            # A group that should hold something is no clutter: only where nothing is lost does it go.
+            nothing = finding.rule == "LR108" and finding.severity == "info"
+            empty = nothing and any(first <= start < last for start in starts)
             repeated = finding.rule == "LR103" and texts[index] in texts[:index]
             if empty or repeated:
-                first, last = source.region(element)
                 if index:
                     yield [Edit(source.region(node.elts[index - 1])[1], last, "")]
                 else:

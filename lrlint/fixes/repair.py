@@ -48,19 +48,22 @@ class Repair:
 def repair(checked: Checked, root: Path, check: Check) -> Repair:
     """Repair what can be repaired of a target that was checked as it is."""
     result = Repair(root)
-    tried: set[str] = set()
+    tried: set[tuple[object, ...]] = set()
     current = checked
     while True:
-        finding = next((f for f in current.findings if f.rule in RULES and f.fingerprint not in tried), None)
+        finding = next((f for f in current.findings if f.rule in RULES and _identity(f) not in tried), None)
         if finding is None:
             return result
-        tried.add(finding.fingerprint)
+        tried.add(_identity(finding))
         proven = _prove(finding, current, result, check)
         if proven is None:
             result.open.append(finding)
         else:
+            left = {_identity(found) for found in proven.findings}
+            gone = [f for f in current.findings if f.rule in RULES and _identity(f) not in left]
+            result.fixed += gone
+            result.open = [f for f in result.open if _identity(f) in left]
             current = proven
-            result.fixed.append(finding)
 
 
 def _prove(finding: Finding, current: Checked, result: Repair, check: Check) -> Checked | None:
@@ -86,14 +89,19 @@ def _prove(finding: Finding, current: Checked, result: Repair, check: Check) -> 
     return None
 
 
+def _identity(finding: Finding) -> tuple[object, ...]:
+    """A finding among others of its rule; a fingerprint is the same for equal places of repeated blocks."""
+    return finding.rule, finding.parameters, finding.modules, finding.data.get("key")
+
+
 def _holds(finding: Finding, before: Checked, after: Checked) -> bool:
     known = {found.fingerprint for found in before.findings}
-    found = {found.fingerprint for found in after.findings}
-    if finding.fingerprint in found or found - known:
+    left = {_identity(found) for found in after.findings}
+    if _identity(finding) in left or any(found.fingerprint not in known for found in after.findings):
         return False
-    concerned = set(finding.parameters)
-    for related in finding.related:
-        concerned.update(related.parameters)
+    gone = [found for found in before.findings if found.rule in RULES and _identity(found) not in left]
+    concerned = {name for found in gone for name in found.parameters}
+    concerned.update(name for found in gone for related in found.related for name in related.parameters)
     changes = compare(before.setup, after.setup).changes
     return all(set(change.parameters) <= concerned for change in changes if change.parameters)
 
