@@ -8,25 +8,25 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lrlint import catalog
-from lrlint.cli import cli
-from lrlint.formats.rule_page import every
+from lrlint.cli.main import cli
+from lrlint.lint import registry
 from lrlint.reports.links import DOCUMENTATION, rule_page
 from lrlint.reports.rule_markdown import site
+from lrlint.reports.views.rule import every
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
 
 def test_the_pages_of_the_rules_are_current() -> None:
-    pages = site(every(catalog.load()))
+    pages = site(every(registry.load()))
     there = {path.name: path.read_text(encoding="utf-8") for path in (DOCS / "rules").glob("*.md")}
     stale = sorted(name for name in pages.keys() | there.keys() if pages.get(name) != there.get(name))
     assert stale == [], "write them again: lrlint rule --all --format markdown --output docs/rules"
 
 
 def test_what_links_to_a_rule_finds_its_page() -> None:
-    for rule in every(catalog.load()):
+    for rule in every(registry.load()):
         address = rule_page(rule.code, rule.documentation)
         assert (DOCS / f"{address.removeprefix(DOCUMENTATION).strip('/')}.md").is_file(), address
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from lrlint import session
 from lrlint.facts import Setup
-from lrlint.finding import Finding
 from lrlint.fixes.edits import Edit, applied, changed_lines, diff
 from lrlint.fixes.repair import Repair, Replacement, replacements, uncommitted
-from lrlint.formats import sarif
-from lrlint.names import compress
-from lrlint.run import Checked, Run
+from lrlint.lint.finding import Finding
+from lrlint.lint.run import Checked, Run
+from lrlint.reports import sarif
+from lrlint.runner import session
+from lrlint.text.names import compress
 
 HEAD = """
 import torch

@@ -13,8 +13,10 @@ import pytest
 from lxml import etree
 from setups import HOUSE, SOURCE, decoder, write_rules
 
+from lrlint.config.settings import Settings, Suppression
 from lrlint.errors import UsageError
 from lrlint.facts import Group, GroupSchedule, Optimizer, Parameter, Schedule, Setup, Trace
+from lrlint.lint.run import Failure, Run, conclude, examine
 from lrlint.reports import audit_markdown, html
 from lrlint.reports.views import audit, card, identity
 from lrlint.reports.views.audit import Context
@@ -23,9 +25,7 @@ from lrlint.reports.views.identity import Identity
 from lrlint.reports.views.ladders import group_rows
 from lrlint.reports.views.map_text import map_lines
 from lrlint.reports.views.verdict import verdict
-from lrlint.run import Failure, Run, conclude, examine
-from lrlint.settings import Settings, Suppression
-from lrlint.vocabulary import times
+from lrlint.text.wording import times
 
 WHO = Identity((("lrlint", "1"), ("torch", "2")), "2030-01-02 03:04 UTC", "0123456789abcdef", False, "lrlint report")
 

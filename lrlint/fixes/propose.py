@@ -6,8 +6,8 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 
-from lrlint.finding import Finding
 from lrlint.fixes.edits import Edit, Source
+from lrlint.lint.finding import Finding
 
 Candidates = Iterator[list[Edit]]
 

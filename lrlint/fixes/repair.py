@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from lrlint.compare import compare
-from lrlint.finding import Finding
 from lrlint.fixes.edits import Source, applied, changed_lines, diff, same
 from lrlint.fixes.propose import RULES, candidates
-from lrlint.run import Checked
+from lrlint.lint.finding import Finding
+from lrlint.lint.run import Checked
+from lrlint.lint.setup_diff import compare
 
 #: Edited source by absolute path → the target checked with it; None where it does not run.
 Check = Callable[[Mapping[str, str]], Checked | None]

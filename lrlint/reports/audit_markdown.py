@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from lrlint import names
 from lrlint.facts import ProbeFacts
-from lrlint.formats import probe_picture
-from lrlint.formats.full import places
-from lrlint.formats.markdown import code
-from lrlint.formats.markdown import text as plain
-from lrlint.formats.summary import summary
-from lrlint.formats.text import Style, clean
+from lrlint.reports.full import places
+from lrlint.reports.markdown import code
+from lrlint.reports.markdown import text as plain
+from lrlint.reports.style import Style, clean
+from lrlint.reports.summary import summary
 from lrlint.reports.views import parameters
+from lrlint.reports.views import probe as probe_view
 from lrlint.reports.views.audit import Context, FindingView, OptimizerView, TargetView, audit
 from lrlint.reports.views.card import elements
 from lrlint.reports.views.map_text import map_lines
-from lrlint.vocabulary import count
+from lrlint.text import names
+from lrlint.text.wording import count
 
 if TYPE_CHECKING:
-    from lrlint.run import Run
+    from lrlint.lint.run import Run
 
 _FRAME = Style(100)
 
@@ -112,7 +112,7 @@ def _optimizer(shown: OptimizerView) -> list[str]:
 
 
 def _probe(facts: ProbeFacts) -> list[str]:
-    return _block(probe_picture.render(facts, Style(92)).splitlines())
+    return _block(probe_view.render(facts, Style(92)).splitlines())
 
 
 def _finding(view: FindingView, target: TargetView | None) -> list[str]:

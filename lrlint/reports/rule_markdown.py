@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from lrlint.builtin import Builtin
-from lrlint.declare import Rule
-from lrlint.formats.rule_page import examples, toml
+from lrlint.lint.engine_rules import Builtin
+from lrlint.lint.rule import Rule
+from lrlint.reports.views.rule import examples, toml
 
 _URL = re.compile(r"(?<![(<\"])(https?://[^\s),;>\]`]+[^\s),;>\]`.:])")
 

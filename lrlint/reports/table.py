@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from lrlint.formats.text import columns
+from lrlint.reports.style import columns
 
 _GAP = 2
 #: A column of names is not made narrower than this while another can be left out.

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from lrlint import names
 from lrlint.facts import ProbeFacts
-from lrlint.formats import probe_picture, setup_table
-from lrlint.formats.full import places
-from lrlint.formats.summary import summary
-from lrlint.formats.text import Style
+from lrlint.reports.full import places
 from lrlint.reports.html import drawing, markup
+from lrlint.reports.style import Style
+from lrlint.reports.summary import summary
 from lrlint.reports.views import card, parameters
+from lrlint.reports.views import probe as probe_view
+from lrlint.reports.views import setup as setup_view
 from lrlint.reports.views.audit import Audit, Context, TargetView, audit
 from lrlint.reports.views.chart import loss_chart, ratio_chart
-from lrlint.vocabulary import count, number, rate
+from lrlint.text import names
+from lrlint.text.wording import count, number, rate
 
 if TYPE_CHECKING:
-    from lrlint.finding import Finding
-    from lrlint.run import Run
+    from lrlint.lint.finding import Finding
+    from lrlint.lint.run import Run
 
 #: Columns of a code frame on the page.
 _FRAME = 100
@@ -75,7 +76,7 @@ def _environment() -> Environment:
         pattern_headers=parameters.HEADERS,
         tensor_headers=parameters.TENSOR_HEADERS,
         tensor_rows=parameters.tensor_rows,
-        unheld=setup_table.unheld,
+        unheld=setup_view.unheld,
         present=card.present,
         include_raw=_raw,
     )
@@ -96,17 +97,17 @@ def _frame(finding: Finding, target: TargetView | None) -> Markup:
 
 
 def _probe(facts: ProbeFacts) -> dict[str, Any]:
-    """What `lrlint.formats.probe_picture.render` draws for a terminal."""
+    """What `lrlint.reports.views.probe.render` draws for a terminal."""
     charts = [chart for chart in (loss_chart(facts), ratio_chart(facts)) if chart is not None]
     return {
-        "why": probe_picture.why(facts),
-        "evidence": probe_picture.evidence(facts),
+        "why": probe_view.why(facts),
+        "evidence": probe_view.evidence(facts),
         "charts": charts,
-        "headers": probe_picture.HEADERS,
-        "groups": facts.groups[: probe_picture.GROUPS],
-        "more": max(len(facts.groups) - probe_picture.GROUPS, 0),
-        "margin": probe_picture.margin,
-        "told": [probe_picture.told(facts, recommendation) for recommendation in facts.recommendations],
+        "headers": probe_view.HEADERS,
+        "groups": facts.groups[: probe_view.GROUPS],
+        "more": max(len(facts.groups) - probe_view.GROUPS, 0),
+        "margin": probe_view.margin,
+        "told": [probe_view.told(facts, recommendation) for recommendation in facts.recommendations],
         "severity": {"unstable": "error", "stalled": "warning", "inconclusive": "warning"}.get(facts.verdict, "ok"),
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lrlint.reports.views.chart import Chart, Line
 from lrlint.reports.views.group_map import FROZEN, NO_RATE, UNCOVERED, GroupMap
-from lrlint.vocabulary import rate
+from lrlint.text.wording import rate
 
 Text = tuple[float, float, str, str]  # x, y, anchor, what it says
 

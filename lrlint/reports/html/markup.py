@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lrlint.formats.text import clean
+from lrlint.reports.style import clean
 
 _PAINTED = re.compile(r"\x1b\[([\d;]+)m(.*?)\x1b\[0m", re.DOTALL)
 _CLASSES = {"1": "bold", "2": "dim", "1;31": "error", "1;33": "warning", "1;34": "place", "36": "info"}

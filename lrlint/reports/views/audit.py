@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lrlint import names
-from lrlint.compare import Comparison, compare
-from lrlint.declare import Rule
 from lrlint.errors import UsageError
 from lrlint.facts import Optimizer, Setup
-from lrlint.finding import Finding
+from lrlint.lint.finding import Finding
+from lrlint.lint.rule import Rule
+from lrlint.lint.setup_diff import Comparison, compare
 from lrlint.reports.links import rule_page
 from lrlint.reports.views.card import card, present
 from lrlint.reports.views.chart import ScheduleView, schedule_view
@@ -21,11 +20,12 @@ from lrlint.reports.views.identity import Identity
 from lrlint.reports.views.ladders import GroupRow, group_rows
 from lrlint.reports.views.parameters import PatternRow, pattern_rows
 from lrlint.reports.views.verdict import Verdict, verdict
-from lrlint.sources import Sources
-from lrlint.vocabulary import count
+from lrlint.text import names
+from lrlint.text.sources import Sources
+from lrlint.text.wording import count
 
 if TYPE_CHECKING:
-    from lrlint.run import Checked, Failure, Run
+    from lrlint.lint.run import Checked, Failure, Run
 
 
 @dataclass(frozen=True)

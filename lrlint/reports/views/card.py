@@ -6,7 +6,7 @@ import math
 
 from lrlint.facts import Group, Optimizer, Parameter, Setup
 from lrlint.reports.views.ladders import peak, shared_options
-from lrlint.vocabulary import count, rate, times
+from lrlint.text.wording import count, rate, times
 
 Pair = tuple[str, str]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrlint.facts import ProbeFacts, Schedule, Trace
-from lrlint.formats import plot
-from lrlint.formats import probe_picture as picture
-from lrlint.vocabulary import rate
+from lrlint.reports.views import curves
+from lrlint.reports.views import probe as picture
+from lrlint.text.wording import rate
 
 #: Lines of one chart before the ones between are left out.
 LINES = 8
@@ -46,10 +46,10 @@ class Chart:
 def chart(
     drawn: Sequence[tuple[str, Trace]], title: str, unit: str, name: str, told: str = "", wide: bool = False
 ) -> Chart:
-    """Labelled traces on common axes; ``wide`` as in `lrlint.formats.plot.axis`."""
+    """Labelled traces on common axes; ``wide`` as in `lrlint.reports.views.curves.axis`."""
     traces = [trace for _, trace in drawn]
-    low, high, logarithmic = plot.axis(traces, wide)
-    height = plot.scaler(low, high, logarithmic)
+    low, high, logarithmic = curves.axis(traces, wide)
+    height = curves.scaler(low, high, logarithmic)
     first, last = min(t.steps[0] for t in traces), max(t.steps[-1] for t in traces)
     span = max(last - first, 1)
     clipped = logarithmic and any(trace.floor < low for trace in traces)
@@ -68,7 +68,7 @@ def chart(
         ticks = [(0.0, f"≤{rate(low)}"), *(tick for tick in ticks if tick[0] > 0.12)]
     x = Axis(unit, tuple(((value - first) / span, f"{value:,.0f}") for value in _round(first, last)))
     y = Axis(f"{name} (log)" if logarithmic else name, tuple(ticks))
-    words = told or "; ".join(f"{label}: {plot.numbers(trace, unit.rstrip('s'), '→')}" for label, trace in drawn[:4])
+    words = told or "; ".join(f"{label}: {curves.numbers(trace, unit.rstrip('s'), '→')}" for label, trace in drawn[:4])
     return Chart(title, x, y, lines, words)
 
 
@@ -107,21 +107,21 @@ class ScheduleView:
 
 def schedule_view(schedule: Schedule, labels: dict[int, str]) -> ScheduleView:
     """The course of the rates: of many, the slowest, the fastest and some between, in a ramp."""
-    drawn = plot.courses(schedule.groups)
+    drawn = curves.courses(schedule.groups)
     if schedule.skipped or not drawn:
         return ScheduleView(schedule.class_name, f"not simulated: {schedule.skipped or 'it sets no rate'}", None)
     unit = schedule.unit + ("" if schedule.horizon == 1 else "s")
-    told = f"{schedule.horizon:,} {unit}{plot.remark(schedule)}" if schedule.horizon else "length unknown"
+    told = f"{schedule.horizon:,} {unit}{curves.remark(schedule)}" if schedule.horizon else "length unknown"
     named = [(_names([_short(labels.get(g, f"group {g}")) for g in groups]), trace) for groups, trace in drawn]
     named.sort(key=lambda pair: pair[1].peak)
     shown = named
     if len(named) > LINES:
         shown = [named[round(k * (len(named) - 1) / (LINES - 1))] for k in range(LINES)]
         told += f"; {LINES} of {len(named)} courses drawn"
-    courses = [f"{label}: {plot.numbers(trace, schedule.unit, '→')}" for label, trace in reversed(shown)]
+    courses = [f"{label}: {curves.numbers(trace, schedule.unit, '→')}" for label, trace in reversed(shown)]
     if len(named) > LINES:
         courses = [courses[0], courses[-1]]
-        if plot.same_shape([trace for _, trace in named]):
+        if curves.same_shape([trace for _, trace in named]):
             courses.append(f"the other {len(named) - 2} lie between and have the same shape")
     ends = {0, len(shown) - 1}
     lines = [

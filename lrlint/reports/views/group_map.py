@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lrlint.facts import Group, Parameter, Setup
-from lrlint.vocabulary import count, number
+from lrlint.text.wording import count, number
 
 #: Most columns that are told apart; more parameters share one.
 COLUMNS = 800

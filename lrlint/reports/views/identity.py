@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lrlint import __version__
-from lrlint.settings import Settings
+from lrlint.config.settings import Settings
 
 #: Settings that decide what a run reports, in the order in which they enter the hash.
 _DECIDING = (

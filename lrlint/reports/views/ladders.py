@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from lrlint import names
 from lrlint.facts import Group, Optimizer, Setup
-from lrlint.vocabulary import count, rate
+from lrlint.text import names
+from lrlint.text.wording import count, rate
 
 _NUMBER = re.compile(r"\d+")
 #: Fewer groups than this are shown one by one.

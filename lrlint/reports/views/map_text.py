@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrlint.reports.views.group_map import FROZEN, NO_RATE, UNCOVERED, GroupMap
-from lrlint.vocabulary import rate
+from lrlint.text.wording import rate
 
 _ROWS = 7
 #: Treatments in order of the legend; several in one cell; the states.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrlint import names
 from lrlint.facts import Parameter, Setup
 from lrlint.reports.views.card import elements, present
 from lrlint.reports.views.ladders import group_rows, peak
-from lrlint.vocabulary import rate
+from lrlint.text import names
+from lrlint.text.wording import rate
 
 #: Most tensors that are listed one by one.
 TENSORS = 1000

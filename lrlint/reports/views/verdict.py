@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrlint.facts import Setup
-from lrlint.finding import Finding
-from lrlint.vocabulary import count, listing
+from lrlint.lint.finding import Finding
+from lrlint.text.wording import count, listing
 
 
 @dataclass(frozen=True, slots=True)

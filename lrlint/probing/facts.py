@@ -1,0 +1,182 @@
+"""From the runs to `ProbeFacts`: every number rounded to what it is worth, so that a result has the same bytes again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+from lrlint.facts import ProbeFacts
+from lrlint.facts.probe import ProbeArm, ProbeGroup, ProbeTrace, Recommendation
+from lrlint.probing.experiment import Experiment, Result
+from lrlint.probing.laboratory import Laboratory
+from lrlint.probing.search.advice import Change
+from lrlint.probing.search.trial import Outcome, closing
+from lrlint.probing.training.statistics import Key
+from lrlint.probing.training.stepper import Trace
+
+_DIGITS = 5
+
+
+def facts(experiment: Experiment, result: Result, labels: Mapping[Key, str], notes: Sequence[str] = ()) -> ProbeFacts:
+    """The facts of a finished experiment."""
+    lab = experiment.lab
+    plain = [o for o in lab.outcomes if set(o.factors) == {1.0} and o.clip is None and not (o.fresh or o.cools)]
+    trace = lab.trace(max(plain, key=lambda o: len(o.losses))) if plain else Trace(lab.keys)
+    watch = experiment.watch
+    return ProbeFacts(
+        verdict=result.verdict,
+        score=_round(result.score),
+        course=result.course,
+        reason=result.reason,
+        margin=result.margin,
+        groups=_groups(lab, result, trace, labels),
+        guilty=tuple(lab.keys[g] for g in result.guilty),
+        recommendations=tuple(_recommendation(lab, change) for change in _ordered(result.changes)),
+        arms=tuple(_arm(lab, outcome) for outcome in lab.outcomes),
+        trace=_trace(lab, trace),
+        tail=None
+        if result.tail is None
+        else replace(
+            result.tail,
+            median=_round(result.tail.median),
+            p90=_round(result.tail.p90),
+            largest=_round(result.tail.largest),
+            repaired=result.repaired,
+        ),
+        non_finite=result.non_finite,
+        zero_gradient=watch.zero_gradient() if len(lab.batches) >= 3 else (),
+        unused=watch.unused(),
+        thawed=watch.thawed(),
+        clipped=_clipped(lab, trace),
+        seen=result.seen,
+        steps_run=lab.steps,
+        ramp=lab.ramp,
+        batches=len(lab.batches),
+        cycled=lab.batches.cycled,
+        weak=lab.batches.weak,
+        device=str(lab.stepper.device),
+        snapshot=lab.snapshot.place,
+        seed=lab.seed,
+        notes=(*notes, *result.notes),
+    )
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else value
+
+
+def _groups(lab: Laboratory, result: Result, trace: Trace, labels: Mapping[Key, str]) -> tuple[ProbeGroup, ...]:
+    slopes = {key: max(-(trace.slope.get(key) or [0.0])[0], 0.0) for key in lab.keys}
+    total = sum(value for value in slopes.values() if math.isfinite(value)) or 1.0
+    found = []
+    for position, key in enumerate(lab.keys):
+        gradient, update = trace.gradient.get(key, []), trace.update.get(key, [])
+        weight, curvature = trace.weight.get(key, []), trace.curvature.get(key, [])
+        verdict, factor = _verdict(result, position)
+        found.append(
+            ProbeGroup(
+                optimizer=key[0],
+                index=key[1],
+                label=labels[key],
+                lr=lab.rates[key],
+                verdict=verdict,
+                factor=factor,
+                update_ratio=_median([u / w for u, w in zip(update, weight, strict=False) if w > 0]),
+                gradient=_median(gradient),
+                weights=_round(weight[0]) if weight else None,
+                blame=_round(slopes[key] / total),
+                curvature=_round(curvature[0]) if curvature else None,
+                moved=not update or any(value > 0 or math.isnan(value) for value in update),
+                pushed=lab.rates[key] > 0 and len(gradient) > 1 and _median(gradient) not in (None, 0.0),
+            )
+        )
+    return tuple(found)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if math.isfinite(value)]
+    return _round(median(finite)) if finite else None
+
+
+def _verdict(result: Result, position: int) -> tuple[str, float | None]:
+    if position in result.guilty:
+        rate = next((c for c in _ordered(result.changes) if c.kind == "lr" and position in c.groups), None)
+        top = rate.largest if rate is not None else None
+        return ("diverges" if result.course == "diverges" else "degraded"), None if top is None else _short(top)
+    if result.verdict == "stable":
+        return "stable", result.margin
+    if result.verdict == "stalled":
+        return "stalls", None
+    return ("stable" if result.guilty else "unknown"), None
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _ordered(changes: Sequence[Change]) -> list[Change]:
+    """What held first; a lower rate before clipping unless the tail called for clipping (that is tried first)."""
+    return sorted(changes, key=lambda change: not change.verified)
+
+
+def _recommendation(lab: Laboratory, change: Change) -> Recommendation:
+    keys = tuple(lab.keys[g] for g in change.groups)
+    rates: tuple[float, ...] = ()
+    if change.factor is not None:
+        rates = tuple(_short(lab.rates[key] * change.factor) for key in keys)
+    return Recommendation(
+        kind=change.kind,
+        groups=keys,
+        factor=None if change.factor is None else _short(change.factor),
+        value=change.value,
+        largest=None if change.largest is None else _short(change.largest),
+        rates=rates,
+        verified=change.verified,
+        evidence=tuple(_arm(lab, outcome) for outcome in change.evidence),
+    )
+
+
+def _arm(lab: Laboratory, outcome: Outcome) -> ProbeArm:
+    losses = outcome.losses
+    last = outcome.level(len(losses) + 1) if not outcome.broke else (losses[-1] if losses else math.nan)
+    return ProbeArm(
+        changes=tuple(
+            (*key, _short(factor)) for key, factor in zip(lab.keys, outcome.factors, strict=True) if factor != 1.0
+        ),
+        clip=outcome.clip,
+        seed=outcome.seed,
+        steps=len(losses),
+        first=_round(_first(lab, outcome)),
+        last=_round(last),
+        ended=outcome.ended,
+        fresh=outcome.fresh,
+        cooled=outcome.cools,
+    )
+
+
+def _first(lab: Laboratory, outcome: Outcome) -> float:
+    """The loss before the run; on one repeated batch the first of its own."""
+    if outcome.fresh and not outcome.seed and outcome.losses:
+        return outcome.losses[0]
+    return lab.starts.get(len(outcome.losses), lab.opening)
+
+
+def _trace(lab: Laboratory, trace: Trace) -> ProbeTrace:
+    def ratios(key: Key) -> tuple[float, ...]:
+        pairs = zip(trace.update.get(key, []), trace.weight.get(key, []), strict=False)
+        return tuple(_round(u / w) if w > 0 else 0.0 for u, w in pairs)
+
+    return ProbeTrace(
+        tuple(map(_round, trace.loss)), tuple(ratios(key) for key in lab.keys), tuple(map(_round, trace.norm))
+    )
+
+
+def _clipped(lab: Laboratory, trace: Trace) -> tuple[float, float] | None:
+    """(share of the steps in which the declared clipping was active, median excess), the first steps left out."""
+    limit = lab.stepper.training.clip_norm
+    norms = [value for value in trace.norm[5:] if math.isfinite(value)]
+    if not limit or len(norms) < closing(90):
+        return None
+    return _round(sum(value > limit for value in norms) / len(norms)), _round(median(norms) / limit)

@@ -1,0 +1,1 @@
+"""Training steps that are measured: batches, loss, precision, traces."""
