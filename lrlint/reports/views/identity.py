@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lrlint import __version__
+from lrlint._version import __version__
 from lrlint.config.settings import Settings
 
 #: Settings that decide what a run reports, in the order in which they enter the hash.
