@@ -229,7 +229,7 @@ def test_show_a_snapshot_and_the_settings(project: Path) -> None:
     table = without_torch("show", "setup.json", cwd=project)
     assert table.returncode == 0
     row = next(line for line in table.stdout.splitlines() if "attn" in line)
-    assert row.split() == ["0", "3", "0.1", "h.{0,1}.attn.weight", "2", "32", "4×4", "matrix"]
+    assert row.split() == ["0", "3", "0.1", "2", "32", "4×4", "matrix", "h.{0,1}.attn.weight"]
     assert "1 (spared)" in table.stdout
     settings = lrlint("show", "--settings", cwd=project).stdout
     assert "pyproject.toml:2" in next(line for line in settings.splitlines() if line.startswith("extra-rules"))
@@ -553,13 +553,19 @@ def test_a_defect_in_lrlint_has_its_own_code(project: Path) -> None:
 
 def test_the_audit_report(project: Path) -> None:
     done = without_torch("report", "setup.json", *SELECT, "-o", "audit.html", "-o", "audit.md", cwd=project)
-    assert (done.returncode, done.stdout) == (1, "")
     page = (project / "audit.html").read_text()
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "demo: 1 error and 1 warning: do not start",
+        f"wrote audit.html ({len(page.encode()):,} bytes)",
+        f"wrote audit.md ({(project / 'audit.md').stat().st_size:,} bytes)",
+        "1 error, 1 warning, 1 info · 3 rules, 1 skipped: no graph",
+    ]
     assert "HOUSE001" in page
     assert "h.{0,1}.attn.weight" in page, "the setup itself is part of the audit"
     assert "src=" not in page
-    assert "href=" not in page
-    assert (project / "audit.md").read_text().startswith("## lrlint")
+    assert "lrlint report setup.json" in page
+    assert (project / "audit.md").read_text().startswith("# Training setup audit")
 
 
 def test_views_that_need_a_fact_say_which_is_missing(project: Path) -> None:

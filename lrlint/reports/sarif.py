@@ -7,8 +7,7 @@ Findings that were set aside are left out, because GitHub shows them all the sam
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,10 +17,12 @@ from lrlint.facts import Span
 from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import Finding
 from lrlint.lint.rule import Rule
+from lrlint.reports.links import rule_page
 from lrlint.reports.locations import in_repository, place, unique
 from lrlint.text import names
 
 if TYPE_CHECKING:
+    from lrlint.fixes.repair import Replacement
     from lrlint.lint.run import Run
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -32,17 +33,17 @@ _RELATED = 10
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 _PROBLEM = {"error": "error", "warning": "warning", "info": "recommendation"}
-_URL = re.compile(r"https?://[^\s),;>\]`]+[^\s),;>\]`.]")
 
 
-def render(run: Run) -> str:
-    """The SARIF log: one run, its results worst first."""
+def render(run: Run, fixes: Mapping[str, Sequence[Replacement]] | None = None) -> str:
+    """The SARIF log: one run, its results worst first. ``fixes``: proven edits by a finding's fingerprint."""
     known = {rule.code: rule for rule in run.rules}
     policies = {found.rule: _policy(found) for found in run.active if found.rule not in known}
     rules: Mapping[str, Rule | Builtin] = {**known, **policies}
     order = {code: index for index, code in enumerate(rules)}
     worst = sorted(unique(run.active), key=lambda pair: [-part for part in pair[0].rank])
-    results = [_result(found, mark, order, run) for found, mark in worst[:MOST_RESULTS]]
+    proven = fixes or {}
+    results = [_result(f, mark, order, run, proven.get(f.fingerprint, ())) for f, mark in worst[:MOST_RESULTS]]
     driver = {
         "name": "lrlint",
         "semanticVersion": __version__,
@@ -70,14 +71,14 @@ def _policy(found: Finding) -> Builtin:
 
 def _rule(rule: Rule | Builtin) -> dict[str, Any]:
     text = rule.documentation or rule.summary
-    link = _URL.search(text)
+    link = rule_page(rule.code, text)
     return {
         "id": rule.code,
         "name": "".join(part.capitalize() for part in rule.name.split("-")),
         "shortDescription": {"text": rule.summary or rule.name},
         "fullDescription": {"text": _first_paragraphs(text) or rule.name},
         "help": {"text": text or rule.name, "markdown": f"**{rule.code} {rule.name}**\n\n{text}"},
-        **({"helpUri": link[0]} if link else {}),
+        **({"helpUri": link} if link else {}),
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
         "properties": {
             "precision": rule.confidence,
@@ -92,7 +93,9 @@ def _first_paragraphs(text: str) -> str:
     return " ".join(" ".join(text.split("\n\n")[:2]).split())[:1000]
 
 
-def _result(found: Finding, mark: str, order: Mapping[str, int], run: Run) -> dict[str, Any]:
+def _result(
+    found: Finding, mark: str, order: Mapping[str, int], run: Run, fix: Sequence[Replacement]
+) -> dict[str, Any]:
     help_ = f"\n{found.help}" if found.help else ""
     related = _related(found, run)
     return {
@@ -102,6 +105,7 @@ def _result(found: Finding, mark: str, order: Mapping[str, int], run: Run) -> di
         "message": {"text": _text(f"{found.message}{help_}")},
         "locations": [{"physicalLocation": _physical(place(found, run)), **_logical(found)}],
         **({"relatedLocations": related} if related else {}),
+        **({"fixes": [_fix(fix, found, run)]} if fix else {}),
         "partialFingerprints": {"primaryLocationLineHash": f"{mark}:1"},
         "properties": {
             "target": found.target,
@@ -109,6 +113,31 @@ def _result(found: Finding, mark: str, order: Mapping[str, int], run: Run) -> di
             "parameters": names.compress(found.parameters),
         },
     }
+
+
+def _fix(fix: Sequence[Replacement], found: Finding, run: Run) -> dict[str, Any]:
+    """Whole lines: what a host shows as a suggestion."""
+    changes: dict[str, list[Replacement]] = {}
+    for part in fix:
+        changes.setdefault(part.path, []).append(part)
+    return {
+        "description": {"text": f"repairs {found.rule}; run and checked again"},
+        "artifactChanges": [
+            {
+                "artifactLocation": {"uri": _uri(in_repository(Span(path, 1), found, run).path)},
+                "replacements": [
+                    {
+                        "deletedRegion": {
+                            "startLine": part.first, "startColumn": 1, "endLine": part.last, "endColumn": 1,
+                        },
+                        "insertedContent": {"text": _text(part.text)},
+                    }
+                    for part in parts
+                ],
+            }
+            for path, parts in changes.items()
+        ],
+    }  # fmt: skip
 
 
 def _related(found: Finding, run: Run) -> list[dict[str, Any]]:

@@ -25,10 +25,18 @@ SEVERITY_COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 @dataclass(frozen=True)
 class Style:
-    """How text is laid out: total width in columns, and whether colour escapes are written."""
+    """How text is laid out: total width in columns, whether colour escapes are written, and whether links are.
+
+    A link is an OSC 8 escape (https://gist.github.com/egmontkob/eb114294efbcd5adb1944c9f3cb5feda): terminals that do
+    not know it show the text alone.
+    """
 
     width: int = 100
     colour: bool = False
+    links: bool = False
+
+    def link(self, text: str, address: str) -> str:
+        return f"\x1b]8;;{address}\x1b\\{text}\x1b]8;;\x1b\\" if self.links and address else text
 
     def paint(self, text: str, name: str) -> str:
         return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.colour and text else text

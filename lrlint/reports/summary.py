@@ -50,3 +50,16 @@ def _skipped(run: Run) -> str:
     only = len(ordered) == 1
     shown = [reason if only else f"{reason} ({count})" for reason, count in ordered]
     return f", {len(rules)} skipped: {'; '.join(shown)}"
+
+
+def statistics(run: Run) -> str:
+    """How often each rule found something, most often first; those set aside are counted beside."""
+    active = Counter((found.rule, found.name) for found in run.active)
+    aside = Counter((found.rule, found.name) for found in run.findings if found.suppressed)
+    order = sorted(active | aside, key=lambda key: (-active[key], key))
+    wide = max((len(f"{active[key]:,}") for key in order), default=0)
+    lines = [
+        f"{active[key]:>{wide},}  {key[0]} {key[1]}" + (f" (and {aside[key]} set aside)" if aside[key] else "")
+        for key in order
+    ]
+    return "\n".join(["", *lines]) + "\n" if lines else ""

@@ -14,6 +14,7 @@ from lrlint.config.json_schema import suggestion
 from lrlint.config.settings import Settings, Target
 from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
+from lrlint.fixes.repair import Repair
 from lrlint.lint.run import Checked, Failure, Run, conclude, examine
 from lrlint.lint.selection import select
 from lrlint.runner import ranks
@@ -242,6 +243,36 @@ def _in_ranks(job: Job, count: int) -> Found | Failure:
     inspected = [item for item in found if isinstance(item, workers.Inspected)]
     setups = [item.setup for item in inspected]
     return Found(job.target, ranks.with_views(setups), inspected[0].root, tuple(setups[1:]))
+
+
+def repairs(asked: Request) -> tuple[Run, list[Repair]]:
+    """The targets as they are, and what repairs each that could be inspected; snapshots have no source to edit."""
+    from lrlint.fixes.repair import repair
+    from lrlint.runner import workers
+
+    run = check(asked)
+    selections = {target.name: select(asked.settings, target) for target in asked.targets}
+    live = {target.name: target for target in asked.targets if not target.is_snapshot}
+    active = {id(found) for found in run.active}
+    found = []
+    for part in run.checked:
+        target = live.get(part.target)
+        root = part.root
+        if target is None or root is None:
+            continue
+        part = replace(part, findings=tuple(f for f in run.active if f.target == part.target and id(f) in active))
+
+        def edited(overlay: Mapping[str, str], target: Target = target) -> Checked | None:
+            asked.progress(f"{target.name}: checking an edit …")
+            job = workers.Job(target, asked.settings.folder, overlay=dict(overlay))
+            (result,) = workers.inspect_all([job], 1 if asked.jobs is None else asked.jobs)
+            if isinstance(result, Failure):
+                return None
+            with redirect_stdout(sys.stderr):
+                return examine(result.setup, selections[target.name], result.root)
+
+        found.append(repair(part, root, edited))
+    return run, found
 
 
 def snapshot(path: Path, name: str = "") -> Setup:

@@ -23,6 +23,7 @@ from typing import Any
 from lrlint.config.settings import Target
 from lrlint.errors import LrlintError
 from lrlint.facts import LoopFacts, Setup
+from lrlint.fixes.overlay import overlaid
 from lrlint.lint.run import Failure
 
 #: Seconds that one of several targets may take where no limit was set.
@@ -39,7 +40,8 @@ class Job:
 
     ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe), ``rehearsal`` those of
     the rehearsal of a script (None: it stops before its first step). ``beside``: how many such processes share the cores.
-    ``env``: variables of the process (its rank, where several make up one run).
+    ``env``: variables of the process (its rank, where several make up one run). ``overlay``: edited source by absolute
+    path, which is loaded in place of the files.
     """
 
     target: Target
@@ -48,6 +50,7 @@ class Job:
     rehearsal: dict[str, Any] | None = None
     beside: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
+    overlay: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,8 @@ def _attempt(job: Job, inspect: Callable[[], Any] | None = None) -> dict[str, An
     try:
         if job.target.configured:
             os.chdir(job.folder)
-        return inspect() if inspect is not None else _inspect(job)  # type: ignore[no-any-return]
+        with overlaid(job.overlay):
+            return inspect() if inspect is not None else _inspect(job)  # type: ignore[no-any-return]
     except LrlintError as error:
         trace = getattr(error, "trace", "")
         return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code, "trace": trace}
@@ -340,8 +344,8 @@ def _progress() -> Iterator[Any]:
         if now - shown < 0.1:
             return
         shown = now
-        left = (now - started) / max(done, 1) * max(expected - done, 0)
-        line = f"lrlint: {what}: step {done} of about {expected}, {left:.0f} s left"
+        # No time is promised: what the next runs will be is decided by what these show.
+        line = f"lrlint: {what}: step {done} of about {max(expected, done)}, {now - started:.0f} s so far"
         print("\r" + line.ljust(width), end="", file=sys.stderr, flush=True)
         width = len(line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 #: Group keys by which training code scales the rate of one group (timm, MAE, mmengine, Megatron, ...).
@@ -24,6 +25,15 @@ def rate(value: float) -> str:
         return f"{value:.3g}"
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def times(factor: float) -> str:
+    """A factor as people read it: ``1.5``, ``61``, ``17,000``."""
+    if not math.isfinite(factor) or factor >= 1e9:
+        return f"{factor:.1e}"
+    if factor < 1000:
+        return f"{factor:.3g}"
+    return f"{round(factor, 1 - math.floor(math.log10(factor))):,.0f}"
 
 
 def listing(items: Iterable[str], last: str = "and") -> str:

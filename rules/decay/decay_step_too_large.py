@@ -49,7 +49,8 @@ def decay_step_too_large(setup, *, limit: float = 0.01, coupled: float = 0.05):
             how = f"weight decay {number(decay)}" if alone else f"lr {rate(highest)} × weight decay {number(decay)}"
             how += f" / (1 - momentum {number(kept)})" if kept else ""
             half = math.log(2) / -math.log1p(-step) if step < 1 else 0.0
-            effect = f"half of a weight is gone after {half:.2g} steps" if step < 1 else "weights do not outlive a step"
+            told = f"{half:.2g} step" + ("" if f"{half:.2g}" == "1" else "s")
+            effect = f"half of a weight is gone after {told}" if step < 1 else "weights do not outlive a step"
             yield Finding(
                 groups,
                 f"{how} takes {step:.2g} of every weight per step in {labels(groups)}: {effect}",

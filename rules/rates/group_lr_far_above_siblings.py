@@ -18,7 +18,7 @@ https://github.com/guillaumegenthial/sequence_tagging/issues/47, https://github.
 from lrlint import Finding, rule
 from lrlint.analysis.param_groups import exceeds, outlier, peak, rated
 from lrlint.text.names import describe
-from lrlint.text.wording import count, rate
+from lrlint.text.wording import count, rate, times
 
 
 @rule("LR202", severity="warning", confidence="medium", needs=("optimizer",))
@@ -33,7 +33,7 @@ def group_lr_far_above_siblings(setup, *, factor: float = 1e3, error: float = 1e
         span = rate(nearest) if lowest == nearest else f"{rate(lowest)} to {rate(nearest)}"
         yield Finding(
             group,
-            f"{group.label} trains at {rate(peak(group))}, {peak(group) / nearest:.4g}× above the other "
+            f"{group.label} trains at {rate(peak(group))}, {times(peak(group) / nearest)}× above the other "
             f"{count(len(others), 'group')} ({span}): {describe(p.name for p in group.trainable)}",
             related={"others": others},
             data={"lr": peak(group), "nearest": nearest, "lowest": lowest, "ratio": peak(group) / nearest},

@@ -23,7 +23,7 @@ from lrlint import Finding, rule
 from lrlint.analysis.param_groups import by_family, exceeds, peak, rated
 from lrlint.text.module_names import side
 from lrlint.text.names import describe
-from lrlint.text.wording import listing, rate
+from lrlint.text.wording import listing, rate, times
 
 
 @rule("LR208", severity="warning", confidence="medium", needs=("optimizer",))
@@ -45,7 +45,7 @@ def inverted_discriminative_lr(setup, *, factor: float = 3.0):
         yield Finding(
             [group for group in body if peak(group) == fast],
             f"the backbone ({_who(body)}) trains at {rate(fast)} and the head ({_who(head)}) at "
-            f"{listing(map(rate, sorted({peak(group) for group in head})))}: {fast / slow:.3g}× the other way round",
+            f"{listing(map(rate, sorted({peak(group) for group in head})))}: {times(fast / slow)}× the other way round",
             related={"head": head},
             data={"backbone": fast, "head": slow, "ratio": fast / slow},
             help="swap the two rates, unless the backbone starts from scratch",

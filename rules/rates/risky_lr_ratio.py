@@ -25,7 +25,7 @@ https://github.com/KellerJordan/modded-nanogpt, https://github.com/huggingface/s
 from lrlint import Finding, rule
 from lrlint.analysis.param_groups import by_family, exceeds, is_ladder, outlier, peak, rated, runs_fast, written
 from lrlint.text.names import describe
-from lrlint.text.wording import rate
+from lrlint.text.wording import rate, times
 
 
 @rule("LR201", severity="warning", confidence="high", needs=("optimizer",))
@@ -55,7 +55,7 @@ def risky_lr_ratio(setup, *, info: float = 20.0, warning: float = 1e3, error: fl
 def _finding(slow, fast, ratio, severity, why):
     return Finding(
         [fast, slow],
-        f"rates {ratio:.4g}× apart: {fast.label} at {rate(peak(fast))} ({_who(fast)}), "
+        f"rates {times(ratio)}× apart: {fast.label} at {rate(peak(fast))} ({_who(fast)}), "
         f"{slow.label} at {rate(peak(slow))} ({_who(slow)}){why}",
         data={"ratio": ratio, "fastest": peak(fast), "slowest": peak(slow)},
         help="check the exponents and multipliers; freeze what is not meant to train",

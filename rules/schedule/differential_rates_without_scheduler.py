@@ -16,7 +16,7 @@ https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 """
 
 from lrlint import Finding, rule
-from lrlint.text.wording import rate
+from lrlint.text.wording import rate, times
 
 
 @rule("LR417", severity="info", confidence="high", needs=("optimizer",))
@@ -31,7 +31,7 @@ def differential_rates_without_scheduler(setup):
         yield Finding(
             optimizer,
             f"rates from {rate(slow.lr)} ({slow.label}) to {rate(fast.lr)} ({fast.label}), "
-            f"{fast.lr / slow.lr:.3g}× apart, and no scheduler",
+            f"{times(fast.lr / slow.lr)}× apart, and no scheduler",
             related={"slowest": slow, "fastest": fast},
             data={"slowest": slow.lr, "fastest": fast.lr, "ratio": fast.lr / slow.lr},
             help="a warm-up and an annealing that multiply every group's rate keep their ratio",

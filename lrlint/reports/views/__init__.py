@@ -1,1 +1,1 @@
-"""Pictures and tables of one thing: a setup, its graph, a schedule, a probe, a rule."""
+"""What the reports show, as plain values: no markup, no colour, no width. Text and HTML draw from the same views."""

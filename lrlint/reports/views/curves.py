@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from lrlint.facts import GroupSchedule, Schedule, Trace
+from lrlint.reports.style import wrap
 from lrlint.text.wording import listing, number, rate
 
 #: Groups whose peaks (or values that are shown whole) are further apart than this are drawn on a logarithmic axis.
@@ -13,6 +14,8 @@ _LINEAR = 20.0
 #: A logarithmic axis reaches this far below the slowest group's peak; what is lower (a rate of 0) lies on its floor.
 _BELOW = 1e-2
 _NARROW = 20
+#: More courses than this are told by the slowest and the fastest.
+_COURSES = 8
 
 #: Bits of a braille character by (column, row from the top), as Unicode numbers its dots.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -47,12 +50,35 @@ def schedule_lines(
     lines += chart([trace for _, trace in drawn], width=width, height=height, ascii=ascii)
     names = labels or {}
     arrow = "->" if ascii else "→"
+    told = []
     for index, (groups, trace) in enumerate(drawn):
-        told = listing(names.get(group, f"group {group}") for group in groups[:4])
-        more = f" and {len(groups) - 4} more" if len(groups) > 4 else ""
         mark = f"{_letter(index)}  " if ascii else ""
-        lines.append(f"  {mark}{told}{more}: {numbers(trace, schedule.unit, arrow)}")
-    return [*lines, *(f"  {line}" for line in _others(schedule, names, arrow))]
+        told.append(f"{mark}{_listed(groups, names)}: {numbers(trace, schedule.unit, arrow)}")
+    if len(told) > _COURSES:
+        alike = " and have the same shape" if same_shape([trace for _, trace in drawn]) else ""
+        order = sorted(range(len(drawn)), key=lambda index: drawn[index][1].peak)
+        told = [told[order[0]], told[order[-1]], f"the other {len(drawn) - 2} courses lie between{alike}"]
+    told += _others(schedule, names, arrow)
+    return [*lines, *(line for text in told for line in wrap(text, width, "    ", "  ").splitlines())]
+
+
+def _listed(groups: Sequence[int], names: Mapping[int, str]) -> str:
+    more = f" and {len(groups) - 4} more" if len(groups) > 4 else ""
+    return listing(names.get(group, f"group {group}") for group in groups[:4]) + more
+
+
+def same_shape(traces: Sequence[Trace]) -> bool:
+    """Whether the courses are multiples of one another, to 1 % of their peaks."""
+    first = traces[0]
+    if any(trace.peak <= 0 for trace in traces):
+        return False
+    marks = [first.steps[0] + (first.steps[-1] - first.steps[0]) * k / 16 for k in range(17)]
+    shape = [first.at(mark) / first.peak for mark in marks]
+    return all(
+        abs(trace.at(mark) / trace.peak - value) < 0.01
+        for trace in traces
+        for mark, value in zip(marks, shape, strict=True)
+    )
 
 
 #: Traces besides the rate, by the name that users write.

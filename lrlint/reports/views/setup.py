@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tabulate import tabulate
-
-from lrlint.facts import Group, Optimizer, Parameter, Setup
-from lrlint.reports.style import Style, clean, shorten
+from lrlint.facts import Optimizer, Parameter, Setup
+from lrlint.reports.style import Style, clean, wrap
+from lrlint.reports.table import shortened, table
+from lrlint.reports.views.card import elements, models, present
+from lrlint.reports.views.group_map import group_map
+from lrlint.reports.views.ladders import GroupRow, peak, shared_options
+from lrlint.reports.views.ladders import group_rows as ladder_rows
+from lrlint.reports.views.map_text import map_lines
 from lrlint.text import names
 from lrlint.text.wording import count, rate
 
@@ -15,8 +19,11 @@ _ROWS = 40
 
 
 def render(setup: Setup, style: Style) -> str:
-    """Head, one table per optimizer, then what no optimizer holds and what could not be established."""
+    """Head, the group map, one table per optimizer, what no optimizer holds and what could not be established."""
     blocks = [_head(setup, style)]
+    found = group_map(setup)
+    if found is not None and setup.optimizers:
+        blocks.append("\n".join(clean(line) for line in map_lines(found, style.width)))
     blocks += [_optimizer(setup, optimizer, style) for optimizer in setup.optimizers]
     for title, loose in unheld(setup):
         if loose:
@@ -24,17 +31,14 @@ def render(setup: Setup, style: Style) -> str:
     if setup.schedules:
         blocks.append(schedules(setup, style).rstrip("\n"))
     if setup.notes:
-        blocks.append(
-            "\n".join(
-                [style.paint("Not established", "bold"), *(f"  {n.fact}: {clean(n.reason)}" for n in setup.notes)]
-            )
-        )
+        notes = (wrap(f"{note.fact}: {note.reason}", style.width, "    ", "  ") for note in setup.notes)
+        blocks.append("\n".join([style.paint("Not established", "bold"), *notes]))
     return "\n\n".join(blocks) + "\n"
 
 
 def unheld(setup: Setup) -> list[tuple[str, list[Parameter]]]:
     """(title, parameters in no optimizer) of those that train and those that are frozen."""
-    loose = [p for p in _present(setup) if p.index not in setup.membership]
+    loose = [p for p in present(setup) if p.index not in setup.membership]
     return [
         ("In no optimizer, trainable", [p for p in loose if p.requires_grad]),
         ("In no optimizer, frozen", [p for p in loose if not p.requires_grad]),
@@ -58,53 +62,50 @@ def schedules(setup: Setup, style: Style) -> str:
 
 
 def _head(setup: Setup, style: Style) -> str:
-    return f"{style.paint(clean(setup.target) or 'setup', 'bold')}  {models(setup)}\n{size(setup)}"
-
-
-def models(setup: Setup) -> str:
-    """``generator: Net, critic: Net``."""
-    named = ((clean(model.name), model.class_name) for model in setup.models)
-    return ", ".join(f"{name}: {kind}" if name not in ("", kind) else kind for name, kind in named)
+    lead = clean(setup.target) or "setup"
+    return f"{style.paint(lead, 'bold')}  {clean(models(setup))}\n{size(setup)}"
 
 
 def size(setup: Setup) -> str:
     """How many tensors and elements, and how many of them train."""
-    present = _present(setup)
-    total = sum(parameter.numel for parameter in present)
-    trainable = sum(parameter.numel for parameter in present if parameter.requires_grad)
-    tensors = count(len(present), "parameter tensor")
-    return f"{tensors}, {_count(total)} elements ({_count(trainable)} trainable)"
-
-
-def _present(setup: Setup) -> list[Parameter]:
-    """Without those that only an optimizer holds which was built and not returned."""
-    return [parameter for parameter in setup.parameters if parameter.origin != "discarded"]
+    found = present(setup)
+    total = sum(parameter.numel for parameter in found)
+    trainable = sum(parameter.numel for parameter in found if parameter.requires_grad)
+    tensors = count(len(found), "parameter tensor")
+    return f"{tensors}, {elements(total)} elements ({elements(trainable)} trainable)"
 
 
 def _optimizer(setup: Setup, optimizer: Optimizer, style: Style) -> str:
     where = f"  {optimizer.span}" if optimizer.span else ""
-    title = f"{style.paint(clean(optimizer.label), 'bold')} ({optimizer.family}){style.paint(where, 'dim')}"
-    rows = [row for group in optimizer.groups for row in group_rows(setup, group)]
-    return f"{title}\n{_table(rows, style)}"
+    title = f"{style.paint(clean(optimizer.label), 'bold')} ({optimizer.family}){style.paint(clean(where), 'dim')}"
+    shared = wrap(", ".join(shared_options(optimizer)), style.width, "  ") if shared_options(optimizer) else ""
+    rows: list[Row] = []
+    notes = []
+    for found in ladder_rows(setup, optimizer):
+        rows += group_rows(found)
+        if found.note or found.options:
+            notes.append(
+                wrap(
+                    f"{found.label}: {'; '.join(filter(None, (found.note, found.options)))}", style.width, "    ", "  "
+                )
+            )
+    return "\n".join(part for part in (title, shared, _table(rows, style), *notes) if part)
 
 
 Row = list[str]
-HEADERS = ("group", "lr", "decay", "parameters", "n", "elements", "shape", "role")
+HEADERS = ("group", "peak rate", "decay", "n", "elements", "shape", "role", "parameters")
 
 
-def group_rows(setup: Setup, group: Group) -> list[Row]:
-    rows = pattern_rows(group.label.removeprefix("group "), group.parameters)
+def group_rows(found: GroupRow) -> list[Row]:
+    """A row per pattern of the group's parameters (or of those of a ladder of groups)."""
+    rows = pattern_rows(found.label, [parameter for group in found.groups for parameter in group.parameters])
     if not rows:
-        rows = [[group.label.removeprefix("group "), "", "", "(empty)", "0", "0", "", ""]]
-    rows[0][1], rows[0][2] = _rate(setup, group), f"{group.weight_decay:g}"
+        rows = [[clean(found.label), "", "", "0", "0", "", "", "(empty)"]]
+    rows[0][1], rows[0][2] = found.rates, found.decay
+    now = {group.lr for group in found.groups}
+    if not found.folded and now != {peak(found.groups[0])} and None not in now:
+        rows[0][1] = f"{rate(found.groups[0].lr or 0.0)} (peak {found.rates})"
     return rows
-
-
-def _rate(setup: Setup, group: Group) -> str:
-    now, peak = group.lr, group.peak_lr
-    if now is None:
-        return "-"
-    return rate(now) if peak is None or peak == now else f"{rate(now)} (peak {rate(peak)})"
 
 
 def pattern_rows(label: str, parameters: Sequence[Parameter]) -> list[Row]:
@@ -115,34 +116,25 @@ def pattern_rows(label: str, parameters: Sequence[Parameter]) -> list[Row]:
     rows: list[Row] = []
     for same in patterns.values():
         text = ", ".join(names.compress(p.name for p in same))
-        frozen = (
-            ""
-            if all(p.requires_grad for p in same)
-            else ", frozen"
-            if not any(p.requires_grad for p in same)
-            else ", part frozen"
-        )
-        elements = _count(sum(p.numel for p in same))
-        rows.append(["", "", "", clean(text), str(len(same)), elements, _shape(same), _role(same) + frozen])
+        training = sum(p.requires_grad for p in same)
+        frozen = "" if training == len(same) else ", part frozen" if training else ", frozen"
+        total = elements(sum(p.numel for p in same))
+        rows.append(["", "", "", str(len(same)), total, _shape(same), _role(same) + frozen, clean(text)])
     if len(rows) > _ROWS:
-        rest = sum(int(row[4]) for row in rows[_ROWS:])
-        rows = [*rows[:_ROWS], ["", "", "", f"and {count(len(rows) - _ROWS, 'more pattern')}", str(rest), "", "", ""]]
+        rest = sum(int(row[3]) for row in rows[_ROWS:])
+        more = f"and {count(len(rows) - _ROWS, 'more pattern')}"
+        rows = [*rows[:_ROWS], ["", "", "", str(rest), "", "", "", more]]
     if rows:
         rows[0][0] = clean(label)
     return rows
 
 
 def _table(rows: Sequence[Row], style: Style) -> str:
-    room = max(style.width - 62, 30)
-    fitted = [[*row[:3], shorten(row[3], room), *row[4:]] for row in rows]
-    text: str = tabulate(
-        fitted,
-        headers=HEADERS,
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=("left", "right", "right", "left", "right", "right", "left", "left"),
-    )
-    return text
+    labels = shortened([row[0] for row in rows], max(style.width // 4, 12))
+    rows = [[label, *row[1:]] for label, row in zip(labels, rows, strict=True)]
+    optional = ("shape", "elements", "n", "role")
+    right = ("peak rate", "decay", "n", "elements")
+    return "\n".join(table(HEADERS, rows, style.width, name="parameters", right=right, optional=optional))
 
 
 def _shape(parameters: Iterable[Parameter]) -> str:
@@ -154,11 +146,3 @@ def _shape(parameters: Iterable[Parameter]) -> str:
 
 def _role(parameters: Iterable[Parameter]) -> str:
     return ", ".join(dict.fromkeys(p.role for p in parameters))
-
-
-def _count(number: int) -> str:
-    """``768``, ``12.3k``, ``1.3B``."""
-    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
-        if number >= limit:
-            return f"{number / (1e3 if unit == 'k' else limit):.3g}{unit}"
-    return str(number)
