@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,16 +15,20 @@ import torch
 from lrlint.errors import DeviceError, TargetError, UsageError
 from lrlint.facts import ProbeFacts, Setup
 from lrlint.inspection.built import Built
+from lrlint.probing.training.checkpoint import Checkpoint
+from lrlint.probing.training.metric import metric
+from lrlint.probing.training.trained import trained_groups
 from lrlint.stability import peaks, report
 from lrlint.stability.arms import Laboratory, Progress
 from lrlint.stability.batches import moved
 from lrlint.stability.conditions import irregular, repeatable, uncompiled
 from lrlint.stability.data import NoData, data_of
-from lrlint.stability.experiment import MEMORY, Experiment
+from lrlint.stability.experiment import MEMORY, Experiment, Terms
 from lrlint.stability.failures import device_failures, target_code
 from lrlint.stability.origin import Names
 from lrlint.stability.placement import move, places
 from lrlint.stability.state import Snapshot, preserved
+from lrlint.stability.statistics import Key
 from lrlint.stability.steps import Stepper
 
 #: Steps of one run.
@@ -41,6 +46,10 @@ def examine(
     seed: int = 0,
     budget: float | None = None,
     progress: Progress | None = None,
+    metric_fn: Callable[..., Any] | None = None,
+    resume: str | Path | None = None,
+    headroom: bool = True,
+    thorough: bool = False,
 ) -> ProbeFacts:
     """The probe's facts about a target that was built and inspected; arguments and errors as of `probe`."""
     if steps is not None and steps < 10:
@@ -50,35 +59,48 @@ def examine(
     others = [other for other in others if other is not None]
     until = None if budget is None else time.monotonic() + budget
     notes: list[str] = []
+    checkpoint = None if resume is None else Checkpoint.read(resume)
 
     def on(place: torch.device, snapshot: Snapshot) -> ProbeFacts:
         with ExitStack() as stack:
+            at: dict[Key, float] | None = None
+            if checkpoint is not None:
+                at = checkpoint.load(models, optimizers, built.schedulers)
+                snapshot = stack.enter_context(preserved(models, optimizers, others))
             if move([*models, *built.extra_modules.values()], optimizers, built.loss_fn, place):
                 snapshot = stack.enter_context(preserved(models, optimizers, others))  # runs start from a copy there
             batches, loss_fn, made_up = data_of(built, setup, BATCHES, place, seed)
             stepper = Stepper(models, optimizers, batches, loss_fn, setup.training, seed=seed)
             rates = peaks.peaks(setup, stepper.rates)
+            if at is not None:
+                rates = {key: at.get(key, rate) for key, rate in rates.items()}
             if not rates:
                 raise UsageError("no parameter group has a rate and a parameter to train")
             lab = Laboratory(
                 stepper,
                 snapshot,
                 rates,
-                ramp=peaks.ramp(setup, stepper.rates),
+                ramp=0 if at is not None else peaks.ramp(setup, stepper.rates),
                 seed=seed,
                 budget=None if until is None else max(until - time.monotonic(), 0.0),
                 others=others,
                 progress=progress,
+                metric=None if metric_fn is None else metric(metric_fn, models),
             )
-            experiment = Experiment(
-                lab,
-                Names(built.models),
-                steps or STEPS,
+            weak = bool(batches.weak or made_up)
+            terms = Terms(
                 families=[setup.optimizers[o].family for o in sorted({o for o, _ in rates})],
                 clipped=setup.training.clip_norm is not None,
                 decays=peaks.decay(setup, lab.keys),
+                length=None if at is not None else peaks.length(setup, lab.keys),
+                weak=weak,
+                pretrained=trained_groups(models, optimizers, lab.keys),
+                headroom=headroom,
+                thorough=thorough,
             )
-            return report.facts(experiment, experiment.conduct(), peaks.labels(setup, lab.keys), [*made_up, *notes])
+            experiment = Experiment(lab, Names(built.models), steps or STEPS, terms)
+            found = report.facts(experiment, experiment.conduct(), peaks.labels(setup, lab.keys), [*made_up, *notes])
+            return found if checkpoint is None else replace(found, resumed=checkpoint.name)
 
     left = places(models, device)
     strict = True

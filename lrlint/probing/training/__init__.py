@@ -1,0 +1,1 @@
+"""What takes and measures the steps of a probe."""
