@@ -88,8 +88,10 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     complete = {target.name for target in targets} >= set(settings.targets)
     probe = dict(settings.probe) if options.get("with_probe") else None
     if probe is not None:
-        given = ("steps", "budget", "device", "require_device", "seed")
+        given = ("steps", "budget", "device", "require_device", "seed", "thorough", "headroom", "resume")
         probe.update({key: options[key] for key in given if options.get(key) is not None})
+        if "resume" in probe:
+            probe["resume"] = str(Path(probe["resume"]).absolute())
     return Request(settings, tuple(targets), complete, options.get("jobs"), probe, bool(options.get("only_probe")))
 
 

@@ -201,7 +201,8 @@ class LowRates:
     ``gain`` what ``steps`` steps with it took off the loss, and ``reached`` what the configured rates can be expected to
     take off in ``stands_for`` of their steps (the rest of the run), both as shares of the loss at the start. ``ratio``:
     the one over the other, less two standard errors of the batches. ``total``: steps of the run as declared, or None.
-    ``pretrained``: the groups seem to hold trained weights, for which a low rate may be meant.
+    ``pretrained``: the groups hold trained weights, for which a low rate may be meant, or fresh ones; None where that does
+    not show.
     """
 
     verdict: str
@@ -213,7 +214,7 @@ class LowRates:
     steps: int = 0
     stands_for: int | None = None
     total: int | None = None
-    pretrained: bool = False
+    pretrained: bool | None = None
     reason: str = ""
 
 

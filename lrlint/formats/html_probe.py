@@ -19,9 +19,9 @@ def fragment(facts: ProbeFacts) -> str:
 
 def section(facts: ProbeFacts) -> str:
     """What `lrlint.formats.probe_picture.render` draws for a terminal."""
-    why = picture.why(facts)
+    why, verdict = picture.why(facts), facts.verdict.replace("-", " ")
     parts = [
-        f'<p class="head {_SEVERITY.get(facts.verdict, "")}"><b>{facts.verdict}</b>{f": {prose(why)}" if why else ""}</p>',
+        f'<p class="head {_SEVERITY.get(facts.verdict, "")}"><b>{verdict}</b>{f": {prose(why)}" if why else ""}</p>',
         f'<p class="dim">{text(picture.evidence(facts))}</p>',
         _loss(facts),
         _ratios(facts),

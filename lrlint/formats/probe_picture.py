@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lrlint.evidence import configured, course, cure, labels, repaired
+from lrlint.evidence import bounds, configured, course, cure, expected, labels, made_up_for, repaired, share
 from lrlint.facts import ProbeFacts, Trace
 from lrlint.facts.probe import ProbeGroup, Recommendation
 from lrlint.formats.plot import chart
 from lrlint.formats.text import Style, clean, shorten, wrap
 from lrlint.vocabulary import count, number, rate
 
-_COLOUR = {"stable": "green", "unstable": "red", "stalled": "yellow", "inconclusive": "yellow"}
+_COLOUR = {"stable": "green", "unstable": "red", "stalled": "yellow", "inconclusive": "yellow", "too-low": "yellow"}
+_SAID = {"too-low": "too low"}
 _COURSE = {
     "diverges": "the loss diverges at these rates",
     "degraded": "a lower rate learns much more",
@@ -28,7 +29,7 @@ def render(facts: ProbeFacts, style: Style | None = None, *, ascii: bool = False
     """Head, two charts, one line per group and the recommendations. ``ascii`` draws with letters instead of dots."""
     style = style or Style()
     width = min(style.width, 90)
-    lines = [_head(facts, style), *_charts(facts, width, ascii), *_groups(facts, style)]
+    lines = [_head(facts, style), *_charts(facts, width, ascii), *_groups(facts, style), *_headroom(facts)]
     lines += [wrap(told(facts, change), width, "      ", "  * ") for change in facts.recommendations]
     lines += [wrap(note, width, "    ", "  ") for note in facts.notes]
     text = "\n".join(lines) + "\n"
@@ -37,7 +38,33 @@ def render(facts: ProbeFacts, style: Style | None = None, *, ascii: bool = False
 
 def why(facts: ProbeFacts) -> str:
     """What the verdict rests on, in a phrase; "" where it says enough."""
-    return facts.reason or _COURSE.get(facts.course, "")
+    if facts.reason or not facts.too_low:
+        return facts.reason or _COURSE.get(facts.course, "")
+    low = facts.too_low[0]
+    everything = len(low.groups) == len(facts.groups)
+    return expected(low) if everything else f"{labels(facts, low.groups)} {made_up_for(low)}"
+
+
+def score(facts: ProbeFacts) -> str:
+    """What the score says, as a sentence; "" where there is none to say."""
+    if facts.verdict == "stalled" or facts.too_low or not facts.arms:
+        return ""
+    if facts.score > 2:
+        return "the run as configured breaks"
+    if facts.score >= 1:
+        return "the run as configured loses all that lower rates gain"
+    if facts.score > 0.15:
+        return f"the run as configured lacks {share(facts.score)} of what lower rates gain"
+    return "no lower rate does better"
+
+
+def extent(facts: ProbeFacts) -> str:
+    """How much of the training was seen."""
+    seen = facts.extent
+    if seen is None:
+        return ""
+    of_run = f" of {seen.total:,}" if seen.total else ""
+    return f"seen: {seen.steps}{of_run} steps, in which the best run took {share(seen.share)} off the loss"
 
 
 def evidence(facts: ProbeFacts) -> str:
@@ -45,7 +72,10 @@ def evidence(facts: ProbeFacts) -> str:
     batches = count(facts.batches, "batch", "batches") + (", repeated" if facts.cycled else "")
     weak = "; made-up data or loss: weak evidence" if facts.weak else ""
     runs = f"{count(facts.steps_run, 'step')} in {count(len(facts.arms), 'run')}"
-    return f"score {facts.score:.2f}, {runs}, {batches}, seed {facts.seed}, {facts.device}{weak}"
+    said = [score(facts), extent(facts), f"{runs}, {batches}, seed {facts.seed}, {facts.device}{weak}"]
+    if facts.resumed:
+        said.insert(0, f"from {facts.resumed}, at the rates it has there")
+    return "; ".join(part for part in said if part)
 
 
 def told(facts: ProbeFacts, recommendation: Recommendation) -> str:
@@ -53,8 +83,8 @@ def told(facts: ProbeFacts, recommendation: Recommendation) -> str:
     text = f"{'verified' if recommendation.verified else 'did not hold'}: {cure(facts, recommendation)}"
     if recommendation.kind == "lr" and len(recommendation.groups) < len(facts.groups):
         text += f" for {labels(facts, recommendation.groups)}"
-    result = repaired(recommendation)
-    return f"{text}; {result}" if result else text
+    told = [text, repaired(recommendation), bounds(recommendation), recommendation.reason]
+    return "; ".join(part for part in told if part)
 
 
 def as_configured(facts: ProbeFacts) -> str:
@@ -89,8 +119,10 @@ def margin(group: ProbeGroup) -> str:
 
 
 def _head(facts: ProbeFacts, style: Style) -> str:
-    verdict, said = style.paint(facts.verdict, _COLOUR.get(facts.verdict, "bold")), why(facts)
-    return f"probe: {verdict}{f' ({clean(said)})' if said else ''}\n  {evidence(facts)}"
+    name = _SAID.get(facts.verdict, facts.verdict)
+    verdict, said = style.paint(name, _COLOUR.get(facts.verdict, "bold")), why(facts)
+    head = f"probe: {verdict}{f' ({clean(said)})' if said else ''}"
+    return f"{head}\n{wrap(evidence(facts), min(style.width, 90), '  ', '  ')}"
 
 
 def _charts(facts: ProbeFacts, width: int, ascii: bool) -> list[str]:
@@ -129,6 +161,28 @@ def _groups(facts: ProbeFacts, style: Style) -> list[str]:
         lines.append(f"  {label}  {rate(group.lr):>9}  {ratio:>14}  {verdict}{margin(group)}")
     if len(facts.groups) > GROUPS:
         lines.append(f"  and {count(len(facts.groups) - GROUPS, 'more group')}")
+    return [*lines, ""]
+
+
+def _headroom(facts: ProbeFacts) -> list[str]:
+    """A table of the rates between which each group alone learns, and holds."""
+    if not facts.headroom:
+        return []
+    shown = facts.headroom[:GROUPS]
+    widest = max(max(len(clean(room.label)) for room in shown), 5)
+    widest = min(widest, 30)
+    lines = ["  headroom: rates of each group alone, about", f"  {'group':<{widest}}  {'nothing below':>13}  "]
+    lines[1] += f"{'configured':>10}  {'best':>9}  holds up to"
+    for room in shown:
+        low = "-" if room.low is None else rate(float(f"{room.low * room.lr:.2g}"))
+        best = "-" if room.best is None else rate(float(f"{room.best * room.lr:.2g}"))
+        top = f"{rate(float(f'{room.largest * room.lr:.2g}'))} (× {number(room.largest)})"
+        top += ", or more" if room.capped else ""
+        top += "" if room.verified else ", not verified"
+        label = f"{shorten(clean(room.label), widest):<{widest}}"
+        lines.append(f"  {label}  {low:>13}  {rate(room.lr):>10}  {best:>9}  {top}")
+    if len(facts.headroom) > GROUPS:
+        lines.append(f"  and {count(len(facts.headroom) - GROUPS, 'more group')}")
     return [*lines, ""]
 
 

@@ -60,7 +60,7 @@ def probe(
     """
     built = adopt(model, optimizer, scheduler, total_steps=total_steps, batches=batches, loss_fn=loss_fn, **declared)
     setup = build(built, graph=False)
-    more = {"metric_fn": metric_fn, "resume": resume, "headroom": headroom, "thorough": thorough}
+    more: dict[str, Any] = {"metric_fn": metric_fn, "resume": resume, "headroom": headroom, "thorough": thorough}
     found = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress, **more)
     return ProbeResult(found, replace(setup, probe=found))
 

@@ -209,7 +209,8 @@ class Adviser:
         one, other = some.evidence[0].level(), every.evidence[0].level()
         if one - other <= FLOOR * abs(self.trial.start(steps)):
             return "with only those lowered that are to blame, they hardly train any more at what lasts"
-        return f"with only those lowered that are to blame the loss ends at {one:.3g} after {steps} steps, with all at {other:.3g}"
+        ends = f"the loss ends at {one:.3g} after {steps} steps, with all at {other:.3g}"
+        return f"with only those lowered that are to blame {ends}"
 
     def convinces(self, change: Change) -> bool:
         """Whether the change, of some groups, is as good as lower rates for all.

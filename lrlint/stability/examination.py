@@ -59,6 +59,7 @@ def examine(
     others = [other for other in others if other is not None]
     until = None if budget is None else time.monotonic() + budget
     notes: list[str] = []
+    metric_fn = metric_fn or built.metric_fn
     checkpoint = None if resume is None else Checkpoint.read(resume)
 
     def on(place: torch.device, snapshot: Snapshot) -> ProbeFacts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -45,7 +45,8 @@ class Terms:
 
     ``families``: of the optimizers whose groups are probed; ``clipped``: the setup declares clipping; ``decays``: its
     rates fall in the end. ``length``: of the training; None where too low cannot be asked (it goes on from the middle).
-    ``weak``: batches or loss are made up. ``pretrained``: positions of groups that seem to hold trained weights.
+    ``weak``: batches or loss are made up. ``pretrained``: whether the group at a position holds trained weights, where that
+    shows.
     ``headroom``: whether it is looked for. ``thorough``: longer runs, and more seeds.
     """
 
@@ -54,7 +55,7 @@ class Terms:
     decays: bool
     length: Length | None = None
     weak: bool = False
-    pretrained: frozenset[int] = frozenset()
+    pretrained: Mapping[int, bool] = field(default_factory=dict)
     headroom: bool = True
     thorough: bool = False
 

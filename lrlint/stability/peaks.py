@@ -47,7 +47,9 @@ def decay(setup: Setup, keys: Sequence[Key]) -> bool:
 def length(setup: Setup, keys: Sequence[Key]) -> Length:
     """The training's optimizer steps, as declared or as its scheduler says, and the mean of the rates over their peak."""
     courses = {(s.optimizer, c.group): c.lr for s in setup.schedules for c in s.groups if s.optimizer is not None}
-    means = [_mean(course) / course.peak for key in keys if (course := courses.get(key)) is not None and course.peak > 0]
+    means = [
+        _mean(course) / course.peak for key in keys if (course := courses.get(key)) is not None and course.peak > 0
+    ]
     own = [
         s.horizon
         for s in setup.schedules

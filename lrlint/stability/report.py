@@ -84,9 +84,14 @@ def _low(experiment: Experiment, found: Low) -> LowRates:
         steps=found.steps,
         stands_for=found.stands_for,
         total=None if length is None else length.total,
-        pretrained=bool(found.groups) and set(found.groups) <= experiment.terms.pretrained,
+        pretrained=_trained([experiment.terms.pretrained.get(g) for g in found.groups]),
         reason=found.reason,
     )
+
+
+def _trained(known: Sequence[bool | None]) -> bool | None:
+    """Whether all are, or none is; None where some of them do not show it."""
+    return known[0] if known and len(set(known)) == 1 else None
 
 
 def _headroom(experiment: Experiment, result: Result, labels: Mapping[Key, str]) -> tuple[Headroom, ...]:
@@ -125,7 +130,7 @@ def _groups(lab: Laboratory, result: Result, trace: Trace, labels: Mapping[Key, 
     slopes = {key: max(-(trace.slope.get(key) or [0.0])[0], 0.0) for key in lab.keys}
     total = sum(value for value in slopes.values() if math.isfinite(value)) or 1.0
     found = []
-    own = {room.group: _short(10.0**room.largest) for room in result.rooms}
+    own = {room.group: _short(10.0**room.largest) for room in result.rooms if room.runs}
     for position, key in enumerate(lab.keys):
         gradient, update = trace.gradient.get(key, []), trace.update.get(key, [])
         weight, curvature = trace.weight.get(key, []), trace.curvature.get(key, [])

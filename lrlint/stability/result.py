@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 class ProbeResult:
     """The result of a probe; everything in it is plain data (``facts``, in the language of ``setup``).
 
-    ``verdict``: ``stable``, ``unstable``, ``too-low``, ``stalled`` or ``inconclusive``. ``score`` grows with instability: 0 or less
-    where no lower rate is better, 1 where one gains all that the setup loses, above 2 where it diverges.
+    ``verdict``: ``stable``, ``unstable``, ``too-low``, ``stalled`` or ``inconclusive``. ``score`` grows with instability:
+    0 or less where no lower rate is better, 1 where one gains all that the setup loses, above 2 where it diverges.
     ``groups`` has one record per parameter group, ``guilty`` the (optimizer, group) pairs whose rates have to fall,
-    ``recommendations`` what repairs it, those that held first; ``headroom`` how far the rate of each group
-    alone can go.
+    ``recommendations`` what repairs it, those that held first; ``headroom`` how far the rate of each group alone can go.
     """
 
     facts: ProbeFacts

@@ -74,7 +74,8 @@ class Trace:
 
     ``gradient``, ``update``, ``weight``, ``slope`` are those of `GroupFacts`; ``norm`` is of all gradients before
     clipping. ``curvature`` is (g' - g)·u: the change of the gradient along the update, known one step later, so it has
-    an entry less. ``terms``: parts of the loss by name. ``stopped``: why the run ended before its time (``non-finite``, ``memory``, ``asked``), else None.
+    an entry less. ``terms``: parts of the loss by name. ``stopped``: why the run ended before its time (``non-finite``,
+    ``memory``, ``asked``), else None.
     """
 
     keys: tuple[Key, ...]

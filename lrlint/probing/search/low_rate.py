@@ -137,7 +137,9 @@ class LowRateSearch:
         """The exponent of a run that gains far more than the reference, from where the first update leads lowest."""
         standing = self._standing_for(self.steps)
         along = self._along()
-        exponent = round(max(math.floor(2 * along) / 2 - 1, standing + LOW.gap) if along > standing else standing + 1, 2)
+        exponent = round(
+            max(math.floor(2 * along) / 2 - 1, standing + LOW.gap) if along > standing else standing + 1, 2
+        )
         best: tuple[float, Gain] | None = None
         tried: dict[float, float] = {}
         for _ in range(LOW.attempts):

@@ -16,7 +16,14 @@ from lrlint.stability.statistics import Key
 
 _MODEL = ("model", "state_dict", "model_state_dict", "model_state", "net", "network", "module")
 _OPTIMIZER = ("optimizer", "optimizer_state_dict", "optimizer_states", "optimizers", "optim", "optimizer_state")
-_SCHEDULER = ("scheduler", "lr_scheduler", "scheduler_state_dict", "lr_schedulers", "schedulers", "lr_scheduler_state_dict")
+_SCHEDULER = (
+    "scheduler",
+    "lr_scheduler",
+    "scheduler_state_dict",
+    "lr_schedulers",
+    "schedulers",
+    "lr_scheduler_state_dict",
+)
 _HINT = "it needs the model's state_dict, and the optimizer's to go on at its rates and from its moments"
 
 
