@@ -65,12 +65,9 @@ def cure(facts: ProbeFacts, recommendation: Recommendation) -> str:
     if recommendation.kind == "clip":
         return f"clip the gradient norm at {number(recommendation.value)}"
     if recommendation.factor is None:
-        return listing(
-            f"multiply the rate of {labels(facts, [pair])} by {number(factor)} ({rate(value)})"
-            for pair, factor, value in zip(
-                recommendation.groups, recommendation.factors, recommendation.rates, strict=True
-            )
-        )
+        rows = zip(recommendation.groups, recommendation.factors, recommendation.rates, strict=True)
+        parts = [f"of {labels(facts, [pair])} by {number(factor)} ({rate(value)})" for pair, factor, value in rows]
+        return f"multiply the rate {listing(parts)}"
     everything = len(recommendation.groups) == len(facts.groups) > 1
     its = "all rates" if everything else "its rate" if len(recommendation.groups) == 1 else "their rates"
     values = sorted(set(recommendation.rates))
@@ -120,7 +117,8 @@ def repaired(recommendation: Recommendation) -> str:
     if recommendation.kind == "clip":
         what = f"clipped at {number(recommendation.value)}"
     else:
-        what = f"at {rate(values[0])}" if len(values) == 1 else f"× {number(recommendation.factor)}"
+        common = "each at its own rate" if recommendation.factor is None else f"× {number(recommendation.factor)}"
+        what = f"at {rate(values[0])}" if len(values) == 1 else common
     fresh = " over fresh batches" if all(arm.fresh for arm in arms) else ""
     return f"{what}: {number(first)} → {number(last)} in {count(max(arm.steps for arm in arms), 'step')}{fresh}"
 

@@ -263,7 +263,8 @@ class Adviser:
         opening = self.trial.start(len(run.losses))
         noise = NOISE * self.trial.noise(run)
         if self.found.sick and self.found.still:
-            return run.level() - opening <= FLOOR * abs(opening)
+            harm, floor = run.level() - opening, FLOOR * abs(opening)
+            return harm <= floor and harm + noise <= 2 * floor
         if self.found.best is not None and self._behind(run) > share:
             return False
         return opening - run.level() > max(FLOOR * abs(opening), noise)

@@ -196,6 +196,10 @@ class Laboratory:
             end.close()
         self._ends.clear()
 
+    def of_the_target(self, outcome: Outcome) -> bool:
+        """Whether a run met the target's batches one after the other (not one of them again and again)."""
+        return len(self._taken[outcome.number]) > 1 or len(self.batches) == 1
+
     def trace(self, outcome: Outcome) -> Trace:
         """The statistics of a run, step by step."""
         return self.traces[outcome.number]

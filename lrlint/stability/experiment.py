@@ -148,12 +148,12 @@ class Experiment:
         self._ask_the_metric()
 
     def _extent(self) -> Seen:
-        """How much of the loss and of the run was seen, by the runs at common factors."""
+        """How much of the loss and of the run was seen."""
         judged, lab = self.result.judged, self.lab
         assert judged is not None
-        common = [o for o in lab.outcomes if not o.broke and not o.fresh and len(set(o.factors)) == 1 and o.losses]
-        gained = [1 - o.level() / start for o in common if (start := self._start_of(o)) > TINY]
-        steps = max((len(o.losses) for o in common if not o.cools), default=judged.length)
+        runs = [o for o in lab.outcomes if not o.broke and o.losses and lab.of_the_target(o)]
+        gained = [(start - o.level()) / abs(start) for o in runs if abs(start := self._start_of(o)) > TINY]
+        steps = max((len(o.losses) for o in runs), default=judged.length)
         total = None if self.terms.length is None else self.terms.length.total
         return Seen(steps, max([*gained, 0.0]), total)
 
@@ -228,10 +228,15 @@ class Experiment:
         exponents = [math.log10(factor) for factor in cure.all_factors(lab.count)]
         if not self._map(exponents, adviser.promises):
             return
+        (first, *more) = cure.groups
+        own_room = next((room for room in result.rooms if room.group == first and room.runs), None)
+        if not more and own_room is not None and cure.largest is not None:
+            largest = min(cure.largest, 10.0**own_room.largest)
+            result.changes[result.changes.index(cure)] = replace(cure, largest=largest)
         if len(cure.groups) > 1 and all(room.runs for room in result.rooms):
             own = adviser.each_its_own(cure, {room.group: room.largest for room in result.rooms})
             if own is not None:
-                result.changes.insert(result.changes.index(cure), own)
+                result.changes[result.changes.index(cure)] = replace(own, reason=cure.reason)
 
     def _map(self, base: Sequence[float], promises: Sequence[float]) -> bool:
         """Look for the headroom above these exponents; whether it was."""

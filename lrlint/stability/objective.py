@@ -128,7 +128,8 @@ def _own_loss(models: Sequence[nn.Module]) -> Callable[[Any, int], Any]:
 
     def compute(batch: Any, step: int) -> Any:
         output = _apply(models[0], batch)
-        return {**terms_of(output), "loss": _loss_in(output)}
+        loss = _loss_in(output)
+        return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
     return compute
 
