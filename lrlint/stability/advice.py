@@ -50,7 +50,8 @@ FAR = 0.2
 #: the others' does, hardly lets them learn, and hides that all rates are too high: of 34 labelled setups with such a change
 #: 21 were healthy after 300 steps, with lower rates for all 33; of 38 whose change does not last but promises more, 36.
 STOPPED = 0.2
-#: Lower rates are looked at in so many half decades, while each is better than the last by this share of the best gain.
+#: Lower rates are looked at in so many half decades, while each is better than the last by this share of the best gain;
+#: one where the fault showed so late that each of these runs is long.
 LOWER, CLOSE = 2, 0.05
 #: What is verified stands out of the noise of the closing batches by so many standard errors.
 NOISE = 2.0
@@ -174,7 +175,7 @@ class Adviser:
 
     def _best(self, blame: Blame, change: Change) -> Change:
         """Half a decade lower while that is better: the largest rate that holds is seldom the one that learns most."""
-        for _ in range(LOWER):
+        for _ in range(LOWER if self.long <= TWICE * self.steps else 1):
             lower = self._verified(blame, change.margin + HALF, capped=False)
             if not lower.verified or self._behind(lower.evidence[0]) > self._behind(change.evidence[0]) - CLOSE:
                 break

@@ -24,8 +24,8 @@ _NEAR_ZERO = 1e-3  # root mean square of weights that have yet to grow
 def update_ratio_outlier(setup, *, factor: float = 100.0):
     facts = setup.probe
     known = {pair for low in facts.too_low for pair in low.groups}  # LR912 and LR913 say what that costs
-    others = [g for g in facts.groups if (g.optimizer, g.index) not in known]
-    judged = [g for g in others if g.update_ratio and _comparable(setup, g)]
+    remaining = [g for g in facts.groups if (g.optimizer, g.index) not in known]
+    judged = [g for g in remaining if g.update_ratio and _comparable(setup, g)]
     if len(judged) < 2 or facts.verdict not in ("stable", "inconclusive", "too-low"):
         return
     for group in judged:

@@ -76,8 +76,9 @@ class HeadroomThresholds:
     share: float = 0.1
     #: … and this share of the opening loss; a loss along the first update may rise by this share as well.
     floor: float = 0.02
-    #: Runs of a group of its own.
-    attempts: int = 3
+    #: Runs of a group of its own (the reference implementation made up to three: 80 steps a group in setups whose rates
+    #: are too high, where two take 55).
+    attempts: int = 2
     #: Highest exponent of ten that is tried.
     top: float = 3.0
     #: A factor is better than the configured rate where it gains more by this share of the gain; else the rate is left.
