@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrlint.api import check, diff, graph, inspect, probe
-    from lrlint.declare import rule
     from lrlint.facts import Setup
-    from lrlint.finding import Finding
-    from lrlint.run import Run
+    from lrlint.lint.finding import Finding
+    from lrlint.lint.rule import rule
+    from lrlint.lint.run import Run
 
 __version__ = "0.1.0"
 
@@ -22,10 +22,10 @@ _HOMES = {
     "graph": "lrlint.api",
     "probe": "lrlint.api",
     "diff": "lrlint.api",
-    "rule": "lrlint.declare",
-    "Finding": "lrlint.finding",
+    "rule": "lrlint.lint.rule",
+    "Finding": "lrlint.lint.finding",
     "Setup": "lrlint.facts",
-    "Run": "lrlint.run",
+    "Run": "lrlint.lint.run",
 }
 
 __all__ = ["Finding", "Run", "Setup", "check", "diff", "graph", "inspect", "probe", "rule"]

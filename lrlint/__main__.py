@@ -1,5 +1,5 @@
 """``python -m lrlint``."""
 
-from lrlint.cli import main
+from lrlint.cli.main import main
 
 main()

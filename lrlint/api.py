@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import Setup
-from lrlint.run import Run, lint
+from lrlint.lint.run import Run, lint
 
 if TYPE_CHECKING:
-    from lrlint.config import Settings
+    from lrlint.config.loader import Settings
 
 
 def check(
@@ -33,7 +33,7 @@ def check(
     Raises UsageError when an object is not what its argument asks for.
     """
     if settings is None:
-        from lrlint.config import Settings as Defaults
+        from lrlint.config.loader import Settings as Defaults
 
         settings = Defaults()
     setup = inspect(
@@ -54,7 +54,7 @@ def inspect(
 ) -> Setup:
     """The facts that `check` reads, with the same arguments. ``Setup.to_dict()`` is the JSON snapshot."""
     from lrlint.inspection.build import build
-    from lrlint.inspection.target import adopt
+    from lrlint.targets.load import adopt
 
     built = adopt(model, optimizer, scheduler, total_steps=total_steps, example_inputs=example_inputs, **declared)
     return build(built, graph=graph)
@@ -62,20 +62,20 @@ def inspect(
 
 def graph(model: Any, inputs: Any = None) -> Any:
     """The observed forward pass as a ``torch.fx.Graph``; nodes carry module path and source line in ``meta``."""
-    from lrlint.inspection.graph import trace
+    from lrlint.inspection.graph.observe import trace
 
     return trace(model, inputs)
 
 
 def probe(model: Any, optimizer: Any, *, batches: Any, **options: Any) -> Any:
-    """A short, undisturbing stability experiment; see `lrlint.stability.probe` for arguments and result."""
-    from lrlint.stability import probe as run_probe
+    """A short, undisturbing stability experiment; see `lrlint.probing.run.probe` for arguments and result."""
+    from lrlint.probing.run import probe as run_probe
 
     return run_probe(model, optimizer, batches=batches, **options)
 
 
 def diff(before: Setup, after: Setup) -> Any:
     """What changed between two setups, per parameter pattern."""
-    from lrlint.compare import compare
+    from lrlint.lint.setup_diff import compare
 
     return compare(before, after)

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lrlint.catalog import Catalog, fixture_of, load, shipped
-from lrlint.declare import Rule
-from lrlint.finding import Finding
+from lrlint.lint.finding import Finding
+from lrlint.lint.registry import Catalog, fixture_of, load, shipped
+from lrlint.lint.rule import Rule
 
 _EXPECT = re.compile(r"#\s*expect:\s*((?:[A-Z]+\d{3})(?:\s*,\s*[A-Z]+\d{3})*)")
 
@@ -62,10 +62,10 @@ def run(case: Case) -> list[Finding]:
 
     An info finding counts too. Raises AssertionError with a readable difference when they are not the expected ones.
     """
-    from lrlint.config import Settings
+    from lrlint.config.loader import Settings
     from lrlint.inspection.build import build
-    from lrlint.inspection.target import load as load_target
-    from lrlint.run import lint
+    from lrlint.lint.run import lint
+    from lrlint.targets.load import load as load_target
 
     codes = tuple(dict.fromkeys([case.rule.code, *(code for _, code in case.expected)]))
     built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
@@ -73,7 +73,7 @@ def run(case: Case) -> list[Finding]:
     own = () if folder == shipped("rules") else (str(folder),)
     setup = build(built)
     if "probe" in case.rule.needs:
-        from lrlint.stability import examine
+        from lrlint.probing.run import examine
 
         setup = replace(setup, probe=examine(built, setup))
     result = lint(setup, Settings(select=codes, extra_rules=own))

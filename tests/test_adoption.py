@@ -19,7 +19,7 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the `lrlint` command, as an installation would have it on the path."""
     folder = tmp_path_factory.mktemp("bin")
     script = folder / "lrlint"
-    script.write_text(f"#!{sys.executable}\nfrom lrlint.cli import main\nmain()\n")
+    script.write_text(f"#!{sys.executable}\nfrom lrlint.cli.main import main\nmain()\n")
     script.chmod(0o755)
     return folder
 

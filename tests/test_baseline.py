@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from setups import HOUSE, decoder, write_rules
 
-from lrlint import baseline
+from lrlint.config.settings import Settings
 from lrlint.errors import UsageError
 from lrlint.facts import Setup
-from lrlint.finding import Finding
-from lrlint.run import Run, lint
-from lrlint.settings import Settings
+from lrlint.lint import baseline
+from lrlint.lint.finding import Finding
+from lrlint.lint.run import Run, lint
 
 
 @pytest.fixture

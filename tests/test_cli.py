@@ -357,9 +357,10 @@ def test_a_new_rule_is_two_files_that_pass_the_harness(project: Path) -> None:
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
     assert lrlint("rule", "--new", "Bad Name", cwd=project).returncode == 2
     assert lrlint("rule", "--new", "other", "--code", "LR999", cwd=project).returncode == 2
-    from lrlint import catalog, testing
+    from lrlint import testing
+    from lrlint.lint import registry
 
-    known = catalog.load([project / "own" / "rules"], entry_points=False)
+    known = registry.load([project / "own" / "rules"], entry_points=False)
     cases = [case for case in testing.cases(known) if case.rule.code == "ACME007"]
     assert [case.function for case in cases] == ["bad", "good_below_the_limit"]
     for case in cases:
@@ -396,7 +397,7 @@ def test_live_targets_in_worker_processes(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "printed by the factory" in done.stderr
     assert 'raise ValueError("no data")' in done.stderr
-    assert "lrlint/workers.py" not in done.stderr, "tracebacks show the user's frames only"
+    assert "lrlint/runner/workers.py" not in done.stderr, "tracebacks show the user's frames only"
 
 
 def test_a_process_that_the_target_forked_is_not_waited_for(tmp_path: Path) -> None:
@@ -552,7 +553,7 @@ def test_a_rule_file_or_entry_point_that_does_not_load(project: Path) -> None:
 
 
 def test_a_defect_in_lrlint_has_its_own_code(project: Path) -> None:
-    (project / "sitecustomize.py").write_text("import lrlint.engine\nlrlint.engine.run_rules = None\n")
+    (project / "sitecustomize.py").write_text("import lrlint.lint.engine\nlrlint.engine.run_rules = None\n")
     path = os.pathsep.join((str(project), str(Path(__file__).parent.parent)))
     done = lrlint("check", "setup.json", cwd=project, torch=True, PYTHONPATH=path)
     assert (done.returncode, done.stdout) == (70, "")

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrlint.config.settings import Settings
 from lrlint.errors import UsageError
 from lrlint.facts import Group, NormLayer, Optimizer, Parameter, Setup, Span, StateMisfit, Training, Values
 from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
-from lrlint.formats import render
-from lrlint.run import lint
-from lrlint.session import snapshot
-from lrlint.settings import Settings
+from lrlint.lint.run import lint
+from lrlint.reports import render
+from lrlint.runner.session import snapshot
 
 text = st.text(max_size=12)
 numbers = st.floats() | st.integers() | st.booleans() | st.none() | text

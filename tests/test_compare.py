@@ -7,10 +7,10 @@ import pytest
 from setups import decoder, single
 
 import lrlint
-from lrlint.compare import Comparison
 from lrlint.facts import Group, GroupSchedule, Optimizer, Schedule, Setup, Trace
-from lrlint.formats import diff as views
-from lrlint.formats.text import Style
+from lrlint.lint.setup_diff import Comparison
+from lrlint.reports.style import Style
+from lrlint.reports.views import diff as views
 
 
 def texts(before: Setup, after: Setup) -> list[str]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from lrlint import config, shape
+from lrlint.config import json_schema, loader
+from lrlint.config.settings import Target
 from lrlint.errors import UsageError
 from lrlint.facts import Span
-from lrlint.formats import settings_table
-from lrlint.settings import Target
+from lrlint.reports.views import settings as settings_view
 
 FULL = """\
 [project]
@@ -52,9 +52,9 @@ require = {lr = "<= 1e-4"}
 """
 
 
-def read(folder: Path, text: str, name: str = "pyproject.toml") -> config.Settings:
+def read(folder: Path, text: str, name: str = "pyproject.toml") -> loader.Settings:
     (folder / name).write_text(text)
-    return config.load(folder)
+    return loader.load(folder)
 
 
 def test_every_table_is_read(tmp_path: Path) -> None:
@@ -74,11 +74,11 @@ def test_every_table_is_read(tmp_path: Path) -> None:
 
 
 def test_every_value_knows_where_it_was_set(tmp_path: Path) -> None:
-    settings = config.layer(read(tmp_path, FULL), {"select": ("LR3",), "ignore": ()})
+    settings = loader.layer(read(tmp_path, FULL), {"select": ("LR3",), "ignore": ()})
     assert settings.origins["select"] == "--select"
     assert settings.origins["ignore"] == "pyproject.toml:6"
     assert settings.origins["targets.large"] == "pyproject.toml:14"
-    table = settings_table.render(settings)
+    table = settings_view.render(settings)
     rows = {line.split()[0]: line.split()[-1] for line in table.splitlines() if line}
     assert rows["select"] == "--select"
     assert rows["fail-on"] == "pyproject.toml:7"
@@ -88,26 +88,26 @@ def test_every_value_knows_where_it_was_set(tmp_path: Path) -> None:
 
 def test_flags_replace_lists_and_extend_adds(tmp_path: Path) -> None:
     settings = read(tmp_path, '[tool.lrlint]\nselect = ["LR4"]\nextend-select = ["LR1"]\n')
-    settings = config.layer(settings, {"select": ("LR3",), "extend_select": ("LR6",)})
+    settings = loader.layer(settings, {"select": ("LR3",), "extend_select": ("LR6",)})
     assert settings.select == ("LR3",)
     assert settings.extend_select == ("LR1", "LR6")
 
 
 def test_a_targets_table_comes_last_but_an_ignore_flag_stays(tmp_path: Path) -> None:
-    settings = config.layer(read(tmp_path, FULL), {"ignore": ("LR2",)})
-    mine = config.for_target(settings, settings.targets["large"])
+    settings = loader.layer(read(tmp_path, FULL), {"ignore": ("LR2",)})
+    mine = loader.for_target(settings, settings.targets["large"])
     assert mine.ignored == ("LR401", "LR2")
     assert mine.select == ("LR4",)
-    assert config.for_target(settings, settings.targets["small"]) is settings
+    assert loader.for_target(settings, settings.targets["small"]) is settings
 
 
 def test_the_nearest_file_counts_and_a_foreign_pyproject_marks_the_root(tmp_path: Path) -> None:
     read(tmp_path, FULL)
     inner = tmp_path / "inner" / "deeper"
     inner.mkdir(parents=True)
-    assert config.load(inner).file == tmp_path / "pyproject.toml"
+    assert loader.load(inner).file == tmp_path / "pyproject.toml"
     (tmp_path / "inner" / "pyproject.toml").write_text('[project]\nname = "other"\n')
-    settings = config.load(inner)
+    settings = loader.load(inner)
     assert (settings.file, settings.root) == (None, tmp_path / "inner")
     own = read(inner, 'select = ["LR1"]\n', "lrlint.toml")
     assert own.select == ("LR1",)
@@ -163,9 +163,9 @@ def test_errors_name_file_line_and_remedy(tmp_path: Path, text: str, place: str,
 )
 def test_every_way_to_write_the_table_is_read(tmp_path: Path, text: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
-    assert config.load(tmp_path).fail_on == "error"
+    assert loader.load(tmp_path).fail_on == "error"
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["lrlint"]\n')
-    assert config.load(tmp_path).file is None
+    assert loader.load(tmp_path).file is None
 
 
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
@@ -177,11 +177,11 @@ def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
 def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "lrlint.toml").write_bytes(b'select = ["\xe9"]\n')
     with pytest.raises(UsageError, match="not UTF-8"):
-        config.load(tmp_path)
+        loader.load(tmp_path)
 
 
 def test_the_shipped_schema_accepts_what_lrlint_accepts_and_rejects_what_it_rejects() -> None:
-    schema = shape.load("config")
+    schema = json_schema.load("config")
     jsonschema.Draft202012Validator.check_schema(schema)
     official = jsonschema.Draft202012Validator(schema)
     good = {
@@ -200,19 +200,19 @@ def test_the_shipped_schema_accepts_what_lrlint_accepts_and_rejects_what_it_reje
         {"suppress": [{"rules": [""], "reason": "r"}]},
         {"baseline": ""},
     ]
-    assert not shape.problems(good, schema)
+    assert not json_schema.problems(good, schema)
     official.validate(good)
     for data in bad:
-        assert shape.problems(data, schema), data
+        assert json_schema.problems(data, schema), data
         assert not official.is_valid(data), data
 
 
 def test_every_setting_is_in_the_schema() -> None:
-    keys = set(shape.load("config")["properties"])
+    keys = set(json_schema.load("config")["properties"])
     assert {
         name.replace("_", "-") for name in ("select", "extend_select", "ignore", "extend_ignore", "extra_rules")
     } <= keys
-    targets = set(shape.load("config")["$defs"]["target"]["properties"])
+    targets = set(json_schema.load("config")["$defs"]["target"]["properties"])
     assert {"target", "model", "optimizer", "scheduler", "args", "timeout", "graph", "source-hook"} <= targets
     assert Target("x").timeout is None
 
@@ -222,15 +222,17 @@ def test_a_policy_may_name_every_role_there_is() -> None:
 
     text = Parameter.__doc__.partition("``role`` is one of")[2].partition("``module_kind``")[0]
     roles = re.sub(r"\([^)]*\)", "", text).replace(".", "").replace(",", " ").split()
-    assert sorted(shape.load("config")["$defs"]["policy"]["properties"]["roles"]["items"]["enum"]) == sorted(roles)
+    assert sorted(json_schema.load("config")["$defs"]["policy"]["properties"]["roles"]["items"]["enum"]) == sorted(
+        roles
+    )
 
 
 def test_the_setup_schema_is_the_one_of_the_facts() -> None:
-    from lrlint.facts.schema import setup_schema
+    from lrlint.facts.snapshot_schema import setup_schema
 
-    shipped = shape.load("setup")
+    shipped = json_schema.load("setup")
     assert shipped == json.loads(json.dumps(setup_schema())), (
-        "run `python -m lrlint.facts.schema > lrlint/schemas/setup.json`"
+        "run `python -m lrlint.facts.snapshot_schema > lrlint/config/schemas/setup.json`"
     )
     jsonschema.Draft202012Validator.check_schema(shipped)
     from setups import decoder

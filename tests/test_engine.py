@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lrlint import catalog, engine
 from lrlint.errors import UsageError
 from lrlint.facts import Group, Note, Optimizer, Parameter, Setup, Span
+from lrlint.lint import engine, registry
 
 RULES = {
     "first_rule.py": '''"""Summary of the first.
@@ -40,13 +40,13 @@ def needy_rule(setup):
 
 
 @pytest.fixture
-def rules(tmp_path: Path) -> Iterator[catalog.Catalog]:
+def rules(tmp_path: Path) -> Iterator[registry.Catalog]:
     folder = tmp_path / "rules" / "own"
     folder.mkdir(parents=True)
     for name, source in RULES.items():
         (folder / name).write_text(source)
     before = set(sys.modules)
-    yield catalog.load([tmp_path / "rules"], entry_points=False)
+    yield registry.load([tmp_path / "rules"], entry_points=False)
     for name in set(sys.modules) - before:
         if name.startswith("lrlint_rules_"):
             del sys.modules[name]
@@ -69,11 +69,11 @@ def setup() -> Setup:
     )
 
 
-def named(rules: catalog.Catalog, *names: str) -> list:
+def named(rules: registry.Catalog, *names: str) -> list:
     return [rules.get(name) for name in names]
 
 
-def test_a_finding_is_completed(rules: catalog.Catalog, setup: Setup) -> None:
+def test_a_finding_is_completed(rules: registry.Catalog, setup: Setup) -> None:
     (found,) = engine.run_rules(setup, named(rules, "first-rule")).findings
     assert (found.rule, found.name, found.severity, found.confidence) == ("LR891", "first-rule", "warning", "medium")
     assert found.parameters == ("a.weight",)
@@ -84,35 +84,35 @@ def test_a_finding_is_completed(rules: catalog.Catalog, setup: Setup) -> None:
     assert found.related[0].locations == (Span("train.py", 11, 9),)
 
 
-def test_options_reach_the_rule(rules: catalog.Catalog, setup: Setup) -> None:
+def test_options_reach_the_rule(rules: registry.Catalog, setup: Setup) -> None:
     outcome = engine.run_rules(setup, named(rules, "LR891"), {"first-rule": {"limit": 0.05}})
     assert [found.groups for found in outcome.findings] == [((0, 0),), ((0, 1),)]
 
 
-def test_an_unknown_option_is_a_usage_error(rules: catalog.Catalog, setup: Setup) -> None:
+def test_an_unknown_option_is_a_usage_error(rules: registry.Catalog, setup: Setup) -> None:
     with pytest.raises(UsageError, match="no option 'limits'"):
         engine.run_rules(setup, named(rules, "LR891"), {"first-rule": {"limits": 1}})
 
 
-def test_severity_override_wins(rules: catalog.Catalog, setup: Setup) -> None:
+def test_severity_override_wins(rules: registry.Catalog, setup: Setup) -> None:
     (found,) = engine.run_rules(setup, named(rules, "LR891"), severities={"first-rule": "info"}).findings
     assert found.severity == "info"
 
 
-def test_a_crashing_rule_loses_only_itself(rules: catalog.Catalog, setup: Setup) -> None:
+def test_a_crashing_rule_loses_only_itself(rules: registry.Catalog, setup: Setup) -> None:
     findings = engine.run_rules(setup, named(rules, "LR891", "LR892")).findings
     assert [found.rule for found in findings] == ["LR003", "LR891"]
     assert "LR892" in findings[0].message
     assert "ZeroDivisionError" in findings[0].message
 
 
-def test_a_missing_fact_skips_with_its_reason(rules: catalog.Catalog, setup: Setup) -> None:
+def test_a_missing_fact_skips_with_its_reason(rules: registry.Catalog, setup: Setup) -> None:
     outcome = engine.run_rules(setup, named(rules, "needy-rule"))
     assert outcome.findings == ()
     assert [(s.rule, s.reason) for s in outcome.skipped] == [("LR893", "pass example_inputs")]
 
 
-def test_selection(rules: catalog.Catalog) -> None:
+def test_selection(rules: registry.Catalog) -> None:
     def codes(**arguments: tuple[str, ...]) -> set[str]:
         return {r.code for r in rules.select(**arguments) if r.code.startswith("LR89")}
 
@@ -130,10 +130,10 @@ def test_codes_are_never_reused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.py").write_text(RULES["crashing_rule.py"].replace("def crashing_rule", f"def {name}"))
     with pytest.raises(UsageError, match="LR892 is declared twice"):
-        catalog.load([tmp_path], entry_points=False)
+        registry.load([tmp_path], entry_points=False)
 
 
 def test_a_broken_rule_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def (")
     with pytest.raises(UsageError, match=r"broken\.py"):
-        catalog.load([tmp_path], entry_points=False)
+        registry.load([tmp_path], entry_points=False)

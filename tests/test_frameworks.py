@@ -13,7 +13,7 @@ import torch
 
 from lrlint.errors import TargetError, UsageError
 from lrlint.facts import Training
-from lrlint.inspection.target import Built, adopt, load
+from lrlint.targets.load import Built, adopt, load
 
 LIGHTNING = """
 import torch

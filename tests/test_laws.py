@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lrlint import catalog
-from lrlint.declare import Rule
+from lrlint.lint import registry
+from lrlint.lint.rule import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
-RULES = catalog.load(entry_points=False).rules
+RULES = registry.load(entry_points=False).rules
 
 #: Frameworks that load torch, or are as heavy as it is.
 HEAVY = ("torch", "numpy", "transformers", "lightning", "pytorch_lightning", "peft", "accelerate")
@@ -40,13 +40,13 @@ def without_torch(program: str, *argv: str) -> subprocess.CompletedProcess[str]:
 #: Everything that must start in milliseconds and run where torch is not installed.
 LIGHT = {
     "package": "import lrlint; lrlint.rule, lrlint.Finding, lrlint.Setup, lrlint.Run, lrlint.check, lrlint.diff",
-    "rules": "from lrlint import catalog; assert len(catalog.load(entry_points=False).rules) > 40",
-    "engine": "import lrlint.engine, lrlint.run, lrlint.suppress, lrlint.baseline, lrlint.compare, lrlint.policy",
-    "configuration": "import lrlint.config, lrlint.settings",
-    "formats": "import pkgutil, importlib, lrlint.formats as f\n"
-    "for m in pkgutil.iter_modules(f.__path__, 'lrlint.formats.'): importlib.import_module(m.name)",
-    "command line": "import lrlint.cli, lrlint.session, lrlint.workers",
-    "lint": "from lrlint.facts import Setup; from lrlint.run import lint; from lrlint.settings import Settings\n"
+    "rules": "from lrlint.lint import registry; assert len(registry.load(entry_points=False).rules) > 40",
+    "engine": "import lrlint.lint.engine, lrlint.lint.run, lrlint.lint.suppressions, lrlint.lint.baseline, lrlint.lint.setup_diff, lrlint.lint.policies",
+    "configuration": "import lrlint.config.loader, lrlint.config.settings",
+    "formats": "import pkgutil, importlib, lrlint.reports as f\n"
+    "for m in pkgutil.iter_modules(f.__path__, 'lrlint.reports.'): importlib.import_module(m.name)",
+    "command line": "import lrlint.cli.main, lrlint.runner.session, lrlint.runner.workers",
+    "lint": "from lrlint.facts import Setup; from lrlint.lint.run import lint; from lrlint.config.settings import Settings\n"
     "assert lint(Setup(), Settings()).ok",
 }
 
@@ -61,7 +61,7 @@ def test_torch_stays_out(program: str) -> None:
     "argv", [["--help"], ["--version"], ["rule"], ["rule", "LR301"], ["check", "--help"]], ids=" ".join
 )
 def test_torch_stays_out_of_commands(argv: list[str]) -> None:
-    done = without_torch("from lrlint.cli import main; main()", *argv)
+    done = without_torch("from lrlint.cli.main import main; main()", *argv)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
@@ -73,12 +73,12 @@ def test_a_snapshot_is_checked_without_torch(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(factory)
     shown = [sys.executable, "-m", "lrlint", "show", f"{tmp_path / 'train.py'}:build", "--output", str(made)]
     subprocess.run(shown, check=True, capture_output=True, cwd=ROOT, timeout=120)
-    done = without_torch("from lrlint.cli import main; main()", "check", str(made), "--format", "concise")
+    done = without_torch("from lrlint.cli.main import main; main()", "check", str(made), "--format", "concise")
     assert done.returncode == 1, done.stderr
     assert "LR310" in done.stdout
 
 
-@pytest.mark.parametrize("room", ["lrlint.inspection.build", "lrlint.inspection.target"])
+@pytest.mark.parametrize("room", ["lrlint.inspection.build", "lrlint.targets.load"])
 def test_the_guard_can_fail(room: str) -> None:
     """The tests above prove something: behind the doors the same guard does stop torch."""
     done = without_torch(f"import {room}")
@@ -105,7 +105,7 @@ def test_a_rule_reads_facts_alone(rule: Rule) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_has_its_proof_beside_it(rule: Rule) -> None:
-    fixture = catalog.fixture_of(rule)
+    fixture = registry.fixture_of(rule)
     assert fixture is not None, f"{rule.name} has no fixture"
     own = {node.name for node in ast.parse(fixture.read_text()).body if isinstance(node, ast.FunctionDef)}
     assert any(name.startswith("bad") for name in own)
@@ -121,8 +121,8 @@ def test_a_rule_is_documented(rule: Rule) -> None:
 
 
 def test_every_fixture_has_its_rule() -> None:
-    homes = {catalog.fixture_of(rule) for rule in RULES}
-    strays = [path for path in catalog.shipped("fixtures").rglob("[!_]*.py") if path not in homes]
+    homes = {registry.fixture_of(rule) for rule in RULES}
+    strays = [path for path in registry.shipped("fixtures").rglob("[!_]*.py") if path not in homes]
     assert not strays
 
 

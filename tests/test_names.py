@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrlint import names
+from lrlint.text import names
 
 
 def expand(pattern: str) -> list[str]:

@@ -27,7 +27,7 @@ from work import calls
 import lrlint
 from lrlint.errors import UsageError
 from lrlint.facts import Setup
-from lrlint.run import Run
+from lrlint.lint.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 Pair = tuple[Any, Any]

@@ -12,7 +12,7 @@ import torch.multiprocessing
 
 from lrlint.errors import TargetError, UsageError
 from lrlint.inspection.build import build
-from lrlint.inspection.target import load
+from lrlint.targets.load import load
 
 NET = """
 import torch

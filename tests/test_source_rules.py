@@ -251,7 +251,7 @@ def test_names_as_the_target_saw_them_are_in_the_snapshot(tmp_path: Path) -> Non
 def test_watching_names_leaves_modules_as_they_were(tmp_path: Path) -> None:
     from torch import nn
 
-    from lrlint.inspection.target import load
+    from lrlint.targets.load import load
 
     before = nn.Module.named_parameters
     (tmp_path / "train.py").write_text(WRAPPED)

@@ -17,11 +17,11 @@ import torch
 from torch.optim import Optimizer, lr_scheduler
 
 from lrlint.facts import Span
-from lrlint.inspection import marking
-from lrlint.inspection.built import Built
-from lrlint.inspection.source import Project, project_root
-from lrlint.inspection.spans import Recording, recording
-from lrlint.inspection.target import load
+from lrlint.targets.live_target import Built
+from lrlint.targets.load import load
+from lrlint.targets.provenance import literals as literal_marking
+from lrlint.targets.provenance.project import Project, project_root
+from lrlint.targets.provenance.recorder import Recording, recording
 
 NET = """
 import torch
@@ -280,19 +280,19 @@ def test_without_the_hook_only_calls_are_known(project: Callable[..., Built]) ->
     assert record is not None
     assert dict(record.key_spans) == {}
     assert record.written == {"lr"}
-    assert not hasattr(sys.modules["setup_under_test"], marking.NAME)
+    assert not hasattr(sys.modules["setup_under_test"], literal_marking.NAME)
 
 
 def test_only_lines_where_python_keeps_no_columns_and_no_framework_is_imported(tmp_path: Path) -> None:
     source = NET + "def build():\n    m = net()\n    return m, SGD(m.parameters(), lr=0.1)\n"
     (tmp_path / "plain.py").write_text(source)
     script = (
-        "from lrlint.inspection.target import load\n"
+        "from lrlint.targets.load import load\n"
         "built = load('plain.py:build')\n"
         "print(built.recording.optimizer(built.optimizers['']))\n"
         "import sys; print([n for n in ('transformers', 'lightning', 'accelerate') if n in sys.modules])"
     )
-    environment = {"PYTHONPATH": str(Path(marking.__file__).parents[2]), "PYTHONNODEBUGRANGES": "1", "PATH": ""}
+    environment = {"PYTHONPATH": str(Path(literal_marking.__file__).parents[2]), "PYTHONNODEBUGRANGES": "1", "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
@@ -325,7 +325,7 @@ def test_files_outside_the_project_and_installed_ones_stay_unmarked(
             return m, [SGD(installed_helper.groups(m), lr=0.1), SGD(outside_helper.groups(m), lr=0.2)]
     """)
     for name in ("installed_helper", "outside_helper"):
-        assert not hasattr(sys.modules[name], marking.NAME)
+        assert not hasattr(sys.modules[name], literal_marking.NAME)
     spans = [built.recording.group(optimizer, 0).span for optimizer in built.optimizers.values()]
     assert [span.path for span in spans] == ["setup_under_test.py"] * 2
     for name in ("installed_helper", "outside_helper"):
@@ -338,7 +338,7 @@ def test_torch_and_the_import_system_are_as_they_were(project: Callable[..., Bui
         project("def build():\n    raise RuntimeError('boom')")
     after = (Optimizer.__init__, Optimizer.add_param_group, lr_scheduler.StepLR.__init__, list(sys.meta_path))
     assert after == before
-    assert not marking.listeners
+    assert not literal_marking.listeners
 
 
 def test_nothing_marked_is_cached_on_disk_and_edits_are_seen(project: Callable[..., Built], tmp_path: Path) -> None:
@@ -449,15 +449,15 @@ def _run(code: CodeType, extra: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_marked_code_gives_the_same_result_at_the_same_lines(name: str) -> None:
-    literals: list[marking.Literal] = []
-    tree = marking.mark(SOURCES[name], "m.py", literals)
+    literals: list[literal_marking.Literal] = []
+    tree = literal_marking.mark(SOURCES[name], "m.py", literals)
     if name != "fstring":
         assert tree is not None
     plain = compile(SOURCES[name], "m.py", "exec", dont_inherit=True)
     marked = compile(tree or SOURCES[name], "m.py", "exec", dont_inherit=True)
-    marker = marking.Marker()
+    marker = literal_marking.Marker()
     marker.literals = literals
-    assert repr(_run(marked, {marking.NAME: marker})) == repr(_run(plain, {}))
+    assert repr(_run(marked, {literal_marking.NAME: marker})) == repr(_run(plain, {}))
     assert {line for *_, line in marked.co_lines()} == {line for *_, line in plain.co_lines()}
 
 
@@ -465,10 +465,10 @@ def test_tracebacks_of_marked_code_are_the_same(tmp_path: Path) -> None:
     source = 'def f(x):\n    return {"params": [1],\n            "lr": 1 / x}\n\n\ndef g():\n    return f(0)\n'
     path = tmp_path / "broken.py"
     path.write_text(source)
-    literals: list[marking.Literal] = []
+    literals: list[literal_marking.Literal] = []
     told = []
-    for code in (source, marking.mark(source, str(path), literals)):
-        namespace: dict[str, Any] = {marking.NAME: lambda value, index: value}
+    for code in (source, literal_marking.mark(source, str(path), literals)):
+        namespace: dict[str, Any] = {literal_marking.NAME: lambda value, index: value}
         exec(compile(code, str(path), "exec", dont_inherit=True), namespace)  # type: ignore[arg-type]
         with pytest.raises(ZeroDivisionError) as caught:
             namespace["g"]()
@@ -478,13 +478,13 @@ def test_tracebacks_of_marked_code_are_the_same(tmp_path: Path) -> None:
 
 
 def test_code_that_mentions_no_group_is_left_alone() -> None:
-    assert marking.mark('x = {"parameters": 1}; f(params=2)\ny = "params"', "m.py", []) is None
+    assert literal_marking.mark('x = {"parameters": 1}; f(params=2)\ny = "params"', "m.py", []) is None
 
 
 def test_every_group_of_a_long_file_is_found() -> None:
     lines = [f'if True:\n    x{k} = [\n        {{"params": {k}, "lr": {k}}},\n    ]' for k in range(300)]
-    literals: list[marking.Literal] = []
-    tree = marking.mark("\n".join(lines), "long.py", literals)
+    literals: list[literal_marking.Literal] = []
+    tree = literal_marking.mark("\n".join(lines), "long.py", literals)
     assert isinstance(tree, ast.Module)
     assert [(literal.span.line, literal.span.column) for literal in literals] == [(4 * k + 3, 9) for k in range(300)]
 
@@ -510,7 +510,13 @@ def test_which_files_are_the_users(tmp_path: Path) -> None:
     files = Project(tmp_path)
     for own in ("a.py", "pkg/b.py", "lib/c.py"):
         assert files.owns(str(tmp_path / own))
-    for foreign in (torch.__file__, ast.__file__, marking.__file__, "<string>", str(tmp_path / "v/site-packages/d.py")):
+    for foreign in (
+        torch.__file__,
+        ast.__file__,
+        literal_marking.__file__,
+        "<string>",
+        str(tmp_path / "v/site-packages/d.py"),
+    ):
         assert not files.owns(foreign)
     assert not files.owns(str(tmp_path.parent / "e.py"))
 

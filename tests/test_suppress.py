@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from setups import HOUSE, SOURCE, decoder, write_rules
 
+from lrlint.config.settings import Settings, Suppression
 from lrlint.facts import Setup
-from lrlint.finding import Finding
-from lrlint.run import Run, conclude, examine, lint
-from lrlint.settings import Settings, Suppression
+from lrlint.lint.finding import Finding
+from lrlint.lint.run import Run, conclude, examine, lint
 
 TODAY = datetime.date(2026, 6, 1)
 

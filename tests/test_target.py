@@ -22,9 +22,9 @@ from torch import nn
 
 from lrlint.errors import LrlintError, TargetError, UsageError
 from lrlint.facts import Training
-from lrlint.inspection import arguments, guard
-from lrlint.inspection.declared import training
-from lrlint.inspection.target import adopt, load
+from lrlint.targets import arguments, sandbox
+from lrlint.targets.declared import training
+from lrlint.targets.load import adopt, load
 
 HEAD = """
 import functools, os, sys, time
@@ -582,7 +582,7 @@ def test_code_that_cannot_be_interrupted_ends_the_process_with_3(write: Callable
         "from lrlint.inspection import guard, target\nguard.GRACE = 0.5\nprint('{', flush=True)\n"
         "target.load('job.py:build', timeout=0.3)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(guard.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(sandbox.__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

@@ -21,9 +21,9 @@ from torch import nn
 
 import lrlint
 from lrlint.facts import Training
-from lrlint.stability.batches import Batches, collect
-from lrlint.stability.conditions import repeatable
-from lrlint.stability.steps import Stepper
+from lrlint.probing.training.batches import Batches, collect
+from lrlint.probing.training.determinism import repeatable
+from lrlint.probing.training.stepper import Stepper
 
 #: CUDA's calls that make the host wait.
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")

@@ -220,7 +220,7 @@ class StateMisfit:
 
 @dataclass(frozen=True, eq=False)
 class Optimizer:
-    """One optimizer. ``family``: see ``lrlint.inspection.optimizers`` (cited table).
+    """One optimizer. ``family``: see ``lrlint.inspection.model.optimizers`` (cited table).
 
     ``reads`` are the group keys that the source of the optimizer (and of its scheduler) reads; None without one.
     ``master_weights``: it keeps float32 copies, or rounds stochastically, so low-precision parameters do train.
@@ -439,13 +439,13 @@ class Setup:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data; `from_dict` restores it without torch."""
-        from lrlint.facts.codec import encode_setup
+        from lrlint.facts.snapshot import encode_setup
 
         return encode_setup(self)
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Setup:
         """The Setup of `to_dict`'s data. Raises ValueError with the offending key where it is not one."""
-        from lrlint.facts.codec import decode_setup
+        from lrlint.facts.snapshot import decode_setup
 
         return decode_setup(data)

@@ -1,0 +1,1 @@
+"""Live objects in, frozen facts out."""

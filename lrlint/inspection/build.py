@@ -11,16 +11,16 @@ from torch import nn
 
 from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
 from lrlint.facts.schedule import peak_rate
-from lrlint.inspection.guard import no_default_device
-from lrlint.inspection.modules import model_facts, module_facts, norm_facts, tie_facts
-from lrlint.inspection.optimizers import optimizer_fact
-from lrlint.inspection.parameters import Registry, register_tree, with_values
-from lrlint.inspection.storage import aliases
-from lrlint.inspection.tree import walk
-from lrlint.inspection.unregistered import unregistered_facts
+from lrlint.inspection.model.modules import model_facts, module_facts, norm_facts, tie_facts
+from lrlint.inspection.model.optimizers import optimizer_fact
+from lrlint.inspection.model.parameters import Registry, register_tree, with_values
+from lrlint.inspection.model.storage import aliases
+from lrlint.inspection.model.tree import walk
+from lrlint.inspection.model.unregistered import unregistered_facts
+from lrlint.targets.sandbox import no_default_device
 
 if TYPE_CHECKING:
-    from lrlint.inspection.target import Built
+    from lrlint.targets.load import Built
 
 
 def build(built: Built, *, graph: bool = True) -> Setup:
@@ -131,7 +131,7 @@ def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
 def _with_schedules(setup: Setup, built: Built) -> Setup:
     if not built.schedulers and built.owner is None:
         return setup
-    from lrlint.inspection.schedules import simulate
+    from lrlint.inspection.schedules.simulate import simulate
 
     loop = setup.source.scheduler_interval() if setup.source else None
     schedules, notes = simulate(built, list(built.optimizers.values()), setup.training, loop)
@@ -146,7 +146,7 @@ def _with_checkpoint(setup: Setup, built: Built) -> Setup:
     path = setup.training.options.get("resume")
     if not isinstance(path, str) or not setup.optimizers:
         return setup
-    from lrlint.inspection.schedules import resume
+    from lrlint.inspection.schedules.resume import resume
 
     options = {**setup.training.options, "resumed": resume(built, path)}
     return replace(setup, training=replace(setup.training, options=options))
@@ -154,7 +154,7 @@ def _with_checkpoint(setup: Setup, built: Built) -> Setup:
 
 def _with_source(setup: Setup, built: Built) -> Setup:
     """The calls of the training loop, as its source has them."""
-    from lrlint.inspection.loops import read
+    from lrlint.inspection.training_loop.read import read
 
     facts, notes = read(built)
     return replace(setup, source=facts, notes=(*setup.notes, *notes))
@@ -166,7 +166,7 @@ def _set_peak(group: Group, simulated: float | None) -> None:
 
 
 def _with_graph(setup: Setup, built: Built, registry: Registry) -> Setup:
-    from lrlint.inspection.graph import observe
+    from lrlint.inspection.graph.observe import observe
 
     with no_default_device():
         facts, notes = observe(

@@ -1,0 +1,1 @@
+"""Adapters that run lrlint inside other tools."""

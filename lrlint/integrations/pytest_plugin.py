@@ -33,9 +33,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 def _items(session: pytest.Session) -> Iterator[pytest.Item]:
-    from lrlint import config
+    from lrlint.config import loader
 
-    settings = config.load(session.config.rootpath)
+    settings = loader.load(session.config.rootpath)
     for name in settings.targets:
         item = Target.from_parent(session, name=f"lrlint::{name}", nodeid=f"lrlint::{name}")
         item.settings, item.target = settings, name
@@ -53,7 +53,7 @@ class Target(pytest.Item):
         self.add_marker("lrlint")
 
     def runtest(self) -> None:
-        from lrlint import session
+        from lrlint.runner import session
 
         target = self.settings.targets[self.target]
         complete = len(self.settings.targets) == 1
@@ -94,7 +94,7 @@ def assert_optimizer_ok(
     """
     __tracebackhide__ = True
     from lrlint.api import check
-    from lrlint.settings import Settings
+    from lrlint.config.settings import Settings
 
     settings = arguments.pop("settings", None) or Settings(select=tuple(select), ignore=tuple(ignore), fail_on=fail_on)
     run = check(model, optimizer, scheduler, settings=settings, **arguments)
@@ -110,7 +110,7 @@ def _assert_optimizer_ok() -> Callable[..., Any]:
 
 
 def _report(run: Any) -> str:
-    from lrlint.formats import render
+    from lrlint.reports import render
 
     failures = ["\n".join(part for part in (f"{f.target}: {f.message}", f.hint, f.trace) if part) for f in run.failures]
     return "\n\n".join([*failures, render("full", run).rstrip()]).strip()

@@ -12,8 +12,8 @@ Sources: https://docs.pytorch.org/docs/stable/tensor_view.html; measured with to
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe, star
-from lrlint.vocabulary import count
+from lrlint.text.names import describe, star
+from lrlint.text.wording import count
 
 
 @rule("LR112", severity="error", confidence="high", needs=("optimizer",))

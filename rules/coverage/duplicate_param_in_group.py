@@ -13,8 +13,8 @@ torch 2.13
 from collections import Counter
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 _ADVICE = "list each parameter once, and check that no other module is missing in its place"
 

@@ -14,8 +14,8 @@ reproduced with torch 2.13
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import decays
-from lrlint.vocabulary import listing, number, rate
+from lrlint.analysis.param_groups import decays
+from lrlint.text.wording import listing, number, rate
 
 
 @rule("LR108", severity="warning", confidence="high")

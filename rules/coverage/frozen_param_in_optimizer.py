@@ -12,8 +12,8 @@ Sources: https://github.com/facebookresearch/moco/issues/14; reproduced with tor
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR109", severity="info", confidence="high", needs=("optimizer",))

@@ -14,7 +14,7 @@ https://github.com/modelscope/ms-swift/issues/2723
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count, listing, number, rate
+from lrlint.text.wording import count, listing, number, rate
 
 
 @rule("LR118", severity="warning", confidence="medium", needs=("optimizer",))

@@ -12,8 +12,8 @@ Sources: https://github.com/mosaicml/composer/issues/3493, https://github.com/ms
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 _NAMES = ("params", "param_names", "name", "group_name", "param_group")
 

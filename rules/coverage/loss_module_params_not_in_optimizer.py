@@ -14,9 +14,9 @@ https://github.com/4uiiurz1/pytorch-adacos/issues/10
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.coverage import coverage, is_copied
-from lrlint.names import describe
-from lrlint.vocabulary import count, is_copy
+from lrlint.analysis.coverage import coverage, is_copied
+from lrlint.text.names import describe
+from lrlint.text.wording import count, is_copy
 
 
 @rule("LR107", severity="error", confidence="high", needs=("optimizer",))

@@ -15,8 +15,8 @@ https://github.com/vllm-project/speculators/pull/866, https://github.com/hiyouga
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 _TABLES = frozenset(("embedding", "position", "token", "relative_position"))
 

@@ -16,7 +16,7 @@ Sources: https://github.com/pytorch/pytorch/issues/9303, https://github.com/pyto
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
+from lrlint.text.names import describe
 
 _CACHE = re.compile("cache", re.IGNORECASE)
 _ADVICE = "nn.Parameter(x.to(device)): the Parameter is the last thing that is made"

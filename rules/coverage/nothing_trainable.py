@@ -11,9 +11,9 @@ Sources: https://github.com/X-GenGroup/Flow-Factory/pull/56; reproduced with tor
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.coverage import coverage
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.analysis.coverage import coverage
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR115", severity="error", confidence="high", needs=("optimizer",))

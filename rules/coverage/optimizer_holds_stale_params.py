@@ -19,9 +19,9 @@ reproduced with torch 2.13
 import re
 
 from lrlint import Finding, rule
-from lrlint.facts.coverage import coverage
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.analysis.coverage import coverage
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 _PARAMETRIZED = re.compile(r"(^|\.)parametrizations\.|_(g|v|orig)$")
 _ADVICE = "build the optimizer after the model has its final parameters"

@@ -16,8 +16,8 @@ https://github.com/pytorch/pytorch/issues/80809, https://github.com/lanl/hippynn
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR116", severity="error", confidence="high", needs=("optimizer",))

@@ -15,9 +15,9 @@ LBFGS)
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import peak
-from lrlint.vocabulary import count
+from lrlint.analysis.param_groups import peak
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR104", severity="error", confidence="high", needs=("optimizer",))

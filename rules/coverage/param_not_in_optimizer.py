@@ -18,9 +18,9 @@ https://github.com/ultralytics/ultralytics/pull/2855
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.coverage import bundles, coverage
-from lrlint.names import any_match, describe
-from lrlint.vocabulary import count
+from lrlint.analysis.coverage import bundles, coverage
+from lrlint.text.names import any_match, describe
+from lrlint.text.wording import count
 
 
 @rule("LR101", severity="error", confidence="high", needs=("optimizer",))

@@ -15,8 +15,8 @@ Sources: https://github.com/zhuhanqing/APOLLO/issues/4, https://github.com/NVIDI
 from collections import Counter
 
 from lrlint import Finding, rule
-from lrlint.treatment import peak
-from lrlint.vocabulary import listing, number, rate
+from lrlint.analysis.param_groups import peak
+from lrlint.text.wording import listing, number, rate
 
 
 @rule("LR114", severity="warning", confidence="medium", needs=("optimizer",))

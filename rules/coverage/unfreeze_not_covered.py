@@ -14,8 +14,8 @@ https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.BaseFin
 """
 
 from lrlint import Finding, rule
-from lrlint.names import any_match, describe, star
-from lrlint.vocabulary import count
+from lrlint.text.names import any_match, describe, star
+from lrlint.text.wording import count
 
 
 @rule("LR117", severity="warning", confidence="medium", needs=("optimizer",))

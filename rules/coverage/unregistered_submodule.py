@@ -16,8 +16,8 @@ https://github.com/pytorch/pytorch/issues/632
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count, is_copy
+from lrlint.text.names import describe
+from lrlint.text.wording import count, is_copy
 
 _SEGMENT = re.compile(r"[.\[\]'\"]+")
 

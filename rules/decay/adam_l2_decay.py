@@ -18,8 +18,8 @@ https://github.com/pytorch/pytorch/pull/41679; measured with torch 2.13
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import NEGLIGIBLE_DECAY
-from lrlint.vocabulary import count, listing, number
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY
+from lrlint.text.wording import count, listing, number
 
 _FAMILIES = ("adam", "adagrad", "adadelta", "rmsprop")
 

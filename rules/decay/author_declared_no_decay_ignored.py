@@ -21,9 +21,9 @@ https://timm.fast.ai/ (`no_weight_decay`), https://github.com/huggingface/pytorc
 import math
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import NEGLIGIBLE_DECAY, decays, trainable
-from lrlint.vocabulary import count, listing, number
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, decays, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import count, listing, number
 
 
 @rule("LR307", severity="warning", confidence="high", needs=("optimizer",))

@@ -12,8 +12,8 @@ https://github.com/facebookresearch/fairseq (per-group overrides that never appl
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import NEGLIGIBLE_DECAY
-from lrlint.vocabulary import number
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY
+from lrlint.text.wording import number
 
 
 @rule("LR311", severity="warning", confidence="medium", needs=("optimizer",))

@@ -19,9 +19,9 @@ decay batch norm on purpose), https://github.com/mmcdermott/MEDS_EIC_AR/issues/3
 import math
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import NEGLIGIBLE_DECAY, Parts, decays, peak, trainable
-from lrlint.vocabulary import count, listing, number
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, Parts, decays, peak, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import count, listing, number
 
 
 @rule("LR302", severity="info", confidence="high", needs=("optimizer",))

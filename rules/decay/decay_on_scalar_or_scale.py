@@ -15,9 +15,9 @@ https://github.com/mlfoundations/open_clip/issues/815
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import decays, peak, trainable
-from lrlint.vocabulary import count, listing, number
+from lrlint.analysis.param_groups import decays, peak, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import count, listing, number
 
 _WHAT = {"scalar": "scalar", "scale": "layer scale", "prelu": "PReLU slope", "wn_g": "weight-norm magnitude"}
 

@@ -14,9 +14,9 @@ https://github.com/state-spaces/mamba/issues/798, https://github.com/athms/mad-l
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import decays, trainable
-from lrlint.vocabulary import count, listing, number
+from lrlint.analysis.param_groups import decays, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import count, listing, number
 
 
 @rule("LR308", severity="info", confidence="high", needs=("optimizer",))

@@ -18,9 +18,9 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
 import math
 
 from lrlint import Finding, rule
+from lrlint.analysis.param_groups import labels
 from lrlint.facts.schedule import course
-from lrlint.treatment import labels
-from lrlint.vocabulary import number, rate
+from lrlint.text.wording import number, rate
 
 _NO_RATE = ("lr-free", "adadelta", "lbfgs")
 

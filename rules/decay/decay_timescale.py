@@ -14,8 +14,8 @@ dataset size", PMLR 267:62222), https://arxiv.org/abs/2405.13698
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import NEGLIGIBLE_DECAY, peak
-from lrlint.vocabulary import number, rate
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, peak
+from lrlint.text.wording import number, rate
 
 
 @rule("LR314", severity="info", confidence="medium", needs=("optimizer", "total_steps"), default=False)

@@ -18,9 +18,9 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html 
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import Parts, Wholes, decays, trainable
-from lrlint.vocabulary import count, listing, number
+from lrlint.analysis.param_groups import Parts, Wholes, decays, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import count, listing, number
 
 
 @rule("LR303", severity="warning", confidence="high", needs=("optimizer",))

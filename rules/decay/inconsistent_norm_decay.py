@@ -22,9 +22,9 @@ https://github.com/facebookresearch/detectron2/issues/737, https://github.com/fa
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe, star
-from lrlint.treatment import Parts, Wholes, chosen, decays, is_query_key_norm, trainable
-from lrlint.vocabulary import count, listing, number
+from lrlint.analysis.param_groups import Parts, Wholes, chosen, decays, is_query_key_norm, trainable
+from lrlint.text.names import describe, star
+from lrlint.text.wording import count, listing, number
 
 
 @rule("LR301", severity="warning", confidence="high", needs=("optimizer",))

@@ -15,9 +15,9 @@ https://github.com/ArrowLuo/CLIP4Clip/issues/11
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe, star
-from lrlint.treatment import NEGLIGIBLE_DECAY, trainable
-from lrlint.vocabulary import count, number
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, trainable
+from lrlint.text.names import describe, star
+from lrlint.text.wording import count, number
 
 
 @rule("LR306", severity="warning", confidence="medium", needs=("optimizer",))

@@ -12,9 +12,9 @@ Sources: https://github.com/ArrowLuo/CLIP4Clip/issues/11
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import decays, trainable
-from lrlint.vocabulary import count
+from lrlint.analysis.param_groups import decays, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR305", severity="error", confidence="high", needs=("optimizer",))

@@ -17,9 +17,9 @@ https://github.com/huggingface/transformers/blob/00661e38/examples/pytorch/langu
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import ADAPTIVE, Parts, chosen, decays, trainable
-from lrlint.vocabulary import count, listing, number
+from lrlint.analysis.param_groups import ADAPTIVE, Parts, chosen, decays, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import count, listing, number
 
 
 @rule("LR304", severity="warning", confidence="high", needs=("optimizer",))

@@ -16,9 +16,9 @@ https://github.com/hysts/pytorch_image_classification/issues/31
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import decays, trainable
-from lrlint.vocabulary import count
+from lrlint.analysis.param_groups import decays, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 _FRAGMENT = re.compile(r"bias|norm", re.IGNORECASE)
 

@@ -13,8 +13,8 @@ https://github.com/marin-community/levanter/pull/1147
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import NEGLIGIBLE_DECAY, peak, rated
-from lrlint.vocabulary import number, rate
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, peak, rated
+from lrlint.text.wording import number, rate
 
 
 @rule("LR315", severity="info", confidence="medium", needs=("optimizer",), default=False)

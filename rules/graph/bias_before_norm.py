@@ -13,8 +13,8 @@ with torch 2.13 (gradient 6e-10)
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR503", severity="info", confidence="high", needs=("graph",))

@@ -13,8 +13,8 @@ Sources: https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabl
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count, is_copy
+from lrlint.text.names import describe
+from lrlint.text.wording import count, is_copy
 
 
 @rule("LR502", severity="warning", confidence="medium", needs=("graph",))

@@ -16,8 +16,8 @@ with a backward pass on every architecture of the test suite
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe, star
-from lrlint.vocabulary import count, is_copy
+from lrlint.text.names import describe, star
+from lrlint.text.wording import count, is_copy
 
 
 @rule("LR501", severity="warning", confidence="medium", needs=("graph",))

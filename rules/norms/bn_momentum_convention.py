@@ -16,8 +16,8 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count, number
+from lrlint.text.names import describe
+from lrlint.text.wording import count, number
 
 
 @rule("LR505", severity="error", confidence="high")

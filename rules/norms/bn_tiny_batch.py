@@ -15,8 +15,8 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.SyncBatchNorm.html
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR506", severity="warning", confidence="medium")

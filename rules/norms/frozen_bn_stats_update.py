@@ -22,8 +22,8 @@ https://github.com/facebookresearch/moco/blob/main/main_lincls.py (`model.eval()
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count, is_copy
+from lrlint.text.names import describe
+from lrlint.text.wording import count, is_copy
 
 _FROZEN_CLASS = re.compile("frozen", re.IGNORECASE)
 #: Names that loops over modules give to each of them.

@@ -14,8 +14,8 @@ https://arxiv.org/abs/2106.10199 (BitFit)
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR509", severity="info", confidence="high")

@@ -14,9 +14,9 @@ on biases of batch norms, with frozen scales, on purpose)
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import exceeds, peak
-from lrlint.vocabulary import count, rate
+from lrlint.analysis.param_groups import exceeds, peak
+from lrlint.text.names import describe
+from lrlint.text.wording import count, rate
 
 _LAYERS = ("conv", "linear")
 _SAID_ELSEWHERE = 1e3  # `risky-lr-ratio` reports such rates, whoever has them

@@ -14,9 +14,9 @@ Sources: https://github.com/KellerJordan/cifar10-airbench, https://github.com/fa
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import exceeds, peak
-from lrlint.vocabulary import count, rate
+from lrlint.analysis.param_groups import exceeds, peak
+from lrlint.text.names import describe
+from lrlint.text.wording import count, rate
 
 
 @rule("LR507", severity="warning", confidence="high", needs=("optimizer",))

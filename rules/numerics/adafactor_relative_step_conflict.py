@@ -14,7 +14,7 @@ https://github.com/jettify/pytorch-optimizer/issues/535, https://github.com/hugg
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import listing, rate
+from lrlint.text.wording import listing, rate
 
 
 @rule("LR609", severity="error", confidence="high", needs=("optimizer",))

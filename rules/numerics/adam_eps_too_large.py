@@ -13,7 +13,7 @@ https://arxiv.org/abs/1710.02298 (Rainbow: 1.5e-4)
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count, number
+from lrlint.text.wording import count, number
 
 
 @rule("LR606", severity="warning", confidence="high", needs=("optimizer",))

@@ -13,7 +13,7 @@ Sources: https://arxiv.org/abs/1412.6980, https://arxiv.org/abs/2208.09632 (when
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import number
+from lrlint.text.wording import number
 
 
 @rule("LR607", severity="warning", confidence="medium", needs=("optimizer",))

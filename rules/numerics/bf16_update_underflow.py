@@ -21,9 +21,9 @@ torch 2.13
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import peak
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import peak
+from lrlint.text.names import describe
+from lrlint.text.wording import rate
 
 _TINY_RATE = 2e-6
 

@@ -16,8 +16,8 @@ reproduced with torch 2.13
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 _KEEPS_COPIES = re.compile("deepspeed|apex|megatron", re.IGNORECASE)
 

@@ -14,8 +14,8 @@ https://github.com/NVIDIA/apex/issues/240, https://github.com/pytorch/pytorch/is
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count, number
+from lrlint.text.names import describe
+from lrlint.text.wording import count, number
 
 _ROUNDS_TO_ZERO = 2.0**-25
 _IN_FLOAT32 = ("apex", "bitsandbytes", "deepspeed")

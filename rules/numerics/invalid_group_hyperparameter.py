@@ -19,7 +19,7 @@ torch 2.13
 import math
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import listing
+from lrlint.text.wording import listing
 
 _NUMBERS = ("lr", "weight_decay", "eps", "momentum", "alpha", "rho")
 _FLAGS = ("fused", "foreach", "capturable")

@@ -10,7 +10,7 @@ Sources: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html; re
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import number
+from lrlint.text.wording import number
 
 
 @rule("LR608", severity="warning", confidence="high", needs=("optimizer",))

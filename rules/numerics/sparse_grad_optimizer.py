@@ -9,8 +9,8 @@ Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html;
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import number
+from lrlint.text.names import describe
+from lrlint.text.wording import number
 
 _WITHOUT_DECAY = ("SGD", "Adagrad")
 

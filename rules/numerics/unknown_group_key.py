@@ -17,7 +17,7 @@ https://docs.pytorch.org/docs/stable/optim.html#per-parameter-options
 from difflib import SequenceMatcher
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import MULTIPLIER_KEYS, listing
+from lrlint.text.wording import MULTIPLIER_KEYS, listing
 
 _ALIASES = {
     "learning_rate": "lr",

@@ -19,7 +19,7 @@ https://github.com/google-research/tuning_playbook
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, cure, expected, groups, rates
+from lrlint.analysis.probe_messages import confidence, cure, expected, groups, rates
 
 
 @rule("LR912", severity="warning", confidence="medium", needs=("probe",))

@@ -13,9 +13,9 @@ https://github.com/wandb/senpai/pull/978, https://github.com/google-research/tun
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence
-from lrlint.treatment import ADAPTIVE
-from lrlint.vocabulary import number
+from lrlint.analysis.param_groups import ADAPTIVE
+from lrlint.analysis.probe_messages import confidence
+from lrlint.text.wording import number
 
 
 @rule("LR907", severity="info", confidence="low", needs=("probe",), default=False)

@@ -14,9 +14,9 @@ https://github.com/extropic-ai/sparse-transformers/pull/3
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, severity
-from lrlint.names import describe
-from lrlint.vocabulary import number
+from lrlint.analysis.probe_messages import confidence, severity
+from lrlint.text.names import describe
+from lrlint.text.wording import number
 
 
 @rule("LR910", severity="warning", confidence="high", needs=("probe",))

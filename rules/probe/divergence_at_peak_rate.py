@@ -19,7 +19,7 @@ https://arxiv.org/abs/2110.04369 (instability at the peak rate; warm-up), https:
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import advice, confidence, groups, numbers, severity, story
+from lrlint.analysis.probe_messages import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR901", severity="error", confidence="high", needs=("probe",))

@@ -19,7 +19,7 @@ https://karpathy.github.io/2019/04/25/recipe/, https://github.com/google-researc
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import advice, confidence, groups, numbers, severity, story
+from lrlint.analysis.probe_messages import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR902", severity="error", confidence="high", needs=("probe",))

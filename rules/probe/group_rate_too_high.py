@@ -13,7 +13,7 @@ https://github.com/google-research/tuning_playbook (how to tell that a rate is t
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import advice, confidence, groups, numbers, severity, story
+from lrlint.analysis.probe_messages import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR903", severity="warning", confidence="medium", needs=("probe",))

@@ -18,8 +18,8 @@ https://arxiv.org/abs/1801.06146 (lower rates for pretrained layers)
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, cure, groups, made_up_for, rates
-from lrlint.vocabulary import side
+from lrlint.analysis.probe_messages import confidence, cure, groups, made_up_for, rates
+from lrlint.text.wording import side
 
 
 @rule("LR913", severity="warning", confidence="medium", needs=("probe",))

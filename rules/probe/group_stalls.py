@@ -13,8 +13,8 @@ updates to weights, about 1e-3)
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import groups
-from lrlint.vocabulary import number, rate
+from lrlint.analysis.probe_messages import groups
+from lrlint.text.wording import number, rate
 
 
 @rule("LR905", severity="warning", confidence="low", needs=("probe",), default=False)

@@ -15,8 +15,8 @@ half of the steps would be clipped), https://arxiv.org/abs/1211.5063 (clipping),
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, cure, repaired, severity
-from lrlint.vocabulary import number
+from lrlint.analysis.probe_messages import confidence, cure, repaired, severity
+from lrlint.text.wording import number
 
 
 @rule("LR906", severity="warning", confidence="high", needs=("probe",))

@@ -13,7 +13,7 @@ https://pytorch.org/docs/stable/autograd.html#anomaly-detection
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, severity
+from lrlint.analysis.probe_messages import confidence, severity
 
 _PLACES = {
     "input": "the batch holds {kind}",

@@ -14,9 +14,9 @@ https://pytorch.org/docs/stable/optim.html (construct the optimizer after moving
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, groups, severity
-from lrlint.names import describe
-from lrlint.vocabulary import rate
+from lrlint.analysis.probe_messages import confidence, groups, severity
+from lrlint.text.names import describe
+from lrlint.text.wording import rate
 
 
 @rule("LR909", severity="error", confidence="high", needs=("probe",))

@@ -15,8 +15,8 @@ https://github.com/google-research/tuning_playbook
 """
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, configured, course, severity
-from lrlint.vocabulary import listing
+from lrlint.analysis.probe_messages import confidence, configured, course, severity
+from lrlint.text.wording import listing
 
 
 @rule("LR904", severity="warning", confidence="medium", needs=("probe",))

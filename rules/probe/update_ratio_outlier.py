@@ -14,8 +14,8 @@ Sources: https://cs231n.github.io/neural-networks-3/#ratio, https://karpathy.git
 import math
 
 from lrlint import Finding, rule
-from lrlint.evidence import confidence, groups
-from lrlint.vocabulary import number, rate
+from lrlint.analysis.probe_messages import confidence, groups
+from lrlint.text.wording import number, rate
 
 _NEAR_ZERO = 1e-3  # root mean square of weights that have yet to grow
 

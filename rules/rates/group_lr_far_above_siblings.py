@@ -16,9 +16,9 @@ https://github.com/guillaumegenthial/sequence_tagging/issues/47, https://github.
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import exceeds, outlier, peak, rated
-from lrlint.vocabulary import count, rate
+from lrlint.analysis.param_groups import exceeds, outlier, peak, rated
+from lrlint.text.names import describe
+from lrlint.text.wording import count, rate
 
 
 @rule("LR202", severity="warning", confidence="medium", needs=("optimizer",))

@@ -20,9 +20,9 @@ https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.0
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import exceeds, peak, rated
-from lrlint.vocabulary import listing, rate, side
+from lrlint.analysis.param_groups import exceeds, peak, rated
+from lrlint.text.names import describe
+from lrlint.text.wording import listing, rate, side
 
 
 @rule("LR208", severity="warning", confidence="medium", needs=("optimizer",))

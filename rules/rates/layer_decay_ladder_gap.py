@@ -17,8 +17,8 @@ import math
 from itertools import pairwise
 
 from lrlint import Finding, rule
-from lrlint.treatment import peak, rated
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import peak, rated
+from lrlint.text.wording import rate
 
 
 @rule("LR211", severity="info", confidence="medium", needs=("optimizer",), default=False)

@@ -12,9 +12,9 @@ Sources: https://arxiv.org/abs/2402.12354
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import peak, trainable
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import peak, trainable
+from lrlint.text.names import describe
+from lrlint.text.wording import rate
 
 
 @rule("LR212", severity="warning", confidence="medium", needs=("optimizer",), default=False)

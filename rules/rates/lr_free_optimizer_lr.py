@@ -15,8 +15,8 @@ https://github.com/kohya-ss/sd-scripts/issues/555, https://github.com/konstmish/
 """
 
 from lrlint import Finding, rule
-from lrlint.treatment import peak, rated
-from lrlint.vocabulary import listing, rate
+from lrlint.analysis.param_groups import peak, rated
+from lrlint.text.wording import listing, rate
 
 
 @rule("LR207", severity="error", confidence="high", needs=("optimizer",))

@@ -26,9 +26,9 @@ import math
 import re
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import ORDINARY, outlier, peak, rated, runs_fast, written
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import ORDINARY, outlier, peak, rated, runs_fast, written
+from lrlint.text.names import describe
+from lrlint.text.wording import rate
 
 _JUST_BELOW = 1 - 1e-9  # these two limits are themselves too large
 _RECURRENT = 20

@@ -15,7 +15,7 @@ https://github.com/facebookresearch/ConvNeXt-V2/issues/40, https://github.com/ms
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import MULTIPLIER_KEYS, number, rate
+from lrlint.text.wording import MULTIPLIER_KEYS, number, rate
 
 
 @rule("LR210", severity="error", confidence="high", needs=("optimizer",))

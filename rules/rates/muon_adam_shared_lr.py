@@ -15,8 +15,8 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.Muon.html
 import math
 
 from lrlint import Finding, rule
-from lrlint.treatment import peak, rated
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import peak, rated
+from lrlint.text.wording import rate
 
 
 @rule("LR213", severity="info", confidence="medium", needs=("optimizer",), default=False)

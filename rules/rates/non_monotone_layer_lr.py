@@ -21,10 +21,10 @@ ladder), https://arxiv.org/abs/2003.10555 (ELECTRA), https://arxiv.org/abs/2106.
 from itertools import permutations
 
 from lrlint import Finding, rule
-from lrlint.ladders import stacks
-from lrlint.names import describe
-from lrlint.treatment import exceeds, peak, rated
-from lrlint.vocabulary import listing, rate
+from lrlint.analysis.layer_rates import stacks
+from lrlint.analysis.param_groups import exceeds, peak, rated
+from lrlint.text.names import describe
+from lrlint.text.wording import listing, rate
 
 
 @rule("LR209", severity="warning", confidence="medium", needs=("optimizer",))

@@ -24,8 +24,8 @@ https://cs231n.github.io/neural-networks-3/#ratio (ratio of updates to weights),
 import math
 
 from lrlint import Finding, rule
-from lrlint.treatment import labels, outlier, peak, rated, runs_fast
-from lrlint.vocabulary import count, rate
+from lrlint.analysis.param_groups import labels, outlier, peak, rated, runs_fast
+from lrlint.text.wording import count, rate
 
 _TINY = 1e-3
 _SETTLED = 0.2

@@ -22,9 +22,9 @@ https://github.com/KellerJordan/modded-nanogpt, https://github.com/huggingface/s
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.treatment import exceeds, is_ladder, outlier, peak, rated, runs_fast, written
-from lrlint.vocabulary import rate
+from lrlint.analysis.param_groups import exceeds, is_ladder, outlier, peak, rated, runs_fast, written
+from lrlint.text.names import describe
+from lrlint.text.wording import rate
 
 
 @rule("LR201", severity="warning", confidence="high", needs=("optimizer",))

@@ -17,7 +17,7 @@ https://docs.pytorch.org/docs/stable/notes/autograd.html#setting-requires-grad
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count
+from lrlint.text.wording import count
 
 #: Kinds of schedulers that multiply the group's rate, for which 0 stays 0 whatever the length of the run.
 MULTIPLY = {"constant", "warmup", "decay", "lambda"}

@@ -15,8 +15,8 @@ Sources: reproduced with torch 2.13 (moments accumulate at rate 0: the first ste
 rate); https://github.com/facebookresearch/vicreg, https://github.com/Megvii-BaseDetection/YOLOX"""
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR204", severity="warning", confidence="medium", needs=("optimizer",))

@@ -18,7 +18,7 @@ https://github.com/AmirmohammadRostami/KeywordsSpotting-EfficientNet-A0/issues/1
 from math import isclose
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import rate
+from lrlint.text.wording import rate
 
 NEUTRAL = {"gamma": 1.0, "factor": 1.0}
 FALLING = ("CosineAnnealingLR", "CosineAnnealingWarmRestarts", "PolynomialLR", "ExponentialLR", "LinearLR")

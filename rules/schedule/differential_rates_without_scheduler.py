@@ -16,7 +16,7 @@ https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import rate
+from lrlint.text.wording import rate
 
 
 @rule("LR417", severity="info", confidence="high", needs=("optimizer",))

@@ -13,7 +13,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count, rate
+from lrlint.text.wording import count, rate
 
 
 @rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))

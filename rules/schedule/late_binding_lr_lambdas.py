@@ -14,7 +14,7 @@ https://docs.python.org/3/faq/programming.html#why-do-lambdas-defined-in-a-loop-
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html"""
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import listing
+from lrlint.text.wording import listing
 
 
 @rule("LR408", severity="warning", confidence="high")

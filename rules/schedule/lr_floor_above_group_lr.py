@@ -17,7 +17,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAn
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count, rate
+from lrlint.text.wording import count, rate
 
 
 @rule("LR402", severity="warning", confidence="high", needs=("optimizer",))

@@ -15,7 +15,7 @@ Sources: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import listing, rate
+from lrlint.text.wording import listing, rate
 
 #: Classes that multiply the present rate: the product does not depend on their order.
 FACTORS = {"StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "ConstantLR", "PolynomialLR", "MultiplicativeLR"}

@@ -14,7 +14,7 @@ https://github.com/microsoft/hi-ml/issues/611
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import listing, rate
+from lrlint.text.wording import listing, rate
 
 
 @rule("LR410", severity="error", confidence="high", needs=("optimizer", "schedule"))

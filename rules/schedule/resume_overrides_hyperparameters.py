@@ -18,8 +18,8 @@ https://github.com/facebookresearch/ParlAI/issues/3116, https://github.com/Answe
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.horizon import replaced
-from lrlint.vocabulary import count, listing, number, rate
+from lrlint.analysis.schedule_length import replaced
+from lrlint.text.wording import count, listing, number, rate
 
 HELP = "set the options again after the load (lr, initial_lr and the scheduler's base_lrs), or load only the state"
 

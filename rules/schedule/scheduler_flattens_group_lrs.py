@@ -17,7 +17,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycle
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import listing, rate
+from lrlint.text.wording import listing, rate
 
 
 @rule("LR401", severity="warning", confidence="high", needs=("optimizer", "schedule"))

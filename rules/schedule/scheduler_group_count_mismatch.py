@@ -14,7 +14,7 @@ https://github.com/deepspeedai/DeepSpeed/pull/7969
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count, rate
+from lrlint.text.wording import count, rate
 
 #: Group lists that a scheduler keeps only to report, or fills at the next step.
 REPORTED = ("_last_lr",)

@@ -23,8 +23,8 @@ https://github.com/NovaSky-AI/SkyRL/pull/873, https://github.com/ContextualAI/HA
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.horizon import ending, explained, lead, own_end
-from lrlint.vocabulary import rate
+from lrlint.analysis.schedule_length import ending, explained, lead, own_end
+from lrlint.text.wording import rate
 
 #: A schedule shorter than this share of the run has ended early.
 EARLY = 0.8

@@ -10,7 +10,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycle
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import number
+from lrlint.text.wording import number
 
 
 @rule("LR412", severity="info", confidence="high", needs=("optimizer", "schedule"))

@@ -17,7 +17,7 @@ https://github.com/akamaster/pytorch_resnet_cifar10/pull/14 (stamping), https://
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count, rate
+from lrlint.text.wording import count, rate
 
 #: Classes whose rate follows a curve from the first step on, starting at the base rate.
 CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")

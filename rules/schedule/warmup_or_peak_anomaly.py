@@ -20,8 +20,8 @@ https://github.com/Lightning-AI/pytorch-lightning/issues/18570"""
 from itertools import pairwise
 
 from lrlint import Finding, rule
-from lrlint.facts.horizon import cut_off, lead
-from lrlint.vocabulary import rate
+from lrlint.analysis.schedule_length import cut_off, lead
+from lrlint.text.wording import rate
 
 
 @rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule"))

@@ -17,8 +17,8 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.ht
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.scope import mismatches
-from lrlint.vocabulary import count, listing
+from lrlint.analysis.clip_coverage import mismatches
+from lrlint.text.wording import count, listing
 
 
 @rule("LR706", severity="warning", confidence="medium", needs=("source", "optimizer"))

@@ -15,8 +15,8 @@ https://github.com/pytorch/ignite/issues/2590
 """
 
 from lrlint import Finding, rule
-from lrlint.names import describe
-from lrlint.vocabulary import count
+from lrlint.text.names import describe
+from lrlint.text.wording import count
 
 
 @rule("LR708", severity="info", confidence="low", needs=("source",), default=False)

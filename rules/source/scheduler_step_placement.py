@@ -19,7 +19,7 @@ https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pyt
 
 from lrlint import Finding, rule
 from lrlint.facts.source import STEPS
-from lrlint.vocabulary import number
+from lrlint.text.wording import number
 
 
 @rule("LR703", severity="warning", confidence="medium", needs=("source",))

@@ -17,7 +17,7 @@ https://github.com/huggingface/lerobot/pull/280
 """
 
 from lrlint import Finding, rule
-from lrlint.vocabulary import count
+from lrlint.text.wording import count
 
 
 @rule("LR705", severity="warning", confidence="medium", needs=("source",))

@@ -11,7 +11,7 @@ from architectures import ZOO
 from torch import nn
 
 from lrlint.facts import GraphFacts
-from lrlint.inspection.graph import observe
+from lrlint.inspection.graph.observe import observe
 
 
 def observed(model: nn.Module, *inputs: torch.Tensor) -> GraphFacts:

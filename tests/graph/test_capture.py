@@ -13,7 +13,7 @@ from torch import fx, nn
 import lrlint
 from lrlint.errors import TargetError
 from lrlint.facts import GraphFacts
-from lrlint.inspection.graph import observe
+from lrlint.inspection.graph.observe import observe
 
 #: What needs arguments that nobody could guess.
 UNGUESSABLE = {"packed_lstm", "scripted_whole"}

@@ -13,7 +13,7 @@ from architectures import ZOO
 from torch import nn
 
 from lrlint.facts import ParameterUse
-from lrlint.inspection.graph import observe
+from lrlint.inspection.graph.observe import observe
 
 #: Names → roles, first match wins; several roles where a parameter serves several ends.
 LABELS = [

@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lrlint.errors import TargetError, UsageError
-from lrlint.inspection import hf_trainer
-from lrlint.stability.batches import collect, moved, synthesize
+from lrlint.probing.training.batches import collect, moved, synthesize
+from lrlint.targets.frameworks import hf_trainer
 
 Pair = collections.namedtuple("Pair", "x y")
 

@@ -17,7 +17,7 @@ from torch.optim import SGD, AdamW
 
 import lrlint
 from lrlint.errors import LrlintError, TargetError
-from lrlint.stability.conditions import repeatable
+from lrlint.probing.training.determinism import repeatable
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def loss_fn(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 def test_what_does_not_run_on_the_gpu_runs_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for a GPU on which the target's code fails: a device that no model can be moved to."""
-    monkeypatch.setattr("lrlint.stability.examination.places", lambda *arguments: [torch.device("xpu"), CPU])
+    monkeypatch.setattr("lrlint.probing.examine.places", lambda *arguments: [torch.device("xpu"), CPU])
     model, optimizer = setup()
     weights = [p.detach().clone() for p in model.parameters()]
     found = lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn, device="auto")
@@ -61,7 +61,7 @@ def test_what_does_not_run_on_the_gpu_runs_where_it_is(monkeypatch: pytest.Monke
 
 
 def test_what_fails_everywhere_is_told_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrlint.stability.examination.places", lambda *arguments: [torch.device("xpu"), CPU])
+    monkeypatch.setattr("lrlint.probing.examine.places", lambda *arguments: [torch.device("xpu"), CPU])
     model, optimizer = setup()
     with pytest.raises(TargetError, match=r"Target \d is out of bounds"):
         lrlint.probe(model, optimizer, batches=task(8), loss_fn=loss_fn)
@@ -78,7 +78,7 @@ def refilled(items: list[Batch]) -> Iterator[Batch]:
 
 @pytest.mark.parametrize("batches", [iter, refilled])
 def test_batches_that_can_be_read_once_serve_every_attempt(monkeypatch: pytest.MonkeyPatch, batches: Any) -> None:
-    monkeypatch.setattr("lrlint.stability.examination.places", lambda *arguments: [torch.device("cpu", 0), CPU])
+    monkeypatch.setattr("lrlint.probing.examine.places", lambda *arguments: [torch.device("cpu", 0), CPU])
     model, optimizer = setup()
 
     def once(model: nn.Module, batch: Batch) -> torch.Tensor:
@@ -94,14 +94,14 @@ def test_batches_that_can_be_read_once_serve_every_attempt(monkeypatch: pytest.M
 
 
 def test_without_memory_there_it_runs_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrlint.stability.examination.places", lambda *arguments: [torch.device("xpu"), CPU])
+    monkeypatch.setattr("lrlint.probing.examine.places", lambda *arguments: [torch.device("xpu"), CPU])
 
     def full(models: Any, optimizers: Any, loss_fn: Any, device: torch.device) -> bool:
         if device.type != "cpu":
             raise torch.OutOfMemoryError("out of memory")
         return False
 
-    monkeypatch.setattr("lrlint.stability.examination.move", full)
+    monkeypatch.setattr("lrlint.probing.examine.move", full)
     model, optimizer = setup()
     found = lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn)
     assert found.verdict == "inconclusive"
@@ -132,7 +132,7 @@ def test_a_failure_that_shows_late_is_the_targets(monkeypatch: pytest.MonkeyPatc
     def fail(reading: Any) -> None:
         raise RuntimeError("CUDA error: device-side assert triggered\nSearch for it")
 
-    monkeypatch.setattr("lrlint.stability.trace.Reading.read", fail)
+    monkeypatch.setattr("lrlint.probing.training.trace.Reading.read", fail)
     model, optimizer = setup()
     weights = [p.detach().clone() for p in model.parameters()]
     with pytest.raises(
@@ -265,7 +265,7 @@ def test_matrix_products_are_repeatable_without_a_variable_that_slows_them(set_b
     """In a process of its own: torch asks for the variable at the first product alone."""
     code = (
         "import os, torch\n"
-        "from lrlint.stability.conditions import repeatable\n"
+        "from lrlint.probing.training.determinism import repeatable\n"
         "before = os.environ.get('CUBLAS_WORKSPACE_CONFIG')\n"
         "x = torch.ones(8, 8, device='cuda')\n"
         "for _ in range(2):\n"

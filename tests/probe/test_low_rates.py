@@ -19,8 +19,8 @@ from torch.optim import SGD, AdamW
 
 import lrlint
 from lrlint.errors import UsageError
-from lrlint.stability.margins import Judgement
-from lrlint.stability.outcome import Outcome
+from lrlint.probing.search.rate_ladder import Judgement
+from lrlint.probing.search.trial import Outcome
 
 FLAT = {"headroom": False}
 

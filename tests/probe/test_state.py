@@ -21,7 +21,7 @@ from setups_probe import MODELS, OPTIMIZERS, SCHEDULERS, SPECIAL, Setup, Statefu
 from torch import nn
 
 from lrlint.errors import UsageError
-from lrlint.stability.state import Snapshot, preserved
+from lrlint.targets.preservation.snapshot import Snapshot, preserved
 
 
 class Fingerprint:
@@ -321,7 +321,7 @@ def test_the_file_of_a_copy_on_disk_is_removed(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_full_memory_sends_the_copy_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrlint.stability.place.host_memory", lambda: 1000)
+    monkeypatch.setattr("lrlint.targets.preservation.storage.host_memory", lambda: 1000)
     setup = Setup("plain", "adamw")
     with preserved([setup.model], [setup.optimizer]) as snapshot:
         assert snapshot.place == "disk"

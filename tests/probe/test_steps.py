@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrlint.errors import TargetError, UsageError
 from lrlint.facts import Training
-from lrlint.stability.batches import Batches, collect
-from lrlint.stability.placement import move
-from lrlint.stability.randomness import seed_all
-from lrlint.stability.state import Snapshot, preserved
-from lrlint.stability.steps import Stepper
+from lrlint.probing.training.batches import Batches, collect
+from lrlint.probing.training.device import move
+from lrlint.probing.training.seeding import seed_all
+from lrlint.probing.training.stepper import Stepper
+from lrlint.targets.preservation.snapshot import Snapshot, preserved
 
 
 @pytest.fixture(autouse=True)

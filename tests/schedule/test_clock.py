@@ -12,10 +12,10 @@ from torch.optim import SGD
 from torch.optim import lr_scheduler as s
 
 import lrlint
-from lrlint.config import Settings
+from lrlint.config.loader import Settings
 from lrlint.facts import Schedule, Setup
 from lrlint.inspection.build import build
-from lrlint.inspection.target import load
+from lrlint.targets.load import load
 
 
 def inspected(make: Any, **declared: Any) -> Setup:
@@ -79,7 +79,7 @@ def test_a_run_of_many_epochs_is_no_mistake_but_is_said() -> None:
     setup = inspected(lambda o: s.CosineAnnealingLR(o, 90), total_steps=50_000)
     (found,) = setup.schedules
     assert (found.unit, found.horizon) == ("epoch", 90)
-    from lrlint.run import lint
+    from lrlint.lint.run import lint
 
     (told,) = lint(setup, Settings(select=("LR4",))).findings
     assert (told.rule, told.severity, told.confidence) == ("LR403", "info", "low")
@@ -116,7 +116,7 @@ def module(result: Any) -> Any:
 
 
 def linted(tmp_path: Any, name: str, **declared: Any) -> tuple[Schedule, list[str]]:
-    from lrlint.run import lint
+    from lrlint.lint.run import lint
 
     (tmp_path / "target_under_test.py").write_text(
         f"from test_clock import RESULTS, module\n\n"
@@ -175,7 +175,7 @@ def test_transformers_trainer_is_stepped_per_optimizer_step(tmp_path: Any) -> No
     )
     rows = [{"input_ids": torch.zeros(4, dtype=torch.long), "labels": torch.zeros(4, dtype=torch.long)}] * 8
     trainer = transformers.Trainer(transformers.GPT2LMHeadModel(config), arguments, train_dataset=rows)
-    from lrlint.inspection.target import adopt
+    from lrlint.targets.load import adopt
 
     built = adopt(trainer, None)
     (found,) = build(built, graph=False).schedules

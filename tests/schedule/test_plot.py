@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrlint.facts import GroupSchedule, Schedule, Trace
-from lrlint.formats.plot import chart, schedule_lines
+from lrlint.reports.views.curves import chart, schedule_lines
 
 
 def schedule(*traces: Trace, **details: object) -> Schedule:

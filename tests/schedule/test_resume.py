@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim import lr_scheduler as s
 
 import lrlint
-from lrlint.config import Settings
+from lrlint.config.loader import Settings
 from lrlint.errors import UsageError
 
 

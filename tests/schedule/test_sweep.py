@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 import lrlint
-from lrlint.config import Settings
+from lrlint.config.loader import Settings
 
 CODES = (*(f"LR4{number:02}" for number in range(1, 18)), "LR205", "LR210")
 BY_DESIGN = {"LR412"}  # a one-cycle schedule does move the momentum: that is told as info

@@ -11,7 +11,7 @@ from torch.optim import SGD, AdamW
 from torch.optim import lr_scheduler as s
 
 import lrlint
-from lrlint.config import Settings
+from lrlint.config.loader import Settings
 
 
 class Setup:
@@ -34,8 +34,8 @@ class Setup:
             f"    return {{'model': model, 'optimizer': optimizer, 'scheduler': scheduler, {extra}}}\n"
         )
         from lrlint.inspection.build import build
-        from lrlint.inspection.target import load
-        from lrlint.run import lint
+        from lrlint.lint.run import lint
+        from lrlint.targets.load import load
 
         built = load(f"{self.path / 'setup_under_test.py'}:factory", root=self.path)
         found = lint(build(built, graph=False), Settings(select=codes)).findings

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 import pytest
 
 import lrlint
-from lrlint import catalog
-from lrlint.finding import Finding
+from lrlint.config.settings import Settings
 from lrlint.inspection.build import build
-from lrlint.inspection.target import load
-from lrlint.run import lint
-from lrlint.settings import Settings
+from lrlint.lint import registry
+from lrlint.lint.finding import Finding
+from lrlint.lint.run import lint
+from lrlint.targets.load import load
 from zoo import models, planted
 from zoo.seeding import SEEDS, Seed, Sound
 
@@ -86,7 +86,7 @@ ELSEWHERE_PROVEN = {
 
 
 def test_every_rule_on_groups_and_modules_has_an_operator() -> None:
-    rules = {rule.code for rule in catalog.load(entry_points=False).rules if rule.default and rule.code[2] in "123456"}
+    rules = {rule.code for rule in registry.load(entry_points=False).rules if rule.default and rule.code[2] in "123456"}
     planted_codes = {seed.code for seed in SEEDS}
     assert planted_codes <= rules
     assert rules - planted_codes <= set(ELSEWHERE_PROVEN)

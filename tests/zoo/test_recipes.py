@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from lrlint.config.settings import Settings
 from lrlint.facts import Setup
-from lrlint.finding import Finding
 from lrlint.inspection.build import build
-from lrlint.inspection.target import load
-from lrlint.run import lint
-from lrlint.settings import Settings
+from lrlint.lint.finding import Finding
+from lrlint.lint.run import lint
+from lrlint.targets.load import load
 
 HERE = Path(__file__).parent
 RECIPES = [

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lrlint import names
 from lrlint.inspection.graph.inputs import Inputs
+from lrlint.inspection.graph.meta_parameters import provenance, stand_ins
 from lrlint.inspection.graph.recorder import Recorder
-from lrlint.inspection.graph.standins import provenance, stand_ins
-from lrlint.inspection.roles import module_kind
+from lrlint.inspection.model.roles import module_kind
+from lrlint.text import names
 
 #: Elements up to which a model is run with values where the observation without them guesses or fails.
 _SMALL_MODEL = 20_000_000

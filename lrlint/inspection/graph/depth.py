@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lrlint.inspection.graph.flow import ACTIVATIONS, Flow, Op
 from lrlint.inspection.graph.norms import Norms
+from lrlint.inspection.graph.operators import ACTIVATIONS, Flow, Op
 from lrlint.inspection.graph.roles import LAYERS, Site
 
 _OWN_NAMES = frozenset(("weight", "bias", "kernel", "w", "g", "v", "scale", "gamma", "weight_g", "weight_v"))

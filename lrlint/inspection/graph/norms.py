@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lrlint.inspection.graph.flow import LAYOUT, NATIVE_NORMS, Op
+from lrlint.inspection.graph.operators import LAYOUT, NATIVE_NORMS, Op
 
 
 @dataclass(slots=True, eq=False)

@@ -17,9 +17,9 @@ import torch
 from torch import fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lrlint.inspection.graph.shadows import META as _META
-from lrlint.inspection.graph.shadows import SMALL as _SMALL
-from lrlint.inspection.graph.shadows import Shadows, tensors_in
+from lrlint.inspection.graph.constants import META as _META
+from lrlint.inspection.graph.constants import SMALL as _SMALL
+from lrlint.inspection.graph.constants import Shadows, tensors_in
 
 aten = torch.ops.aten
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lrlint.inspection.graph.flow import (
+from lrlint.inspection.graph.norms import Norm, Norms
+from lrlint.inspection.graph.operators import (
     ACTIVATIONS,
     CONVOLUTIONS,
     CREATION,
@@ -27,7 +28,6 @@ from lrlint.inspection.graph.flow import (
     is_attention,
     source,
 )
-from lrlint.inspection.graph.norms import Norm, Norms
 
 #: Roles of what makes a layer; the others accompany one.
 LAYERS = frozenset("linear_weight conv_weight expert_weight rnn embedding norm_scale lora_A lora_B".split())

@@ -14,12 +14,12 @@ import torch
 
 from lrlint.inspection.schedules import kinds
 from lrlint.inspection.schedules.checkpoint import read
-from lrlint.inspection.schedules.describe import number, rates_of
-from lrlint.inspection.schedules.follow import stepper
-from lrlint.inspection.schedules.isolation import Isolation, Uncopyable, quiet
+from lrlint.inspection.schedules.copying import Isolation, Uncopyable, quiet
+from lrlint.inspection.schedules.details import number, rates_of
+from lrlint.inspection.schedules.stepping import stepper
 
 if TYPE_CHECKING:
-    from lrlint.inspection.target import Built
+    from lrlint.targets.load import Built
 
 #: Options compared as they are; rates are compared by what they decay from.
 OPTIONS = ("weight_decay", "betas", "momentum", "eps", "decoupled_weight_decay")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lrlint.probing.search.low_rate import Measurements, reach
 from lrlint.probing.search.thresholds import ROOM
-from lrlint.stability.outcome import Outcome, Trial
+from lrlint.probing.search.trial import Outcome, Trial
 
 _STEP = 0.5  # decades
 

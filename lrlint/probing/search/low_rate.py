@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lrlint.probing.search.thresholds import LOW, SINGLE
-from lrlint.stability.outcome import Outcome
+from lrlint.probing.search.trial import Outcome
 
 #: An opening loss below this is learnt already.
 _LEARNT = 1e-6

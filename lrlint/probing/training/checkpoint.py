@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lrlint.errors import UsageError
-from lrlint.stability.statistics import Key
+from lrlint.probing.training.statistics import Key
 
 _MODEL = ("model", "state_dict", "model_state_dict", "model_state", "net", "network", "module")
 _OPTIMIZER = ("optimizer", "optimizer_state_dict", "optimizer_states", "optimizers", "optim", "optimizer_state")

@@ -9,8 +9,8 @@ from statistics import fmean, stdev
 
 import torch
 
+from lrlint.probing.laboratory import FORWARD, Laboratory
 from lrlint.probing.search.low_rate import Gain
-from lrlint.stability.arms import FORWARD, Laboratory
 
 #: Batches that a gain is measured on, and those for losses along an update.
 HELD, GLANCE = 16, 4

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lrlint.errors import UsageError
-from lrlint.stability.failures import target_code
+from lrlint.probing.training.failures import target_code
 
 
 def metric(function: Callable[..., Any], models: Sequence[nn.Module]) -> Callable[[], float]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lrlint.stability.statistics import Key
+from lrlint.probing.training.statistics import Key
 
 
 def trained_groups(models: Sequence[nn.Module], optimizers: Sequence[Any], keys: Sequence[Key]) -> dict[int, bool]:

@@ -1,0 +1,1 @@
+"""Torch-free questions that several rules ask of the facts."""

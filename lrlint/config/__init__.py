@@ -1,0 +1,1 @@
+"""Configuration: files, layers, options, and the schemas that ship."""

@@ -1,0 +1,1 @@
+"""What a model consists of: its modules, parameters, roles and values."""

@@ -1,0 +1,230 @@
+"""The scheduler, run on a stand-in: what each group's options will be over the run.
+
+`simulate` never touches the user's optimizer, scheduler, random state or warnings. Any object with a step method
+serves: torch's schedulers, chained and sequential ones, closures, transformers' and timm's, a class of the user's. What
+follows a metric is not simulated, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lrlint.facts import GroupSchedule, Note, Schedule, Training
+from lrlint.inspection.schedules import kinds
+from lrlint.inspection.schedules.clock import FURTHER, Clock, calls_per_step, clock_of, in_epochs
+from lrlint.inspection.schedules.copying import Isolation, Uncopyable, quiet
+from lrlint.inspection.schedules.details import before_of, constructed_at, details_of
+from lrlint.inspection.schedules.resume import resume
+from lrlint.inspection.schedules.stepping import Driver, Followed, follow, position
+
+if TYPE_CHECKING:
+    from lrlint.targets.load import Built
+
+__all__ = ["resume", "simulate"]
+
+
+def simulate(
+    built: Built, optimizers: Sequence[Any], training: Training, loop: str | None = None
+) -> tuple[tuple[Schedule, ...], list[Note]]:
+    """What the target's schedulers do to the groups of ``optimizers``, one record per scheduler of ``built``.
+
+    ``loop``: the interval (``step`` or ``epoch``) at which the training loop was seen to step them, None if it was not.
+    A note with the fact ``schedule`` tells why none could be simulated.
+    """
+    entries = [_Entry(built, index, optimizers, training, loop) for index in range(len(built.schedulers))]
+    held = [{id(node) for child in kinds.children_of(e.scheduler) for node in kinds.tree(child)} for e in entries]
+    for entry in entries:
+        entry.nested = any(id(entry.scheduler) in inner for inner in held)
+    for entry in entries:
+        entry.stand_back(entries)
+    with quiet():
+        followed = _follow_all(entries)
+    schedules = (
+        *(entry.schedule(followed.get(entry.index), entries) for entry in entries),
+        *_dropped(built, optimizers),
+    )
+    notes = [Note("schedule", s.skipped) for s in schedules if s.skipped and "dropped" not in s.details]
+    capped = [(s, s.details["capped"]) for s in schedules if "capped" in s.details]
+    notes += [Note("schedule", f"{s.class_name} was followed for {step} of {s.horizon} steps") for s, step in capped]
+    return schedules, notes
+
+
+class _Entry:
+    """One scheduler of the target with what is known about it before it runs."""
+
+    def __init__(
+        self, built: Built, index: int, optimizers: Sequence[Any], training: Training, loop: str | None
+    ) -> None:
+        configs = built.scheduler_configs
+        self.index = index
+        self.training = training
+        self.config: Mapping[str, Any] = configs[index] if index < len(configs) else {}
+        self.scheduler = built.schedulers[index]
+        self.optimizer = kinds.optimizer_of(self.scheduler)
+        self.drives = self._index_in(optimizers)
+        self.nested = self.stands_back = False
+        self.skipped = kinds.data_driven(self.scheduler)
+        if self.skipped is None and self.optimizer is None:
+            self.skipped = f"{type(self.scheduler).__name__} holds no optimizer that could be followed"
+        if any(base.__name__ == "Trainer" for base in type(built.owner).__mro__):
+            loop = "step"  # as transformers' own loop does
+        calls = calls_per_step(self.config, training)
+        self.clock: Clock = clock_of(self.scheduler, self.config, training, calls, loop)
+        self.span = built.recording.scheduler(self.scheduler)
+        self.before = self._before(built)
+
+    def _index_in(self, optimizers: Sequence[Any]) -> int | None:
+        if self.optimizer is None:
+            return None
+        return next((i for i, known in enumerate(optimizers) if kinds.same_optimizer(known, self.optimizer)), None)
+
+    def _before(self, built: Built) -> list[dict[str, Any]]:
+        if self.optimizer is None:
+            return []
+        return [before_of(built.recording.before(self.optimizer, i)) for i in range(len(self.optimizer.param_groups))]
+
+    def stand_back(self, entries: Sequence[_Entry]) -> None:
+        """Beside another scheduler, SWALR waits until the training loop switches to it."""
+        others = any(e is not self and e.active and _share(e, self) for e in entries)
+        if self.active and others and kinds.shape_of(self.scheduler) == "averaging":
+            self.stands_back = True
+            self.skipped = f"{type(self.scheduler).__name__} takes over when the training loop says so"
+
+    @property
+    def active(self) -> bool:
+        return self.skipped is None and not self.nested
+
+    def driver(self, isolation: Isolation) -> Driver:
+        return Driver(isolation.copy(self.scheduler), self.clock, position(self.scheduler))
+
+    def schedule(self, followed: Followed | None, entries: Sequence[_Entry]) -> Schedule:
+        cls = type(self.scheduler)
+        details = {**details_of(self.scheduler), **self._run_details(followed, entries)}
+        groups: tuple[GroupSchedule, ...] = ()
+        if followed is not None:
+            groups = tuple(
+                GroupSchedule(i, traces.get("lr"), {k: v for k, v in traces.items() if k != "lr"}, self.before[i])
+                for i, traces in enumerate(followed.groups)
+            )
+        return Schedule(
+            index=self.index,
+            class_name=cls.__name__,
+            qualified=f"{cls.__module__}.{cls.__qualname__}",
+            optimizer=self.drives,
+            horizon=self.clock.horizon if followed is not None else None,
+            groups=groups,
+            skipped=self.skipped,
+            details=details,
+            unit=self.clock.unit,
+            period=self.clock.period / self.clock.calls,
+            span=self.span,
+        )
+
+    def _run_details(self, followed: Followed | None, entries: Sequence[_Entry]) -> dict[str, Any]:
+        together = [e.index for e in entries if e.active and self.active and _share(e, self)]
+        found: dict[str, Any] = {
+            "clock_from": self.clock.source,
+            "interval": self.clock.interval,
+            "horizon_from": self.clock.horizon_from,
+            "start": position(self.scheduler),
+            "monitor": self.config.get("monitor"),
+            "frequency": self.config.get("frequency"),
+            "config": {k: v for k, v in self.config.items() if isinstance(v, (bool, int, float, str, list))},
+            "calls_per_step": self.clock.calls if self.clock.calls > 1 else None,
+            "together": together if len(together) > 1 else None,
+            "nested": self.nested or None,
+            "yields_to": next((type(e.scheduler).__name__ for e in entries if e.stands_back and _share(e, self)), None),
+            "constructed_at": constructed_at(self.scheduler),
+            "orphan": type(self.optimizer).__name__ if self.optimizer is not None and self.drives is None else None,
+        }
+        if followed is not None:
+            found.update(error=followed.error, non_finite=followed.non_finite, capped=followed.capped)
+        return {k: v for k, v in found.items() if v not in (None, {}, 0) or (k == "constructed_at" and v is not None)}
+
+
+def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
+    """Schedulers that a LightningModule builds and does not return: Lightning will not step them."""
+    owner = built.owner
+    if not any(base.__name__ == "LightningModule" for base in type(owner).__mro__) or not owner.automatic_optimization:
+        return []
+    kept = {id(node) for scheduler in built.schedulers for node in kinds.tree(scheduler)}
+    lost = [scheduler for scheduler, _ in built.recording.created_schedulers if id(scheduler) not in kept]
+    inner = {id(child) for scheduler in lost for child in kinds.children_of(scheduler)}
+    found: list[Schedule] = []
+    for scheduler in lost:
+        index = next(
+            (i for i, o in enumerate(optimizers) if kinds.same_optimizer(o, kinds.optimizer_of(scheduler))), None
+        )
+        if index is None or id(scheduler) in inner:
+            continue
+        cls = type(scheduler)
+        found.append(
+            Schedule(
+                index=len(built.schedulers) + len(found),
+                class_name=cls.__name__,
+                qualified=f"{cls.__module__}.{cls.__qualname__}",
+                optimizer=index,
+                skipped=f"{cls.__name__} was built but not returned",
+                details={"dropped": True, "shape": [kinds.shape_of(scheduler)]},
+                span=built.recording.scheduler(scheduler),
+            )
+        )
+    return found
+
+
+def _share(first: _Entry, second: _Entry) -> bool:
+    return kinds.same_optimizer(first.optimizer, second.optimizer) and first.clock.unit == second.clock.unit
+
+
+def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
+    """Each set of schedulers on one optimizer is followed as one; a scheduler that cannot be copied is skipped."""
+    found: dict[int, Followed] = {}
+    for entry in entries:
+        if not entry.active or entry.index in found:
+            continue
+        team = [e for e in entries if e.active and _share(e, entry)]
+        try:
+            result = _over_the_top(entry, _follow(team)) if len(team) == 1 else _follow(team)
+            other = in_epochs(entry.clock, entry.training) if len(team) == 1 else None
+            if other is not None and (result.strange or result.ends_at(other.horizon / other.period)):
+                assumed, entry.clock = entry.clock, other
+                again = _follow(team)
+                if again.strange:
+                    entry.clock = assumed
+                else:
+                    result = again
+        except Uncopyable as reason:
+            for member in team:
+                member.skipped = f"{type(member.scheduler).__name__} was not simulated: {reason}"
+            continue
+        found.update(dict.fromkeys((member.index for member in team), result))
+    return found
+
+
+def _over_the_top(entry: _Entry, result: Followed) -> Followed:
+    """A look ahead of default length that ends while the rates still rise goes on, if that shows where they turn.
+
+    The base rate says nothing of it where the factor is the rate itself, as in the usual form of Noam's schedule.
+    """
+    if entry.clock.horizon_from != "default" or not result.rises:
+        return result
+    near, entry.clock = entry.clock, replace(entry.clock, horizon=FURTHER * entry.clock.horizon)
+    further = _follow([entry])
+    if further.strange or further.capped is not None or further.rises:
+        entry.clock = near
+        return result
+    return further
+
+
+def _follow(team: Sequence[_Entry]) -> Followed:
+    def copies() -> list[Driver]:
+        isolation = Isolation()
+        return [entry.driver(isolation) for entry in team]
+
+    def groups_of(drivers: list[Driver]) -> Sequence[Mapping[str, Any]]:
+        groups: Sequence[Mapping[str, Any]] = kinds.optimizer_of(drivers[0].scheduler).param_groups
+        return groups
+
+    return follow(copies, groups_of)

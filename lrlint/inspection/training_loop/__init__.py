@@ -1,0 +1,1 @@
+"""The training loop as its source has it."""

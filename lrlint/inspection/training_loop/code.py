@@ -1,0 +1,285 @@
+"""The files of a training loop as syntax trees, and where the functions that they call are defined."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+from lrlint.targets.provenance.project import Project, syntax_tree
+
+#: A longer file is generated, or no training script.
+_LONGEST = 20_000
+#: Files beside the target's that are opened to find the functions it calls.
+_MOST_FILES = 12
+#: A file that is called into is worth parsing if it holds one of these.
+_TRAINS = (".step(", ".backward(", "clip_grad", "unscale_(", "zero_grad", ".grad", "param_groups")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, eq=False)
+class File:
+    """A source file: its functions and classes by name, and what its imports bind (name → module, name in it)."""
+
+    path: str
+    lines: Sequence[str]
+    tree: ast.Module
+    functions: dict[str, Function] = field(default_factory=dict)
+    classes: dict[str, ast.ClassDef] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @cached_property
+    def bound(self) -> dict[str, list[ast.AST | None]]:
+        """What the statements outside any function bind; see `bindings`."""
+        return bindings(self.tree.body)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A function (or the code outside any) in its file and class; ``inner`` are the functions defined in it, by name."""
+
+    file: File
+    node: Any
+    owner: ast.ClassDef | None = None
+
+    @cached_property
+    def nodes(self) -> list[Any]:
+        """Its nodes, without those of functions and classes in it."""
+        return list(own(self.node))
+
+    @cached_property
+    def inner(self) -> dict[str, Place]:
+        return {n.name: Place(self.file, n, self.owner) for n in self.nodes if isinstance(n, Function)}
+
+    @cached_property
+    def bound(self) -> dict[str, list[ast.AST | None]]:
+        """See `bindings`."""
+        return bindings(self.nodes)
+
+    @cached_property
+    def visible(self) -> dict[str, list[ast.AST | None]]:
+        """What it binds itself, and what it sees of its file."""
+        return {**self.file.bound, **self.bound}
+
+    @property
+    def label(self) -> str:
+        return label_of(self.file, self.node)
+
+
+class Code:
+    """The project's files, each read and parsed at most once."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._files: dict[str, File | None] = {}
+        self._modules: dict[tuple[str, str], File | None] = {}
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """What was read so far."""
+        return tuple(file for file in self._files.values() if file is not None)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(file.path for file in self.files)
+
+    def file(self, path: str) -> File | None:
+        """The file at a path below the root; None where it cannot be read, or is too long to be hand-written."""
+        if path not in self._files:
+            self._files[path] = self._read(path)
+        return self._files[path]
+
+    def _training_file(self, path: str) -> File | None:
+        lines = linecache.getlines(str(self._project.root / path)) if path not in self._files else []
+        if path not in self._files and not any(word in line for line in lines for word in _TRAINS):
+            self._files[path] = None
+        return self.file(path)
+
+    def _read(self, path: str) -> File | None:
+        lines = linecache.getlines(str(self._project.root / path))
+        if not lines or len(lines) > _LONGEST:
+            return None
+        tree = syntax_tree("".join(lines))
+        if tree is None:
+            return None
+        file = File(path, lines, tree)
+        for node in tree.body:
+            if isinstance(node, Function):
+                file.functions[node.name] = node
+            elif isinstance(node, ast.ClassDef):
+                file.classes[node.name] = node
+        for found in ast.walk(tree):
+            if isinstance(found, ast.Import):
+                file.imports.update((name.asname or name.name, (name.name, "")) for name in found.names)
+            elif isinstance(found, ast.ImportFrom):
+                module = "." * found.level + (found.module or "")
+                file.imports.update((name.asname or name.name, (module, name.name)) for name in found.names)
+        return file
+
+    def places(self, file: File) -> Iterator[Place]:
+        """The code outside functions, and every function of the file."""
+        yield Place(file, file.tree)
+        yield from self._functions(file, file.tree, None)
+
+    def _functions(self, file: File, node: ast.AST, owner: ast.ClassDef | None) -> Iterator[Place]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, Function):
+                yield Place(file, child, owner)
+            inner = child if isinstance(child, ast.ClassDef) else owner
+            if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
+                yield from self._functions(file, child, inner)
+
+    def reached(self, place: Place) -> list[Place]:
+        """A function, those that stand in it, and those of the project that any of these calls."""
+        found: dict[int, Place] = {}
+        waiting = [place]
+        while waiting:
+            place = waiting.pop(0)
+            if id(place.node) not in found:
+                found[id(place.node)] = place
+                waiting += place.inner.values()
+                calls = (node for node in place.nodes if isinstance(node, ast.Call))
+                waiting += [inside for call in calls if (inside := self.called(place, call)) is not None]
+        return list(found.values())
+
+    def reach(self, place: Place) -> list[tuple[File, ast.stmt]]:
+        """The functions or classes of a file that a function stands in, and those that what it calls stands in."""
+        found: list[tuple[File, ast.stmt]] = []
+        for inside in self.reached(place):
+            line = getattr(inside.node, "lineno", None)
+            found += [(inside.file, n) for n in inside.file.tree.body if line is None or n.lineno <= line <= _end(n)]
+        return found
+
+    def called(self, place: Place, call: ast.Call) -> Place | None:
+        """The function of the project that is called; None where that cannot be told."""
+        function = call.func
+        if isinstance(function, ast.Name):
+            if function.id in place.inner:
+                return place.inner[function.id]
+            return self._find(place.file, function.id)
+        if not isinstance(function, ast.Attribute):
+            return None
+        holder = function.value
+        if isinstance(holder, ast.Name) and holder.id in ("self", "cls") and place.owner is not None:
+            return self._method(place.file, place.owner, function.attr)
+        if isinstance(holder, ast.Call) and last(holder.func) == "super" and place.owner is not None:
+            return self._inherited(place.file, place.owner, function.attr)
+        if isinstance(holder, ast.Name) and holder.id in place.file.imports:
+            module, name = place.file.imports[holder.id]
+            inside = self._module(place.file, f"{module}.{name}".replace("..", ".") if name else module)
+            return None if inside is None else self._find(inside, function.attr, follow=False)
+        return None
+
+    def _find(self, file: File, name: str, follow: bool = True) -> Place | None:
+        if name in file.functions:
+            return Place(file, file.functions[name], None)
+        if follow and name in file.imports and file.imports[name][1]:
+            module, original = file.imports[name]
+            inside = self._module(file, module)
+            return None if inside is None else self._find(inside, original, follow=False)
+        return None
+
+    def _method(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Place | None:
+        for node in owner.body:
+            if isinstance(node, Function) and node.name == name:
+                return Place(file, node, owner)
+        return self._inherited(file, owner, name, depth)
+
+    def _inherited(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Place | None:
+        for base in owner.bases if depth < 4 else ():
+            home, base_name = file, last(base)
+            if base_name not in file.classes and base_name in file.imports:
+                module, base_name = file.imports[base_name]
+                found = self._module(file, module)
+                if found is None:
+                    continue
+                home = found
+            if base_name in home.classes and home.classes[base_name] is not owner:
+                method = self._method(home, home.classes[base_name], name, depth + 1)
+                if method is not None:
+                    return method
+        return None
+
+    def _module(self, file: File, module: str) -> File | None:
+        """The project's file of an imported module, where it trains; None for any other module."""
+        key = (file.path, module)
+        if key not in self._modules:
+            self._modules[key] = self._locate(file, module)
+        return self._modules[key]
+
+    def _locate(self, file: File, module: str) -> File | None:
+        """Looks beside the importing file and in the folders above."""
+        parts = module.lstrip(".").split(".")
+        folder = PurePosixPath(file.path).parent
+        level = len(module) - len(module.lstrip("."))
+        above = [folder, *folder.parents]
+        folders = above[level - 1 : level] if level else above
+        for start in folders:
+            base = start.joinpath(*parts) if parts != [""] else start
+            for path in (f"{base}.py", f"{base}/__init__.py"):
+                known = path in self._files
+                if not known and (len(self._files) >= _MOST_FILES or not (self._project.root / path).is_file()):
+                    continue
+                if known or self._project.owns(str(self._project.root / path)):
+                    return self._training_file(path)
+        return None
+
+
+def _end(node: ast.stmt) -> int:
+    return node.end_lineno or node.lineno
+
+
+def label_of(file: File, node: Any) -> str:
+    """How the calls of a function say which one they belong to."""
+    return f"{file.path}:{getattr(node, 'name', '')}:{getattr(node, 'lineno', 0)}"
+
+
+def own(scope: Any) -> Iterator[Any]:
+    """The nodes of a function, without those of functions and classes in it."""
+    for node in ast.iter_child_nodes(scope):
+        yield node
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            yield from own(node)
+
+
+def calls_in(node: ast.AST) -> Iterator[ast.Call]:
+    """Calls in a statement, in the order in which they are made."""
+    if isinstance(node, ast.Lambda):
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from calls_in(child)
+    if isinstance(node, ast.Call):
+        yield node
+
+
+def last(node: ast.AST) -> str:
+    """``c`` of ``a.b.c`` and of ``c``; of an index what is indexed."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Subscript):
+        return last(node.value)
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def bindings(nodes: Sequence[Any]) -> dict[str, list[ast.AST | None]]:
+    """What each name is bound to: the assigned expressions; None for any other way of binding it."""
+    found: dict[str, list[ast.AST | None]] = {}
+    plain: set[int] = set()
+    for node in nodes:
+        if isinstance(node, ast.Assign) and node.value is not None:
+            for target in node.targets:
+                if isinstance(target, (ast.Name, ast.Attribute)):
+                    plain.add(id(target))
+                    found.setdefault(ast.unparse(target), []).append(node.value)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            plain.add(id(node.target))
+            found.setdefault(ast.unparse(node.target), []).append(node.value)
+    for node in nodes:
+        if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store) and id(node) not in plain:
+            found.setdefault(ast.unparse(node), []).append(None)
+    return found

@@ -1,0 +1,1 @@
+"""Rules, findings and the run that joins them: what is selected, suppressed, accepted."""

@@ -1,0 +1,295 @@
+"""The one path from facts to a result: Setup → rules → Run.
+
+Command line, Python API and plugins all come through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrlint import __version__
+from lrlint.config import loader
+from lrlint.errors import UsageError
+from lrlint.facts import Setup
+from lrlint.lint import baseline, engine, engine_rules, policies, registry, suppressions
+from lrlint.lint.engine import Skipped
+from lrlint.lint.engine_rules import Builtin
+from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, at_least
+from lrlint.lint.rule import Rule
+from lrlint.text.sources import Sources
+
+if TYPE_CHECKING:
+    from lrlint.config.settings import Settings, Target
+
+SCHEMA = "lrlint/1"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A target that could not be inspected. ``trace`` is its traceback, trimmed to the user's frames."""
+
+    target: str
+    message: str
+    exit_code: int
+    hint: str = ""
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One target's part of a run: its facts, the rules that were enabled, what they found and which did not run."""
+
+    setup: Setup
+    rules: tuple[Rule, ...]
+    findings: tuple[Finding, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    ran: int = 0
+    root: Path | None = None
+
+    @property
+    def target(self) -> str:
+        return self.setup.target
+
+
+@dataclass(frozen=True)
+class Run:
+    """The result of a check: findings (those set aside included), rules that were skipped, and the facts they read."""
+
+    findings: tuple[Finding, ...] = ()
+    checked: tuple[Checked, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    fail_on: str = "warning"
+    root: Path | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def setups(self) -> tuple[Setup, ...]:
+        return tuple(part.setup for part in self.checked)
+
+    @property
+    def setup(self) -> Setup | None:
+        """The facts of the only (or first) target."""
+        return self.checked[0].setup if self.checked else None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of all targets, those that failed last."""
+        return (*(part.target for part in self.checked), *(failure.target for failure in self.failures))
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Rules that could not run on some target, each with its reasons."""
+        found = {(s.rule, s.reason): s for part in self.checked for s in part.skipped}
+        return tuple(found[key] for key in sorted(found))
+
+    @property
+    def ran(self) -> int:
+        """The number of rules that ran on some target."""
+        return max((part.ran for part in self.checked), default=0)
+
+    @property
+    def rules(self) -> tuple[Rule | Builtin, ...]:
+        """Every rule that was enabled on some target, and the engine's own."""
+        found = {rule.code: rule for part in self.checked for rule in part.rules}
+        return (*engine_rules.ALL, *(found[code] for code in sorted(found)))
+
+    @property
+    def active(self) -> tuple[Finding, ...]:
+        """Findings that nothing set aside."""
+        return tuple(found for found in self.findings if not found.suppressed)
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean, 1 findings at or above ``fail_on``, else the code of a target that failed."""
+        if self.failures:
+            return max(failure.exit_code for failure in self.failures)
+        return 1 if at_least(self.findings, self.fail_on) else 0
+
+    @property
+    def ok(self) -> bool:
+        return self.exit_code == 0
+
+    def sources(self, target: str) -> Sources:
+        """The source files of a target."""
+        return Sources(next((part.root for part in self.checked if part.target == target and part.root), self.root))
+
+    def counts(self) -> dict[str, int]:
+        """Findings that nothing set aside, by severity (worst first), and how many were set aside and how."""
+        found = {severity: sum(f.severity == severity for f in self.active) for severity in reversed(SEVERITIES)}
+        aside = [f.suppressed for f in self.findings if f.suppressed]
+        found["suppressed"] = sum(a.get("by") != "baseline" for a in aside)
+        found["fixme"] = sum(a.get("kind") == "fixme" for a in aside)
+        found["baselined"] = sum(a.get("by") == "baseline" for a in aside)
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON envelope."""
+        return {
+            "schema": SCHEMA,
+            "version": __version__,
+            "targets": list(self.targets),
+            "findings": [found.to_dict() for found in self.findings],
+            "skipped": [{"rule": s.rule, "name": s.name, "reason": s.reason} for s in self.skipped],
+            "errors": [
+                {"target": f.target, "message": f.message, "hint": f.hint, "exit_code": f.exit_code}
+                for f in self.failures
+            ],
+            "summary": {**self.counts(), "rules": self.ran, "ok": self.ok, "exit_code": self.exit_code},
+        }
+
+    def _repr_html_(self) -> str:
+        from lrlint.reports.html import fragment
+
+        return fragment(self)
+
+
+def lint(setup: Setup, settings: Settings) -> Run:
+    """Run the selected rules over one Setup."""
+    return conclude([examine(setup, settings)], settings)
+
+
+def examine(setup: Setup, settings: Settings, target: Target | None = None, root: Path | None = None) -> Checked:
+    """What rules and policies find on one Setup; nothing is set aside yet.
+
+    ``root`` is the folder that its spans are relative to.
+    """
+    ours = loader.for_target(settings, target) if target else settings
+    known = rules_known(ours.extra_rules)
+    rules = enabled(known, ours)
+    options, severities = (_by_name(tables, known, ours.origins) for tables in (ours.options, ours.severities))
+    outcome = engine.run_rules(setup, rules, options, severities)
+    found = [*outcome.findings, *_policy_findings(setup, ours)]
+    floor = CONFIDENCES.index(ours.min_confidence)
+    kept = tuple(f for f in found if CONFIDENCES.index(f.confidence) >= floor)
+    return Checked(setup, tuple(rules), kept, outcome.skipped, outcome.ran, root or _root(settings))
+
+
+def verify(settings: Settings, targets: Iterable[Target]) -> None:
+    """Load the rules and settle what is selected for each target: an error in it must not cost a run.
+
+    Raises UsageError.
+    """
+    for ours in (loader.for_target(settings, target) for target in targets):
+        known = rules_known(ours.extra_rules)
+        enabled(known, ours)
+        for tables in (ours.options, ours.severities):
+            _by_name(tables, known, ours.origins)
+
+
+def rules_known(folders: tuple[str, ...]) -> registry.Catalog:
+    """All rules. The shipped ones are loaded once per process; a team's own are read again, they may have changed."""
+    return registry.load(folders) if folders else _shipped_rules()
+
+
+@lru_cache(maxsize=1)
+def _shipped_rules() -> registry.Catalog:
+    return registry.load()
+
+
+def enabled(known: registry.Catalog, settings: Settings) -> list[Rule]:
+    """The rules to run. Raises UsageError for a selector that names no rule."""
+    select, ignore, extend = (
+        [s for key in keys for s in _selectors(key, known, settings)]
+        for keys in (("select",), ("ignore", "extend_ignore"), ("extend_select",))
+    )
+    if settings.select and not select and not extend:
+        return []
+    return known.select(select, ignore, extend)
+
+
+def _selectors(key: str, known: registry.Catalog, settings: Settings) -> Iterable[str]:
+    """The selectors of a setting that are about rule files. Raises UsageError, with the place of the setting."""
+    for selector in getattr(settings, key):
+        if (
+            engine_rules.matching(selector) and selector.upper() != "LR"
+        ):  # about the engine, which no rule file declares
+            continue
+        try:
+            known.matching(selector)
+        except UsageError as error:
+            if any(suppressions.selects(selector, p.code, p.name, "policy") for p in settings.policies):
+                continue
+            place = settings.origins.get(key.replace("_", "-"), "")
+            raise UsageError(f"{place}: {error.message}".removeprefix(": "), error.hint) from None
+        yield selector
+
+
+def _by_name(tables: Mapping[str, Any], known: registry.Catalog, origins: Mapping[str, str]) -> dict[str, Any]:
+    """Tables of rule options, by rule name. Raises UsageError for a name that no rule has."""
+    found = {}
+    for key, value in tables.items():
+        if engine_rules.matching(key):
+            continue
+        place = f"{origins.get(f'rules.{key}', '')}: rules.{key}".removeprefix(": ")
+        try:
+            declared = known.get(key)
+            if isinstance(value, Mapping):
+                engine.check_options(declared, value)
+        except KeyError as error:
+            raise UsageError(f"{place}: {error.args[0]}", "list them with `lrlint rule`") from None
+        except UsageError as error:
+            raise UsageError(f"{place}: {error.message}", error.hint) from None
+        found[declared.name] = value
+    return found
+
+
+def conclude(
+    parts: Sequence[Checked], settings: Settings, failures: Sequence[Failure] = (), complete: bool = True
+) -> Run:
+    """Set aside what comments, configuration and baseline accept. ``complete``: every configured target is here."""
+    findings = [found for part in parts for found in part.findings]
+    findings = suppressions.apply(
+        findings,
+        [part.setup for part in parts],
+        {part.target: Sources(part.root) for part in parts},
+        settings.suppress,
+        _what_ran(parts, settings, complete and not failures),
+        settings.today,
+    )
+    findings = [_engine_finding(found, settings) for found in findings if not _is_ignored(found, settings.ignored)]
+    accepted = settings.baseline_path
+    if accepted is not None:
+        findings = baseline.apply(findings, baseline.load(accepted))
+    return Run(tuple(findings), tuple(parts), tuple(failures), settings.fail_on, settings.root or _root(settings))
+
+
+def _policy_findings(setup: Setup, settings: Settings) -> Iterable[Finding]:
+    for found in policies.findings(setup, settings.policies):
+        if not _is_ignored(found, settings.ignored):
+            yield engine.complete(
+                found, Builtin(found.rule, found.name, found.severity, found.message, found.confidence), setup
+            )
+
+
+def _is_ignored(found: Finding, selectors: Iterable[str]) -> bool:
+    own = found.rule in {b.code for b in engine_rules.ALL} or not found.rule.startswith("LR")
+    family = "engine" if found.rule.startswith("LR") else "policy"
+    return own and any(suppressions.selects(selector, found.rule, found.name, family) for selector in selectors)
+
+
+def _engine_finding(found: Finding, settings: Settings) -> Finding:
+    wanted = settings.severities.get(found.name)
+    return replace(found, severity=wanted) if wanted and engine_rules.matching(found.name) else found
+
+
+def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> suppressions.Checked:
+    known = {r.code: (r.name, r.family) for r in rules_known(settings.extra_rules).rules}
+    known.update({p.code: (p.name or "policy", "policy") for p in settings.policies})
+    ran = [{r.code for r in part.rules} - {s.rule for s in part.skipped} for part in parts]
+    everywhere = set.intersection(*ran) if ran else set()
+    groups = {
+        (part.target, optimizer.index, group.index): group.name
+        for part in parts
+        for optimizer in part.setup.optimizers
+        for group in optimizer.groups
+        if group.name
+    }
+    return suppressions.Checked(everywhere | {p.code for p in settings.policies}, known, groups, complete)
+
+
+def _root(settings: Settings) -> Path:
+    return settings.root or loader.find(Path.cwd())[1]

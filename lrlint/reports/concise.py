@@ -1,0 +1,22 @@
+"""One line per finding: ``path:line:col: LR101 [name] message``, then the summary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lrlint.reports.style import clean
+from lrlint.reports.summary import summary
+
+if TYPE_CHECKING:
+    from lrlint.lint.run import Run
+
+
+def render(run: Run) -> str:
+    if not run.checked:  # why is told on standard error
+        return ""
+    lines = []
+    for found in run.active:
+        place = str(found.locations[0]) if found.locations else found.target or "lrlint"
+        lines.append(clean(f"{place}: {found.rule} [{found.name}] {found.message}"))
+    lines += [clean(f"{failure.target}: failed: {failure.message}") for failure in run.failures]
+    return "\n".join([*lines, summary(run)]) + "\n"

@@ -1,0 +1,168 @@
+"""SARIF 2.1.0 as GitHub code scanning reads it.
+
+Sources: the OASIS standard (https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html) and GitHub's limits
+(https://docs.github.com/en/code-security/code-scanning/integrating-with-code-scanning/sarif-support-for-code-scanning).
+Findings that were set aside are left out, because GitHub shows them all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from lrlint import __version__
+from lrlint.config.files import dump
+from lrlint.facts import Span
+from lrlint.lint.engine_rules import Builtin
+from lrlint.lint.finding import Finding
+from lrlint.lint.rule import Rule
+from lrlint.reports.locations import in_repository, place, unique
+from lrlint.text import names
+
+if TYPE_CHECKING:
+    from lrlint.lint.run import Run
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+#: GitHub rejects a run with more results.
+MOST_RESULTS = 25_000
+#: Related places of one result; more than a reader follows.
+_RELATED = 10
+
+_LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+_PROBLEM = {"error": "error", "warning": "warning", "info": "recommendation"}
+_URL = re.compile(r"https?://[^\s),;>\]`]+[^\s),;>\]`.]")
+
+
+def render(run: Run) -> str:
+    """The SARIF log: one run, its results worst first."""
+    known = {rule.code: rule for rule in run.rules}
+    policies = {found.rule: _policy(found) for found in run.active if found.rule not in known}
+    rules: Mapping[str, Rule | Builtin] = {**known, **policies}
+    order = {code: index for index, code in enumerate(rules)}
+    worst = sorted(unique(run.active), key=lambda pair: [-part for part in pair[0].rank])
+    results = [_result(found, mark, order, run) for found, mark in worst[:MOST_RESULTS]]
+    driver = {
+        "name": "lrlint",
+        "semanticVersion": __version__,
+        "rules": [_rule(rule) for rule in rules.values()],
+    }
+    return dump(
+        {
+            "$schema": SCHEMA,
+            "version": "2.1.0",
+            "runs": [
+                {
+                    "tool": {"driver": driver},
+                    "invocations": [_invocation(run)],
+                    "columnKind": "unicodeCodePoints",
+                    "results": results,
+                }
+            ],
+        }
+    )
+
+
+def _policy(found: Finding) -> Builtin:
+    return Builtin(found.rule, found.name, found.severity, "A policy of this project.", found.confidence, "policy")
+
+
+def _rule(rule: Rule | Builtin) -> dict[str, Any]:
+    text = rule.documentation or rule.summary
+    link = _URL.search(text)
+    return {
+        "id": rule.code,
+        "name": "".join(part.capitalize() for part in rule.name.split("-")),
+        "shortDescription": {"text": rule.summary or rule.name},
+        "fullDescription": {"text": _first_paragraphs(text) or rule.name},
+        "help": {"text": text or rule.name, "markdown": f"**{rule.code} {rule.name}**\n\n{text}"},
+        **({"helpUri": link[0]} if link else {}),
+        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+        "properties": {
+            "precision": rule.confidence,
+            "problem.severity": _PROBLEM[rule.severity],
+            "tags": [rule.family],
+        },
+    }
+
+
+def _first_paragraphs(text: str) -> str:
+    """Summary and first paragraph: GitHub cuts a full description at 1024 characters."""
+    return " ".join(" ".join(text.split("\n\n")[:2]).split())[:1000]
+
+
+def _result(found: Finding, mark: str, order: Mapping[str, int], run: Run) -> dict[str, Any]:
+    help_ = f"\n{found.help}" if found.help else ""
+    related = _related(found, run)
+    return {
+        "ruleId": found.rule,
+        "ruleIndex": order[found.rule],
+        "level": _LEVELS[found.severity],
+        "message": {"text": _text(f"{found.message}{help_}")},
+        "locations": [{"physicalLocation": _physical(place(found, run)), **_logical(found)}],
+        **({"relatedLocations": related} if related else {}),
+        "partialFingerprints": {"primaryLocationLineHash": f"{mark}:1"},
+        "properties": {
+            "target": found.target,
+            "confidence": found.confidence,
+            "parameters": names.compress(found.parameters),
+        },
+    }
+
+
+def _related(found: Finding, run: Run) -> list[dict[str, Any]]:
+    spans = [(span, "also here") for span in found.locations[1:]]
+    spans += [(span, related.label) for related in found.related for span in related.locations]
+    return [
+        {
+            "id": number,
+            "physicalLocation": _physical(in_repository(span, found, run)),
+            "message": {"text": label or "related"},
+        }
+        for number, (span, label) in enumerate(spans[:_RELATED], 1)
+    ]
+
+
+def _physical(span: Span) -> dict[str, Any]:
+    return {"artifactLocation": {"uri": _uri(span.path)}, "region": _region(span)}
+
+
+def _uri(path: str) -> str:
+    return ("file://" if path.startswith("/") else "") + quote(path, safe="/@+,=", errors="surrogateescape")
+
+
+def _region(span: Span) -> dict[str, int]:
+    """The first line only: a pull request shows an alert when every line of its region is in the diff."""
+    region = {"startLine": span.line, "endLine": span.line}
+    if span.column is not None:
+        region["startColumn"] = span.column
+        if span.end_column is not None and span.end_line in (None, span.line):
+            region["endColumn"] = span.end_column
+    return region
+
+
+def _logical(found: Finding) -> dict[str, Any]:
+    patterns = names.compress(found.parameters or found.modules)[:_RELATED]
+    return (
+        {"logicalLocations": [{"fullyQualifiedName": _text(name), "kind": "member"} for name in patterns]}
+        if patterns
+        else {}
+    )
+
+
+def _invocation(run: Run) -> dict[str, Any]:
+    failures = [
+        {"level": "error", "message": {"text": _text(f"{failure.target}: {failure.message}")}}
+        for failure in run.failures
+    ]
+    return {
+        "executionSuccessful": not failures,
+        "exitCode": run.exit_code,
+        **({"toolExecutionNotifications": failures} if failures else {}),
+    }
+
+
+def _text(text: str) -> str:
+    """Lone surrogates cannot be written as UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""From arguments to a Run: targets, each in a process of its own."""

@@ -1,0 +1,127 @@
+"""Sorted parts become a `Built`: frameworks make their optimizers, wrappers come off, declared values become facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lrlint.facts import Note, Span
+from lrlint.targets import returned
+from lrlint.targets.declared import training
+from lrlint.targets.frameworks import hf_trainer, lightning_module, wrappers
+from lrlint.targets.live_target import Built
+from lrlint.targets.provenance.recorder import Recording
+from lrlint.targets.returned import Nonsense, Outcome
+
+
+def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], fresh: bool = False) -> Built:
+    """The setup of these parts. ``declared`` yields to what the parts declare. Raises Nonsense, UsageError.
+
+    ``fresh``: the parts were made for lrlint, so that a framework's hooks may finish them.
+    """
+    built = Built(
+        recording=recording,
+        batches=found.batches,
+        loss_fn=found.loss_fn,
+        metric_fn=found.metric_fn,
+        example_inputs=found.example_inputs,
+        train=found.train,
+        extra_modules=dict(found.extra_modules),
+        in_training=found.in_training,
+    )
+    said: dict[str, Any] = {}
+    configs: list[dict[str, Any]] = []
+    if returned.is_transformers_trainer(found.trainer):
+        said = _from_trainer(found, built)
+        configs = [{"framework": "transformers", "interval": "step", "frequency": 1}] * len(found.schedulers)
+    elif (module := _lightning(found)) is not None:
+        said, configs = _from_lightning(found, module, built, declared, fresh)
+    elif not (found.models and found.optimizers):
+        raise Nonsense(_missing(found))
+    built.models = dict(found.models)
+    _take_optimizers(found, built)
+    _take_schedulers(found, configs, built)
+    stated = {**declared, **said, **{key: value for key, value in found.declared.items() if value is not None}}
+    built.training = training({**declared, **{k: v for k, v in stated.items() if v is not None}})
+    return built
+
+
+def _missing(found: Outcome) -> str:
+    if returned.is_lightning_trainer(found.trainer):
+        return "a Lightning Trainer without its module"
+    if found.models:
+        return "a model but no optimizer"
+    return "an optimizer but no model" if found.optimizers else "neither a model nor an optimizer"
+
+
+def _lightning(found: Outcome) -> Any:
+    """The LightningModule whose optimizers are still to be made."""
+    modules = [model for model in found.models.values() if returned.is_lightning_module(model)]
+    return modules[0] if modules and not found.optimizers else None
+
+
+def _from_lightning(
+    found: Outcome, module: Any, built: Built, declared: Mapping[str, Any], fresh: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    trainer = found.trainer if returned.is_lightning_trainer(found.trainer) else None
+    with lightning_module.attached(module, trainer):
+        said = lightning_module.declared(getattr(module, "_trainer", None), found.batches)
+        known = {**declared, **{key: value for key, value in said.items() if value is not None}, **found.declared}
+        result, notes = lightning_module.configure(module, known, built.recording, fresh)
+    optimizers, schedulers = lightning_module.parse_result(result)
+    found.optimizers = {"": optimizers[0]} if len(optimizers) == 1 else {str(k): o for k, o in enumerate(optimizers)}
+    found.schedulers = [scheduler for scheduler, _ in schedulers]
+    built.notes += notes
+    built.owner = module
+    if built.recording.project is not None:
+        built.span = built.recording.project.definition(type(module).configure_optimizers)
+    if built.example_inputs is None:
+        built.example_inputs = getattr(module, "example_input_array", None)
+    if not optimizers:
+        built.notes.append(Note("optimizer", "configure_optimizers returned None"))
+    return said, [config for _, config in schedulers]
+
+
+def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
+    trainer = found.trainer
+    model = trainer.model
+    optimizer, scheduler, notes = hf_trainer.create(trainer)
+    found.models = found.models or {"": model}
+    found.optimizers = {"": optimizer}
+    found.schedulers = [] if scheduler is None else [scheduler]
+    built.notes += notes
+    built.owner = trainer
+    if getattr(trainer, "train_dataset", None) is not None and built.batches is None:
+        built.batches = hf_trainer.Batches(trainer.get_train_dataloader)
+    _place_trainer(built.recording, trainer, wrappers.unwrap_optimizer(optimizer)[0], scheduler)
+    return hf_trainer.declared(trainer, model)
+
+
+def _place_trainer(recording: Recording, trainer: Any, optimizer: Any, scheduler: Any) -> None:
+    """The rates stand in the training arguments, or else where the Trainer was made."""
+    span = recording.created(trainer.args)
+    keys: dict[str, Span] = {}
+    if span is not None and recording.project is not None:
+        written = recording.project.keywords(span)
+        keys = {ours: written[theirs] for theirs, ours in hf_trainer.KEYS.items() if theirs in written}
+    span = span or recording.created(trainer)
+    recording.place(optimizer, span, keys)
+    recording.place(scheduler, span, {})
+
+
+def _take_optimizers(found: Outcome, built: Built) -> None:
+    for name, optimizer in wrappers.expand(found.optimizers):
+        inner, wrapper = wrappers.unwrap_optimizer(optimizer)
+        built.optimizers[name] = inner
+        if wrapper is not None:
+            built.wraps[name] = wrapper
+
+
+def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built) -> None:
+    for position, item in enumerate(found.schedulers):
+        config = dict(configs[position]) if position < len(configs) else {}
+        if isinstance(item, Mapping):  # the form that Lightning uses, in a factory's own result
+            item, config = lightning_module.parse_scheduler(item, {})
+        inner, wrapped = wrappers.unwrap_scheduler(item)
+        built.schedulers.append(inner)
+        built.scheduler_configs.append({**wrapped, **config})

@@ -1,0 +1,1 @@
+"""What wrappers and trainers of other libraries hold."""

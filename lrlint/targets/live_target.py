@@ -1,0 +1,68 @@
+"""What a target gave: live objects, and what was recorded and declared about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lrlint.facts import Note, Span, Training
+from lrlint.targets.provenance.recorder import Recording
+from lrlint.targets.rng_state import Kept
+from lrlint.targets.sandbox import user_code
+
+#: (kind, error, optimizer class, tensors concerned, span) of an optimizer that torch refused to build.
+Rejected = tuple[str, str, str, list[torch.Tensor], "Span | None"]
+
+
+@dataclass
+class Built:
+    """A model and its optimizers, alive.
+
+    ``models`` and ``optimizers`` keep their order; a single one has the key ``""``. ``scheduler_configs`` runs
+    parallel to ``schedulers``: what a framework does with each (``interval``, ``frequency``, ``monitor``, ...), {}
+    where nothing is known. ``wraps`` gives the class an optimizer was unwrapped from, by its key. ``train`` is the
+    function that trains: it is read, never run. ``owner`` is the LightningModule or Trainer the optimizer came from.
+    ``span`` is where the target is defined. ``in_training``: its modules are in the modes they train in. ``paths`` are
+    the folders that must be importable when code of the target runs later (see `running`), ``settings`` those of torch that
+    the target's code left where it was run apart.
+    """
+
+    models: dict[str, nn.Module] = field(default_factory=dict)
+    optimizers: dict[str, Any] = field(default_factory=dict)
+    schedulers: list[Any] = field(default_factory=list)
+    scheduler_configs: list[dict[str, Any]] = field(default_factory=list)
+    batches: Any = None
+    loss_fn: Any = None
+    metric_fn: Any = None
+    example_inputs: Any = None
+    train: Any = None
+    extra_modules: dict[str, nn.Module] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+    recording: Recording = field(default_factory=Recording.none)
+    rejections: list[Rejected] = field(default_factory=list)
+    wraps: dict[str, str] = field(default_factory=dict)
+    span: Span | None = None
+    in_training: bool = False
+    target: str = ""
+    owner: Any = None
+    notes: list[Note] = field(default_factory=list)
+    paths: Sequence[Path] = ()
+    settings: Sequence[Kept] = ()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run more of the target's code (its batches, loss or forward) as it was run when it was built.
+
+        With the settings of torch that it left. Prints go to standard error, its modules can be imported, and process
+        state is restored.
+        """
+        with user_code(self.paths, name=self.target):
+            for apply, value in self.settings:
+                apply(value)
+            yield

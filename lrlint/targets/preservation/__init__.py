@@ -1,0 +1,1 @@
+"""Take and restore everything that the user's code changes."""

@@ -1,0 +1,66 @@
+"""A traceback as the user needs it: the user's own frames, and the error."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from types import TracebackType
+
+from lrlint.targets.provenance.project import Project
+
+#: Characters of an error's text beside its traceback.
+_SHORT = 200
+
+
+def advise(error: BaseException, hint: str) -> None:
+    """Leave word with an error of the user's code what to do about it."""
+    error.lrlint_hint = hint  # type: ignore[attr-defined]
+
+
+def advice(error: BaseException) -> str:
+    """What was left with `advise`, or ""."""
+    return str(getattr(error, "lrlint_hint", ""))
+
+
+def trim(error: BaseException, project: Project) -> str:
+    """The traceback without frames of libraries, Python or lrlint; paths are relative to the project."""
+    parts = []
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and cause is not error:
+        parts.append(_one(cause, project))
+        parts.append("\nThe above led to this error:\n\n")
+    parts.append(_one(error, project))
+    return "".join(parts)
+
+
+def last_user_frame(error: BaseException, project: Project) -> traceback.FrameSummary | None:
+    """The innermost frame of the user's code, with its path relative to the project."""
+    frames = _user_frames(error.__traceback__, project)
+    return frames[-1] if frames else None
+
+
+def first_line(error: BaseException) -> str:
+    """What the error says in short: the traceback has it in full."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:  # an exception of the user's that cannot be printed
+        return ""
+    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+
+
+def _one(error: BaseException, project: Project) -> str:
+    frames = _user_frames(error.__traceback__, project)
+    lines = ["Traceback (your code only):\n", *traceback.StackSummary.from_list(frames).format()] if frames else []
+    if type(error).__module__.partition(".")[0] == "lrlint":  # ours, to stop the user's code: the message says why
+        return "".join(lines)
+    told = "".join(traceback.format_exception_only(type(error), error))  # of a SyntaxError with its file
+    return "".join(lines) + told.replace(os.path.join(project.root, ""), "")
+
+
+def _user_frames(trace: TracebackType | None, project: Project) -> list[traceback.FrameSummary]:
+    kept = []
+    for frame in traceback.extract_tb(trace):  # it has read the lines, so that the path may be changed
+        if not project.is_library(frame.filename):
+            frame.filename = project.relative(frame.filename)
+            kept.append(frame)
+    return kept

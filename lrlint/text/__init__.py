@@ -1,0 +1,1 @@
+"""Names, numbers and source text as messages give them."""
