@@ -41,10 +41,11 @@ def without_torch(program: str, *argv: str) -> subprocess.CompletedProcess[str]:
 LIGHT = {
     "package": "import lrlint; lrlint.rule, lrlint.Finding, lrlint.Setup, lrlint.Run, lrlint.check, lrlint.diff",
     "rules": "from lrlint.lint import registry; assert len(registry.load(entry_points=False).rules) > 40",
-    "engine": "import lrlint.lint.engine, lrlint.lint.run, lrlint.lint.suppressions, lrlint.lint.baseline, lrlint.lint.setup_diff, lrlint.lint.policies",
+    "engine": "import pkgutil, importlib, lrlint.lint as f\n"
+    "for m in pkgutil.iter_modules(f.__path__, 'lrlint.lint.'): importlib.import_module(m.name)",
     "configuration": "import lrlint.config.loader, lrlint.config.settings",
     "formats": "import pkgutil, importlib, lrlint.reports as f\n"
-    "for m in pkgutil.iter_modules(f.__path__, 'lrlint.reports.'): importlib.import_module(m.name)",
+    "for m in pkgutil.walk_packages(f.__path__, 'lrlint.reports.'): importlib.import_module(m.name)",
     "command line": "import lrlint.cli.main, lrlint.runner.session, lrlint.runner.workers",
     "lint": "from lrlint.facts import Setup; from lrlint.lint.run import lint; from lrlint.config.settings import Settings\n"
     "assert lint(Setup(), Settings()).ok",

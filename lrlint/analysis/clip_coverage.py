@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from lrlint.analysis.coverage import coverage
 from lrlint.facts.source import STEPS
-from lrlint.text.wording import is_loss
+from lrlint.text.module_names import is_loss
 
 if TYPE_CHECKING:
-    from lrlint.facts.core import Parameter, Setup
+    from lrlint.facts.parameters import Parameter
+    from lrlint.facts.setup import Setup
     from lrlint.facts.source import SourceCall
 
 _GROUP = re.compile(r"^(.+)\.param_groups\[(\d+)\]\[['\"]params['\"]\]$")

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrlint.text import names
-from lrlint.text.wording import is_copy, is_loss
+from lrlint.text.module_names import is_copy, is_loss
 
 if TYPE_CHECKING:
-    from lrlint.facts.core import Member, Parameter, Setup
+    from lrlint.facts.optimizers import Member
+    from lrlint.facts.parameters import Parameter
+    from lrlint.facts.setup import Setup
 
 #: Fewer tensors than this outside the model, of shapes that the model does not have, are inputs or multipliers.
 _FEW = 4

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from lrlint.facts.schedule import GONE
 
 if TYPE_CHECKING:
-    from lrlint.facts.core import Group, Optimizer, Training
+    from lrlint.facts.optimizers import Group, Optimizer
     from lrlint.facts.schedule import Schedule, Trace
+    from lrlint.facts.setup import Training
 
 
 #: A rate that rises by no more than this from one step to the next does not jump.

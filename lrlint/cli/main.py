@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrlint import __version__
+from lrlint._version import __version__
 from lrlint.cli.options import COLOUR, CONFIG, EXPERIMENT, OUTPUT, PROBE, SELECTION, TARGET, Command, Group, option
 from lrlint.cli.output import complain, echo, guarded, report_failures, step_summary, style_for, write
 from lrlint.errors import LrlintError, UsageError

@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrlint import __version__
+from lrlint._version import __version__
 from lrlint.config.settings import BASELINE, Policy, Settings, Suppression, Target
 from lrlint.config.toml_lines import Key, line_of, lines_of
 from lrlint.errors import UsageError

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from lrlint.analysis.rate_course import peak_rate
 from lrlint.facts import Group, Note, Optimizer, Parameter, Rejection, Setup, Training
-from lrlint.facts.schedule import peak_rate
 from lrlint.inspection.model.modules import model_facts, module_facts, norm_facts, tie_facts
 from lrlint.inspection.model.optimizers import optimizer_fact
 from lrlint.inspection.model.parameters import Registry, register_tree, with_values

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrlint import __version__
+from lrlint._version import __version__
 from lrlint.config import loader
 from lrlint.errors import UsageError
 from lrlint.facts import Setup

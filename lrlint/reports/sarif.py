@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from lrlint import __version__
+from lrlint._version import __version__
 from lrlint.config.files import dump
 from lrlint.facts import Span
 from lrlint.lint.engine_rules import Builtin

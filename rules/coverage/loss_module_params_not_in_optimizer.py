@@ -13,10 +13,12 @@ Sources: https://github.com/KaiyangZhou/pytorch-center-loss/issues/22,
 https://github.com/4uiiurz1/pytorch-adacos/issues/10
 """
 
+from lrlint.text.module_names import is_copy
+
 from lrlint import Finding, rule
 from lrlint.analysis.coverage import coverage, is_copied
 from lrlint.text.names import describe
-from lrlint.text.wording import count, is_copy
+from lrlint.text.wording import count
 
 
 @rule("LR107", severity="error", confidence="high", needs=("optimizer",))

@@ -15,9 +15,11 @@ https://github.com/pytorch/pytorch/issues/632
 
 import re
 
+from lrlint.text.module_names import is_copy
+
 from lrlint import Finding, rule
 from lrlint.text.names import describe
-from lrlint.text.wording import count, is_copy
+from lrlint.text.wording import count
 
 _SEGMENT = re.compile(r"[.\[\]'\"]+")
 

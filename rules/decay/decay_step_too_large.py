@@ -17,9 +17,10 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
 
 import math
 
+from lrlint.analysis.rate_course import course
+
 from lrlint import Finding, rule
 from lrlint.analysis.param_groups import labels
-from lrlint.facts.schedule import course
 from lrlint.text.wording import number, rate
 
 _NO_RATE = ("lr-free", "adadelta", "lbfgs")

@@ -12,9 +12,11 @@ meant to train, verdicts that depend on data.
 Sources: https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation
 """
 
+from lrlint.text.module_names import is_copy
+
 from lrlint import Finding, rule
 from lrlint.text.names import describe
-from lrlint.text.wording import count, is_copy
+from lrlint.text.wording import count
 
 
 @rule("LR502", severity="warning", confidence="medium", needs=("graph",))

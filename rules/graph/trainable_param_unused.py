@@ -15,9 +15,11 @@ Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.Distri
 with a backward pass on every architecture of the test suite
 """
 
+from lrlint.text.module_names import is_copy
+
 from lrlint import Finding, rule
 from lrlint.text.names import describe, star
-from lrlint.text.wording import count, is_copy
+from lrlint.text.wording import count
 
 
 @rule("LR501", severity="warning", confidence="medium", needs=("graph",))

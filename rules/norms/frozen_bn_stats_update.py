@@ -21,9 +21,11 @@ https://github.com/facebookresearch/moco/blob/main/main_lincls.py (`model.eval()
 
 import re
 
+from lrlint.text.module_names import is_copy
+
 from lrlint import Finding, rule
 from lrlint.text.names import describe
-from lrlint.text.wording import count, is_copy
+from lrlint.text.wording import count
 
 _FROZEN_CLASS = re.compile("frozen", re.IGNORECASE)
 #: Names that loops over modules give to each of them.

@@ -17,9 +17,10 @@ Sources: https://cs231n.github.io/neural-networks-3/#ratio (ratio of updates to 
 https://arxiv.org/abs/1801.06146 (lower rates for pretrained layers)
 """
 
+from lrlint.text.module_names import side
+
 from lrlint import Finding, rule
 from lrlint.analysis.probe_messages import confidence, cure, groups, made_up_for, rates
-from lrlint.text.wording import side
 
 
 @rule("LR913", severity="warning", confidence="medium", needs=("probe",))

@@ -19,10 +19,12 @@ Sources: https://github.com/roboflow/rf-detr/issues/255 (an encoder above its de
 https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.06146
 """
 
+from lrlint.text.module_names import side
+
 from lrlint import Finding, rule
 from lrlint.analysis.param_groups import exceeds, peak, rated
 from lrlint.text.names import describe
-from lrlint.text.wording import listing, rate, side
+from lrlint.text.wording import listing, rate
 
 
 @rule("LR208", severity="warning", confidence="medium", needs=("optimizer",))

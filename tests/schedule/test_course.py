@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lrlint.analysis.rate_course import course, peak_rate
 from torch import nn
 from torch.optim import AdamW
 from torch.optim import lr_scheduler as s
 
 import lrlint
-from lrlint.facts.schedule import course, peak_rate
 from lrlint.inspection.schedules.sampling import compress, explore
 
 values = st.lists(st.floats(-1e6, 1e6, allow_nan=False, width=32), min_size=1, max_size=200)
