@@ -47,7 +47,7 @@ class Row:
     @property
     def wrong(self) -> bool:
         if self.label in ("healthy", "slow"):
-            return self.unstable
+            return self.unstable or (self.verdict == "too-low") != (self.label == "slow")
         return not self.unstable or (self.repaired or 0) < HEALTHY or (self.single and self.named != self.culprits)
 
     @property
@@ -94,19 +94,25 @@ def _follow(row: Row, found: Any, truth: Truth, reference: float, rates: list[fl
     if cure is None:
         return
     row.verified = cure.verified
-    row.cure = f"{cure.kind} {cure.factor or cure.value:g}"
+    row.cure = f"{cure.kind} {' '.join(f'{factor:g}' for factor in cure.factors) or format(cure.value, 'g')}"
     if cure.kind == "clip":
         row.repaired = truth.progress(rates, reference, cure.value)
         middle, p90 = truth.norms(rates)
         row.clip_error = min(abs(cure.value / value - 1) for value in (middle, p90))
         return
-    chosen, exponent = [place[key] for key in cure.groups], math.log10(cure.factor)
-    row.repaired = truth.progress(scaled(rates, exponent, chosen), reference)
+    chosen = [place[key] for key in cure.groups]
+    cured = list(rates)
+    for g, factor in zip(chosen, cure.factors, strict=True):
+        cured[g] *= factor
+    row.repaired = truth.progress(cured, reference)
     if row.exact is not None and set(chosen) == set(row.named):
         row.exact = max(row.exact, row.repaired)
     row.room = 0.0
     for up in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0):
-        if exponent + up > 1e-9 or truth.progress(scaled(rates, exponent + up, chosen), reference) < HEALTHY:
+        higher = scaled(cured, up, chosen)
+        if any(h > r * 1.0001 for h, r in zip(higher, rates, strict=True)) or (
+            truth.progress(higher, reference) < HEALTHY
+        ):
             break
         row.room = up
 
@@ -143,6 +149,9 @@ def table(rows: Sequence[Row], verbose: bool) -> str:
         ["diverged or stuck found", len(sick), _share(sick, lambda r: r.unstable)],
         ["degraded found", len(degraded), _share(degraded, lambda r: r.unstable)],
         ["too slow called unstable", len(slow), _share(slow, lambda r: r.unstable)],
+        ["all rates too low: found", len(slow), _share(slow, lambda r: r.verdict == "too-low")],
+        ["healthy called too low", len(healthy), _share(healthy, lambda r: r.verdict == "too-low")],
+        ["healthy, too little seen to say so", len(healthy), _share(healthy, lambda r: r.verdict == "inconclusive")],
         [
             "outliers found: clipping verified",
             len(outliers),
@@ -154,6 +163,7 @@ def table(rows: Sequence[Row], verbose: bool) -> str:
         ["no single one: the named set repairs", len(several), _share(several, lambda r: (r.exact or 0) >= HEALTHY)],
         ["a recommendation was verified", len(asked), _share(asked, lambda r: r.verified)],
         ["verified rate healthy after 300 steps", len(rates), _share(rates, lambda r: (r.repaired or 0) >= HEALTHY)],
+        ["… and at 0.95 of the best run's end", len(rates), _share(rates, lambda r: (r.repaired or 0) >= 0.95)],
         [
             "decades below the largest healthy rate, median",
             len(rates),

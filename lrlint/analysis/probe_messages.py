@@ -10,7 +10,7 @@ from lrlint.text.wording import count, listing, number, rate
 
 if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
     from lrlint.facts import Group, ProbeFacts, Setup
-    from lrlint.facts.probe import Pair, ProbeArm, Recommendation
+    from lrlint.facts.probe import LowRates, Pair, ProbeArm, Recommendation
 
 
 def groups(setup: Setup, pairs: Iterable[Pair]) -> list[Group]:
@@ -47,9 +47,11 @@ def labels(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
 
 
 def course(arm: ProbeArm) -> str:
-    """``loss 2.30 → 14.1 in 30 steps``."""
-    last = "not finite" if arm.ended == "non-finite" or not math.isfinite(arm.last) else number(arm.last)
-    return f"loss {number(arm.first)} → {last} in {count(arm.steps, 'step')}"
+    """``loss 2.30 → 14.1 in 30 steps``, ``loss 2.30, not finite after 1 step``."""
+    if arm.ended == "non-finite" or not math.isfinite(arm.last):
+        before = max(arm.steps - 1, 0)
+        return f"loss {number(arm.first)}, not finite after {count(before, 'step')}"
+    return f"loss {number(arm.first)} → {number(arm.last)} in {count(arm.steps, 'step')}"
 
 
 def configured(facts: ProbeFacts) -> ProbeArm | None:
@@ -62,11 +64,46 @@ def cure(facts: ProbeFacts, recommendation: Recommendation) -> str:
     """What to do: ``multiply its rate by 0.1 (3e-04)``, ``… all rates …`` or ``clip the gradient norm at 0.8``."""
     if recommendation.kind == "clip":
         return f"clip the gradient norm at {number(recommendation.value)}"
+    if recommendation.factor is None:
+        rows = zip(recommendation.groups, recommendation.factors, recommendation.rates, strict=True)
+        parts = [f"of {labels(facts, [pair])} by {number(factor)} ({rate(value)})" for pair, factor, value in rows]
+        return f"multiply the rate {listing(parts)}"
     everything = len(recommendation.groups) == len(facts.groups) > 1
     its = "all rates" if everything else "its rate" if len(recommendation.groups) == 1 else "their rates"
     values = sorted(set(recommendation.rates))
     to = f" ({listing(rate(value) for value in values)})" if len(values) <= 3 else ""
     return f"multiply {its} by {number(recommendation.factor)}{to}"
+
+
+def bounds(recommendation: Recommendation) -> str:
+    """``up to × 0.1 held``: how far above what is recommended rates still held; "" where that was not tried."""
+    if recommendation.range is None:
+        return ""
+    return f"the best seen; up to × {number(recommendation.range[1])} held"
+
+
+def expected(low: LowRates) -> str:
+    """What higher rates gain, and what the configured ones can be expected to in the whole run."""
+    higher = f"{count(low.steps, 'step')} at {number(low.factor)} times them take {share(low.gain)} off the loss"
+    if low.total is None:
+        return (
+            f"{higher}; as configured, even {low.stands_for:,} steps can be expected to take only {share(low.reached)}"
+        )
+    return f"{higher}; as configured, all {low.total:,} steps of the run can be expected to take {share(low.reached)}"
+
+
+def made_up_for(low: LowRates) -> str:
+    """What raising one group's rate gains, beside what it would have gained by the end of the run."""
+    run = f"{low.total:,} steps" if low.total else f"a run of {low.stands_for:,} steps"
+    return (
+        f"with {number(low.factor)} times its rate {count(low.steps, 'step')} take {share(low.gain)} off the loss; with as "
+        f"much as {run} move it, {share(low.reached)}"
+    )
+
+
+def share(value: float | None) -> str:
+    """``45 %``, ``0.3 %``."""
+    return "nothing" if value is None or value <= 0 else f"{100 * value:.2g} %"
 
 
 def repaired(recommendation: Recommendation) -> str:
@@ -80,7 +117,8 @@ def repaired(recommendation: Recommendation) -> str:
     if recommendation.kind == "clip":
         what = f"clipped at {number(recommendation.value)}"
     else:
-        what = f"at {rate(values[0])}" if len(values) == 1 else f"× {number(recommendation.factor)}"
+        common = "each at its own rate" if recommendation.factor is None else f"× {number(recommendation.factor)}"
+        what = f"at {rate(values[0])}" if len(values) == 1 else common
     fresh = " over fresh batches" if all(arm.fresh for arm in arms) else ""
     return f"{what}: {number(first)} → {number(last)} in {count(max(arm.steps for arm in arms), 'step')}{fresh}"
 
@@ -98,15 +136,17 @@ def story(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
     run, guilty = configured(facts), list(pairs)
     parts = [f"{rates(facts, guilty)}{': ' + course(run) if run else ''}"]
     if facts.best is not None:
+        why = facts.best.reason
         widened = facts.best.kind == "lr" and len(facts.best.groups) > len(guilty)
-        parts.append(f"{'all groups ' if widened else ''}{repaired(facts.best)}")
+        parts.append(f"{'all groups ' if widened else ''}{repaired(facts.best)}{f' ({why})' if why else ''}")
     return "; ".join(part for part in (*parts, *alternatives(facts)) if part)
 
 
 def advice(facts: ProbeFacts) -> str:
     """The help of such a finding."""
     if facts.best is not None:
-        return cure(facts, facts.best)
+        known = bounds(facts.best)
+        return f"{cure(facts, facts.best)}{f' ({known})' if known else ''}"
     return f"no reduction held: {facts.reason}" if facts.reason else "lower the rates, and probe again"
 
 

@@ -287,6 +287,25 @@ EXPERIMENT = together(
         section="Probe",
         help="Fail with exit code 4 where this device is missing.",
     ),
+    option(
+        "--resume",
+        metavar="FILE",
+        section="Probe",
+        help="Start from this checkpoint: its weights, optimizer state and rates.",
+    ),
+    option(
+        "--thorough",
+        is_flag=True,
+        default=None,
+        section="Probe",
+        help="Longer runs where nothing fails early, and more seeds.",
+    ),
+    option(
+        "--headroom/--no-headroom",
+        default=None,
+        section="Probe",
+        help="How far each group's rate could rise (default: yes; 55 steps a group at most).",
+    ),
     option("--seed", metavar="N", type=int, section="Probe", help="Decides all random numbers (default: 0)."),
 )
 

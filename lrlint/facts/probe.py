@@ -31,6 +31,7 @@ class ProbeArm:
     ended: str = "full"
     fresh: bool = False
     cooled: int = 0
+    metric: float | None = None  # what the target's own metric (lower is better) was at its end
 
     @property
     def broke(self) -> bool:
@@ -39,11 +40,15 @@ class ProbeArm:
 
 @dataclass(frozen=True, slots=True)
 class ProbeTrace:
-    """The run as configured, step by step: its loss, and ‖update‖/‖weights‖ of each group in `ProbeFacts.groups`."""
+    """The run as configured, step by step: its loss, and ‖update‖/‖weights‖ of each group in `ProbeFacts.groups`.
+
+    ``terms``: the parts of the loss by name, where the model or the loss function returns them beside the whole.
+    """
 
     loss: tuple[float, ...] = ()
     ratios: tuple[tuple[float, ...], ...] = ()
     gradient_norm: tuple[float, ...] = ()
+    terms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,8 @@ class ProbeGroup:
     """One parameter group as it ran.
 
     ``lr`` is the rate it was judged at (the peak of its schedule). ``verdict``: ``diverges``, ``degraded`` (too high,
-    yet it learns), ``stalls``, ``stable`` or ``unknown``. ``factor`` is the largest multiple of its rate that held
-    with the rest of the cure in place (below 1: it has to fall that far; None: not tried).
+    yet it learns), ``too-low``, ``stalls``, ``stable`` or ``unknown``. ``factor`` is the largest multiple of its rate that
+    held in runs of its own, with the rest of the cure in place (below 1: it has to fall that far; None: not tried).
 
     Statistics of the run as configured: ``update_ratio`` the median of ‖update‖/‖weights‖, ``gradient`` the median
     gradient norm, ``weights`` the norm at the start, ``blame`` the share of −g·u in the first step, ``curvature``
@@ -95,10 +100,12 @@ class ProbeGroup:
 class Recommendation:
     """One change that repairs the setup, with the runs that say so.
 
-    ``kind`` is ``lr`` (multiply the rates of ``groups`` by ``factor``, which gives ``rates``) or ``clip`` (clip the
-    gradient norm of all parameters at ``value``). ``verified``: it held when it was run again over fresh batches with
-    other seeds. ``largest``: the largest factor that held in the search; ``factor`` lies at most three quarters of a
-    decade below it.
+    ``kind`` is ``lr`` (multiply the rates of ``groups`` by ``factors``, one each, which gives ``rates``) or ``clip`` (clip
+    the gradient norm of all parameters at ``value``). ``factor`` is their common factor, None where they differ.
+    ``verified``: it held when it was run again over fresh batches with other seeds, by more than the noise of the
+    batches. ``factor`` is the best that was seen, ``largest`` the largest that held in the search: rates between the two
+    can be expected to hold (None where the factors differ, or raise the rates). ``reason``: why groups that are not to
+    blame are changed as well, and what else the recommendation rests on.
     """
 
     kind: str
@@ -110,6 +117,14 @@ class Recommendation:
     verified: bool = False
     evidence: tuple[ProbeArm, ...] = ()
     reason: str = ""
+    factors: tuple[float, ...] = ()
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """(best, largest that held) as factors; None where only one was tried."""
+        if self.factor is None or self.largest is None or self.largest <= self.factor:
+            return None
+        return self.factor, self.largest
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of what is recommended, without the runs."""
@@ -117,9 +132,12 @@ class Recommendation:
             "kind": self.kind,
             "groups": [list(pair) for pair in self.groups],
             "factor": self.factor,
+            "factors": list(self.factors),
+            "largest": self.largest,
             "value": self.value,
             "rates": list(self.rates),
             "verified": self.verified,
+            "reason": self.reason,
         }
 
 
@@ -157,13 +175,89 @@ class NonFinite:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """How much of the training the probe looked at.
+
+    ``steps``: of the longest run that the verdict rests on. ``share``: what the best run took off the loss, as a share of
+    its size at the start. ``total``: optimizer steps of the whole run as declared (from where it is resumed), else None.
+    """
+
+    steps: int
+    share: float
+    total: int | None = None
+
+    @property
+    def of_run(self) -> float | None:
+        """Steps looked at as a share of the run's; None where its length is not known."""
+        return None if not self.total else min(self.steps / self.total, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LowRates:
+    """What runs at higher rates say about rates that are too low for the run.
+
+    ``verdict``: ``too-low``, ``cannot-tell`` (no rate learns anything in so few steps: ``reason``) or ``fine``.
+    ``groups``: those concerned (all for common factors). ``factor``: the higher multiple of their rates that was verified,
+    ``gain`` what ``steps`` steps with it took off the loss, and ``reached`` what the configured rates can be expected to
+    take off in ``stands_for`` of their steps (the rest of the run), both as shares of the loss at the start. ``ratio``:
+    the one over the other, less two standard errors of the batches. ``total``: steps of the run as declared, or None.
+    ``pretrained``: the groups hold trained weights, for which a low rate may be meant, or fresh ones; None where that does
+    not show.
+    """
+
+    verdict: str
+    groups: tuple[Pair, ...] = ()
+    factor: float | None = None
+    gain: float | None = None
+    reached: float | None = None
+    ratio: float | None = None
+    steps: int = 0
+    stands_for: int | None = None
+    total: int | None = None
+    pretrained: bool | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """How far the rate of one group can go, with all others as recommended: multiples of ``lr``, its configured peak.
+
+    ``low``: below this the group learns nothing in the whole run (estimated from −g·u of the first step: the decrease
+    that it promises over the run is below 2 % of the loss; None where the run's length is not known). ``best``: the
+    factor whose run of this group alone ended lowest, ``largest`` the largest that held, to half a decade.
+    ``verified``: from ``runs`` of this group alone; otherwise ``largest`` is from losses along its first update, which
+    are forward passes alone, and ``best`` is None. ``capped``: nothing higher was tried.
+    """
+
+    optimizer: int
+    index: int
+    label: str
+    lr: float
+    largest: float
+    best: float | None = None
+    low: float | None = None
+    runs: int = 0
+    verified: bool = False
+    capped: bool = False
+
+    @property
+    def advised(self) -> float:
+        """Half a decade below the largest that held, where that is above 1: single groups were seen to be about that
+        much too bold in one case of eight."""
+        return min(max(self.largest / 10**0.5, 1.0), self.largest)
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeFacts:
     """Result of the stability probe.
 
-    ``verdict``: ``stable``, ``unstable``, ``stalled`` or ``inconclusive`` (``reason`` says why). ``course`` refines it:
-    ``diverges``, ``degraded``, ``stalls``, ``learns``. ``score`` grows with instability (0: nothing is better than the
-    run as configured; 1: it loses everything a lower rate would gain; more: it diverges).
-    ``margin``: the factor by which all rates could grow and the run still held, where that was tried.
+    ``verdict``: ``stable``, ``unstable``, ``too-low``, ``stalled`` or ``inconclusive`` (``reason`` says why). ``course``
+    refines it: ``diverges``, ``degraded``, ``stalls``, ``learns``. ``score`` grows with instability (0: nothing is better
+    than the run as configured; 1: it loses everything a lower rate would gain; more: it diverges).
+    ``margin``: the factor by which all rates together could grow and the run still held, where that was tried;
+    ``headroom`` is that of each group alone. ``extent``: how much of the training was seen. ``low``: what was found about
+    rates that are too low, of all groups, and of single ones. ``resumed``: the checkpoint that the runs start from.
+    ``metric``: the target's own metric at the start.
 
     ``guilty`` is the smallest set of groups whose rates have to fall. ``arms`` are all runs in order; ``steps_run``
     is the number of optimizer steps in them together. ``batches`` counts distinct batches, ``cycled``: they were
@@ -201,10 +295,20 @@ class ProbeFacts:
     seed: int = 0
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    extent: Seen | None = None
+    low: tuple[LowRates, ...] = ()
+    headroom: tuple[Headroom, ...] = ()
+    resumed: str = ""
+    metric: float | None = None
 
     def group(self, pair: Pair) -> ProbeGroup | None:
         """The record of a group."""
         return next((g for g in self.groups if (g.optimizer, g.index) == tuple(pair)), None)
+
+    @property
+    def too_low(self) -> tuple[LowRates, ...]:
+        """The findings that rates are too low, those that were verified."""
+        return tuple(low for low in self.low if low.verdict == "too-low")
 
     @property
     def best(self) -> Recommendation | None:

@@ -1,1 +1,1 @@
-"""The probe: a few real steps, undone, and what they say of the rates."""
+"""Running steps: does training diverge, stall or suffer at the peak rates, are they too low, and which group is at fault?"""

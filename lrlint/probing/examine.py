@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,15 +16,19 @@ from lrlint.errors import DeviceError, TargetError, UsageError
 from lrlint.facts import ProbeFacts, Setup
 from lrlint.probing import facts
 from lrlint.probing.diagnosis import Names
-from lrlint.probing.experiment import MEMORY, Experiment
+from lrlint.probing.experiment import MEMORY, Experiment, Terms
 from lrlint.probing.laboratory import Laboratory, Progress
 from lrlint.probing.training import peak_rates
 from lrlint.probing.training.batches import moved
+from lrlint.probing.training.checkpoint import Checkpoint
 from lrlint.probing.training.data import NoData, data_of
 from lrlint.probing.training.determinism import irregular, repeatable, uncompiled
 from lrlint.probing.training.device import move, places
 from lrlint.probing.training.failures import device_failures, target_code
+from lrlint.probing.training.metric import metric
+from lrlint.probing.training.statistics import Key
 from lrlint.probing.training.stepper import Stepper
+from lrlint.probing.training.trained import trained_groups
 from lrlint.targets.frameworks.sharding import sharded_by
 from lrlint.targets.live_target import Built
 from lrlint.targets.preservation.iterators import Uncopyable, is_position, twin
@@ -45,6 +50,10 @@ def examine(
     seed: int = 0,
     budget: float | None = None,
     progress: Progress | None = None,
+    metric_fn: Callable[..., Any] | None = None,
+    resume: str | Path | None = None,
+    headroom: bool = True,
+    thorough: bool = False,
 ) -> ProbeFacts:
     """The probe's facts about a target that was built and inspected; arguments and errors as of `probe`."""
     if steps is not None and steps < 10:
@@ -54,35 +63,51 @@ def examine(
         return ProbeFacts("inconclusive", 0.0, reason=_SHARDED.format(by=by), seed=seed)
     until = None if budget is None else time.monotonic() + budget
     notes: list[str] = []
+    metric_fn = metric_fn or built.metric_fn
+    checkpoint = None if resume is None else Checkpoint.read(resume)
 
     def on(place: torch.device, snapshot: Snapshot) -> ProbeFacts:
         with ExitStack() as stack:
+            at: dict[Key, float] | None = None
+            if checkpoint is not None:
+                at = checkpoint.load(models, optimizers, built.schedulers)
+                snapshot = stack.enter_context(preserved(models, optimizers, others))
             if move([*models, *built.extra_modules.values()], optimizers, built.loss_fn, place):
                 snapshot = stack.enter_context(preserved(models, optimizers, others))  # runs start from a copy there
             batches, loss_fn, made_up = data_of(built, setup, BATCHES, place, seed)
             stepper = Stepper(models, optimizers, batches, loss_fn, setup.training, seed=seed)
             rates = peak_rates.peaks(setup, stepper.rates)
+            if at is not None:
+                rates = {key: at.get(key, rate) for key, rate in rates.items()}
             if not rates:
                 raise UsageError("no parameter group has a rate and a parameter to train")
             lab = Laboratory(
                 stepper,
                 snapshot,
                 rates,
-                ramp=peak_rates.ramp(setup, stepper.rates),
+                ramp=0 if at is not None else peak_rates.ramp(setup, stepper.rates),
                 seed=seed,
                 budget=None if until is None else max(until - time.monotonic(), 0.0),
                 others=others,
                 progress=progress,
+                metric=None if metric_fn is None else metric(metric_fn, models),
             )
-            experiment = Experiment(
-                lab,
-                Names(built.models),
-                steps or STEPS,
+            weak = bool(batches.weak or made_up)
+            terms = Terms(
                 families=[setup.optimizers[o].family for o in sorted({o for o, _ in rates})],
                 clipped=setup.training.clip_norm is not None,
                 decays=peak_rates.decay(setup, lab.keys),
+                length=None if at is not None else peak_rates.length(setup, lab.keys),
+                weak=weak,
+                pretrained=trained_groups(models, optimizers, lab.keys),
+                headroom=headroom,
+                thorough=thorough,
             )
-            return facts.facts(experiment, experiment.conduct(), peak_rates.labels(setup, lab.keys), [*made_up, *notes])
+            experiment = Experiment(lab, Names(built.models), steps or STEPS, terms)
+            found = facts.facts(
+                experiment, experiment.conduct(), peak_rates.labels(setup, lab.keys), [*made_up, *notes]
+            )
+            return found if checkpoint is None else replace(found, resumed=checkpoint.name)
 
     left = places(models, device)
 

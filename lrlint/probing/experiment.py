@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
 
-from lrlint.facts.probe import GradientTail, NonFinite
+from lrlint.facts.probe import GradientTail, NonFinite, Seen
 from lrlint.probing import diagnosis
 from lrlint.probing.laboratory import Laboratory, Spent
 from lrlint.probing.search.advice import Adviser, Change
 from lrlint.probing.search.attribution import Attribution, Blame
+from lrlint.probing.search.headroom import HeadroomSearch, Room
+from lrlint.probing.search.low_rate import Length, Low, LowRateSearch
 from lrlint.probing.search.rate_ladder import STRESS, STRESSED, Judgement, Ladder
-from lrlint.probing.search.trial import FLOOR, Outcome
+from lrlint.probing.search.thresholds import LOW, SINGLE
+from lrlint.probing.search.trial import FLOOR, TINY, Outcome
+from lrlint.probing.training.measure import Bench
 
 #: Optimizers for which clipping can stand in for a lower rate: their step scales with the gradient.
 _CLIPPABLE = frozenset(("sgd",))
@@ -25,6 +30,34 @@ STUCK = 1.0
 MEMORY = "a step needs more memory than there is"
 #: After so many times the steps of a run no further small set is looked for.
 ENOUGH = 8
+#: A best run that took less than this share off the loss has not seen enough to call rates stable: on a plateau dead rates
+#: look like sound ones. Before that is said the run as configured goes on, up to so many times the steps.
+SAW, LOOKS = 0.2, 3
+#: The same when asked to be thorough: up to so many steps.
+THOROUGH = 300
+#: Other seeds that a thorough probe tries the rates with.
+SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an experiment is conducted under, beside the setup.
+
+    ``families``: of the optimizers whose groups are probed; ``clipped``: the setup declares clipping; ``decays``: its
+    rates fall in the end. ``length``: of the training; None where too low cannot be asked (it goes on from the middle).
+    ``weak``: batches or loss are made up. ``pretrained``: whether the group at a position holds trained weights, where that
+    shows.
+    ``headroom``: whether it is looked for. ``thorough``: longer runs, and more seeds.
+    """
+
+    families: Sequence[str]
+    clipped: bool
+    decays: bool
+    length: Length | None = None
+    weak: bool = False
+    pretrained: Mapping[int, bool] = field(default_factory=dict)
+    headroom: bool = True
+    thorough: bool = False
 
 
 @dataclass
@@ -44,26 +77,20 @@ class Result:
     non_finite: NonFinite | None = None
     seen: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    extent: Seen | None = None
+    low: list[Low] = field(default_factory=list)
+    rooms: list[Room] = field(default_factory=list)
+    metric: float | None = None
 
 
 class Experiment:
-    """``families``: of the optimizers whose groups are probed; ``clipped``: the setup declares clipping; ``decays``: its
-    rates fall in the end.
-    """
+    """All runs of a probe, in order; ``steps``: of one run."""
 
-    def __init__(
-        self,
-        lab: Laboratory,
-        names: diagnosis.Names,
-        steps: int,
-        *,
-        families: Sequence[str],
-        clipped: bool,
-        decays: bool,
-    ) -> None:
-        self.lab, self.names, self.steps = lab, names, steps
-        self.families, self.clipped = families, clipped
-        self.ladder = Ladder(lab, steps, decays)
+    def __init__(self, lab: Laboratory, names: diagnosis.Names, steps: int, terms: Terms) -> None:
+        self.lab, self.names, self.steps, self.terms = lab, names, steps, terms
+        self.clipped = terms.clipped
+        self.ladder = Ladder(lab, steps, terms.decays)
+        self.bench = Bench(lab)
         self.result = Result()
         self.watch = diagnosis.Watch(lab, names)
 
@@ -74,6 +101,7 @@ class Experiment:
         try:
             if not math.isfinite(lab.start(self.steps)):
                 return self._broken_start()
+            result.metric = lab.metric_at_start()
             self._judge()
         except Spent:
             result.notes.append(f"the time was over after {lab.steps} steps")
@@ -104,6 +132,7 @@ class Experiment:
         if any(outcome.ended == "memory" for outcome in lab.outcomes):
             result.reason = MEMORY
             return
+        result.extent = self._extent()
         kept = lab.ramp > 0 and not self.ladder.decays
         adviser = Adviser(lab, judged, self.steps, self.promises(), kept)
         result.tail = adviser.quiet_tail()
@@ -115,6 +144,44 @@ class Experiment:
             self._stalled(adviser)
         else:
             self._stable(adviser)
+        result.extent = self._extent()
+        self._ask_the_metric()
+
+    def _extent(self) -> Seen:
+        """How much of the loss and of the run was seen."""
+        judged, lab = self.result.judged, self.lab
+        assert judged is not None
+        runs = [o for o in lab.outcomes if not o.broke and o.losses and lab.of_the_target(o)]
+        gained = [(start - o.level()) / abs(start) for o in runs if abs(start := self._start_of(o)) > TINY]
+        steps = max((len(o.losses) for o in runs), default=judged.length)
+        total = None if self.terms.length is None else self.terms.length.total
+        return Seen(steps, max([*gained, 0.0]), total)
+
+    def _start_of(self, outcome: Outcome) -> float:
+        """The size of the loss before a run, where it was looked at; 0 for a loss that cannot be a measure."""
+        start = self.lab.starts.get(len(outcome.losses), self.lab.opening)
+        return start if math.isfinite(start) else 0.0
+
+    def _ask_the_metric(self) -> None:
+        """Where the target's own metric says otherwise, there is no verdict by the loss."""
+        result, judged = self.result, self.result.judged
+        if result.metric is None or judged is None or judged.best is None or judged.base.broke:
+            return
+        base, best = (self.lab.outcomes[run.number].metric for run in (judged.base, judged.best))
+        if base is None or best is None or base == best:
+            return
+        if result.verdict == "unstable" and base <= best:
+            said = "the loss says that lower rates are better"
+        elif result.verdict == "stable" and base > result.metric and best <= result.metric:
+            said = "the loss says that these rates hold"
+        else:
+            return
+        result.verdict = "inconclusive"
+        result.reason = (
+            f"{said}, the metric does not ({result.metric:.3g} at the start, {base:.3g} after the run as configured, "
+            f"{best:.3g} at lower rates): the loss may move with something that is not trained"
+        )
+        result.guilty, result.course, result.changes = (), "", []
 
     def _nothing_holds(self, adviser: Adviser) -> None:
         """Every rate breaks: the rate is not the cause."""
@@ -144,11 +211,41 @@ class Experiment:
         lab.expected, lab.stage = lab.steps + 7 * self.steps, "looking for the groups to blame"
         if self._outliers(adviser):
             return
-        self._blame(Attribution(lab, result.judged, result.judged.unit, adviser.promises), adviser)
+        attribution = Attribution(lab, result.judged, result.judged.unit, adviser.promises)
+        self._blame(attribution, adviser)
         light = result.tail is not None and not result.tail.heavy
-        if not self.clipped and light and result.tail is not None and set(self.families) <= _CLIPPABLE:
+        if not self.clipped and light and result.tail is not None and set(self.terms.families) <= _CLIPPABLE:
             change, _ = adviser.clip(result.tail)
             result.changes.append(change)
+        self._refine(adviser)
+
+    def _refine(self, adviser: Adviser) -> None:
+        """The headroom of every group with the cure in place; where the cure lowers several groups, each by its own factor."""
+        result, lab = self.result, self.lab
+        cure = next((c for c in result.changes if c.kind == "lr" and c.verified), None)
+        if cure is None:
+            return
+        exponents = [math.log10(factor) for factor in cure.all_factors(lab.count)]
+        if not self._map(exponents, adviser.promises):
+            return
+        (first, *more) = cure.groups
+        own_room = next((room for room in result.rooms if room.group == first and room.runs), None)
+        if not more and own_room is not None and cure.largest is not None:
+            largest = min(cure.largest, 10.0**own_room.largest)
+            result.changes[result.changes.index(cure)] = replace(cure, largest=largest)
+        if len(cure.groups) > 1 and all(room.runs for room in result.rooms):
+            own = adviser.each_its_own(cure, {room.group: room.largest for room in result.rooms})
+            if own is not None:
+                result.changes[result.changes.index(cure)] = replace(own, reason=cure.reason)
+
+    def _map(self, base: Sequence[float], promises: Sequence[float]) -> bool:
+        """Look for the headroom above these exponents; whether it was."""
+        lab, result = self.lab, self.result
+        if not self.terms.headroom:
+            return False
+        lab.expected, lab.stage = lab.steps + 2 * self.steps * min(lab.count, 4), "headroom of each group"
+        result.rooms = HeadroomSearch(lab, self.bench, base, self.steps).rooms(promises)
+        return True
 
     def _blame(self, attribution: Attribution, adviser: Adviser) -> None:
         """Smaller sets first: the first whose reduction lasts is guilty. Where none does, all groups are: lower rates for
@@ -163,7 +260,7 @@ class Experiment:
                 break
         result.guilty = attribution.guilty(blame)
         if len(blame.groups) < self.lab.count and (other := adviser.instead(change, attribution.everything)):
-            result.changes.append(other)
+            result.changes.append(replace(other, reason=adviser.why_all(change, other)))
         result.changes.append(change)
 
     def _sets(self, attribution: Attribution) -> Iterator[Blame]:
@@ -206,6 +303,8 @@ class Experiment:
         if self._outliers(adviser):
             result.verdict, result.course, result.score = "unstable", "degraded", max(result.score, STUCK)
             return
+        if abs(lab.opening) >= _LEARNT and self._too_low():
+            return
         if abs(lab.opening) < _LEARNT:
             result.verdict, result.course, result.reason = "stable", "learns", "the loss is near zero from the start"
             return
@@ -226,7 +325,7 @@ class Experiment:
             result.verdict, result.course, result.score = "stalled", "stalls", max(result.score, STUCK)
             result.reason = f"a repeated batch is not learnt at 100 times the rates, but at {times}: they are too low"
             return
-        result.verdict, result.course = "stable", "learns"
+        result.verdict, result.course = "inconclusive", "learns"
         result.reason = f"no measurable progress in {self.steps} steps; {times} learn a repeated batch"
 
     def _stable(self, adviser: Adviser) -> None:
@@ -243,3 +342,118 @@ class Experiment:
         base, level = result.judged.base.level(steps), self.ladder.stress().level()
         allowed = base + 0.3 * max(lab.opening - base, 0.0) + FLOOR * abs(lab.opening)
         result.margin = float(f"{10.0**STRESS:.2g}") if level <= allowed else 1.0
+        usual = result.reason
+        self._say_what_was_seen(usual)
+        if not self._too_low():
+            self._look_further()
+            self._say_what_was_seen(usual)
+            if self.terms.thorough and result.verdict in ("stable", "inconclusive"):
+                self._other_seeds(adviser)
+        self._map([0.0] * lab.count, adviser.promises)
+
+    def _say_what_was_seen(self, usual: str) -> None:
+        """Stable, unless too little was seen for that, or nothing real."""
+        result = self.result
+        extent = result.extent = self._extent()
+        result.verdict, result.reason = "stable", usual
+        if abs(self.lab.opening) < _LEARNT:
+            return
+        if self.terms.weak:
+            result.verdict = "inconclusive"
+            result.reason = "nothing fails on batches or a loss that are made up; real ones may differ"
+        elif extent.share < SAW:
+            result.verdict = "inconclusive"
+            result.reason = (
+                f"nothing fails in {extent.steps} steps, but the best run took only {extent.share:.1%} off the loss: "
+                "too little to tell sound rates from dead ones"
+            )
+
+    def _look_further(self) -> None:
+        """The run as configured goes on until it has seen enough of the loss."""
+        lab, judged = self.lab, self.result.judged
+        assert judged is not None
+        run, longest = judged.base, LOOKS * self.steps
+        if self.terms.thorough:
+            longest = max(THOROUGH, longest)
+        while not run.broke and len(run.losses) < longest:
+            if self._extent().share >= SAW and not self.terms.thorough:
+                return
+            steps = min(len(run.losses) + self.steps, longest)
+            lab.start(steps)
+            run = judged.base = lab.extend(run, steps)
+        if run.broke:
+            self._late(f"the run as configured fails after {len(run.losses)} steps")
+
+    def _late(self, how: str) -> None:
+        """What the search did not see: the rates are at fault, and no lower ones were tried for as long."""
+        result = self.result
+        result.notes.append(how)
+        result.margin = 1.0
+
+    def _other_seeds(self, adviser: Adviser) -> None:
+        """The run as configured with other random numbers and batches in another order: near the edge seeds disagree."""
+        lab, length = self.lab, 2 * self.steps
+        lab.stage = "other seeds"
+        runs = [lab.run([1.0] * lab.count, length, seed=seed, fresh=True) for seed in range(1, SEEDS + 1)]
+        start = lab.start(length)
+        failed = [run for run in runs if run.broke or run.level() > start + FLOOR * abs(start)]
+        if failed:
+            self._late(f"{len(failed)} of {SEEDS} further seeds fail at these rates")
+            self.result.verdict = "inconclusive"
+            self.result.reason = f"the rates hold with one seed and fail with {len(failed)} of {SEEDS} others"
+
+    def _too_low(self) -> bool:
+        """Whether all rates, or those of one group, are too low for the run."""
+        lab, result, terms = self.lab, self.result, self.terms
+        judged = result.judged
+        if terms.length is None or terms.weak or judged is None or judged.base.broke:
+            return False
+        lab.expected, lab.stage = lab.steps + 7 * self.steps, "higher rates"
+        base = replace(judged.base, losses=judged.base.losses[: self.steps])
+        opening = lab.start(self.steps)
+        search = LowRateSearch(self.bench, lab.count, self.steps, terms.length, self._pace(judged.base))
+        sure = opening - base.level() - 2 * lab.noise(base)
+        common = Low("fine") if search.enough(sure, 0.9 * self.steps, opening) else search.common()
+        result.low.append(common)
+        if common.verdict != "too-low" and lab.count > 1:
+            slow, fastest = self._slow_groups(judged.base)
+            if slow:
+                others = STRESS if (result.margin or 1.0) > 1 else 0.0
+                result.low.append(search.single(slow, fastest, others))
+        found = result.low[-1]
+        if found.verdict != "too-low":
+            return False
+        result.verdict, result.course, result.reason = "too-low", "learns", ""
+        evidence = () if found.run is None else (found.run,)
+        result.changes.append(Change("lr", found.groups, 10.0**found.exponent, verified=True, evidence=evidence))
+        return True
+
+    def _pace(self, base: Outcome) -> float:
+        """The length of the run's last updates over the mean of all."""
+        trace = self.lab.trace(base)
+        sizes = [
+            math.sqrt(sum(u * u for u in sizes))
+            for sizes in zip(*(trace.update[key][: self.steps] for key in trace.update), strict=False)
+        ]
+        total = sum(sizes)
+        return len(sizes) * (sum(sizes[-3:]) / 3) / total if len(sizes) >= 3 and total > 0 else 1.0
+
+    def _slow_groups(self, base: Outcome) -> tuple[list[int], float]:
+        """Groups that change far less than the fastest, or grow from zero, by what raising them promises; and the
+        exponent at which the first would change as fast.
+        """
+        trace, ratios, zero = self.lab.trace(base), {}, set()
+        for position, key in enumerate(self.lab.keys):
+            update, weight = trace.update.get(key, []), trace.weight.get(key, [])
+            pairs = [(u, w) for u, w in zip(update, weight, strict=False) if math.isfinite(u + w) and u > 0]
+            if not pairs or self.lab.rates[key] <= 0:
+                continue
+            if pairs[0][1] < SINGLE.from_zero * max(u for u, _ in pairs):
+                zero.add(position)
+            ratios[position] = median(u / w if w > 0 else math.inf for u, w in pairs)
+        fastest = max((r for g, r in ratios.items() if g not in zero), default=0.0)
+        slow = [g for g, r in ratios.items() if g in zero or (r > 0 and fastest / r >= SINGLE.behind)]
+        promises = self.promises()
+        far = {g: LOW.top if g in zero else math.log10(fastest / ratios[g]) for g in slow}
+        slow.sort(key=lambda g: -(promises[g] * 10.0 ** far[g]))
+        return slow, far[slow[0]] if slow else 0.0

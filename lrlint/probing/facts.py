@@ -8,10 +8,13 @@ from dataclasses import replace
 from statistics import median
 
 from lrlint.facts import ProbeFacts
-from lrlint.facts.probe import ProbeArm, ProbeGroup, ProbeTrace, Recommendation
+from lrlint.facts.probe import Headroom, LowRates, ProbeArm, ProbeGroup, ProbeTrace, Recommendation
 from lrlint.probing.experiment import Experiment, Result
 from lrlint.probing.laboratory import Laboratory
 from lrlint.probing.search.advice import Change
+from lrlint.probing.search.headroom import Room
+from lrlint.probing.search.low_rate import Low
+from lrlint.probing.search.thresholds import ROOM
 from lrlint.probing.search.trial import Outcome, closing
 from lrlint.probing.training.statistics import Key
 from lrlint.probing.training.stepper import Trace
@@ -60,7 +63,63 @@ def facts(experiment: Experiment, result: Result, labels: Mapping[Key, str], not
         snapshot=lab.snapshot.place,
         seed=lab.seed,
         notes=(*notes, *result.notes),
+        extent=None if result.extent is None else replace(result.extent, share=_round(result.extent.share)),
+        low=tuple(_low(experiment, found) for found in result.low),
+        headroom=_headroom(experiment, result, labels),
+        metric=None if result.metric is None else _round(result.metric),
     )
+
+
+def _low(experiment: Experiment, found: Low) -> LowRates:
+    length, keys = experiment.terms.length, experiment.lab.keys
+    numbers = (found.gain, found.reached, found.ratio)
+    gain, reached, ratio = (None if n is None or not math.isfinite(n) else _round(n) for n in numbers)
+    return LowRates(
+        verdict=found.verdict,
+        groups=tuple(keys[g] for g in found.groups),
+        factor=_short(10.0**found.exponent) if found.verdict == "too-low" else None,
+        gain=gain,
+        reached=reached,
+        ratio=ratio,
+        steps=found.steps,
+        stands_for=found.stands_for,
+        total=None if length is None else length.total,
+        pretrained=_trained([experiment.terms.pretrained.get(g) for g in found.groups]),
+        reason=found.reason,
+    )
+
+
+def _trained(known: Sequence[bool | None]) -> bool | None:
+    """Whether all are, or none is; None where some of them do not show it."""
+    return known[0] if known and len(set(known)) == 1 else None
+
+
+def _headroom(experiment: Experiment, result: Result, labels: Mapping[Key, str]) -> tuple[Headroom, ...]:
+    def row(room: Room) -> Headroom:
+        key = experiment.lab.keys[room.group]
+        return Headroom(
+            optimizer=key[0],
+            index=key[1],
+            label=labels[key],
+            lr=experiment.lab.rates[key],
+            largest=_short(10.0**room.largest),
+            best=None if room.best is None else _short(10.0**room.best),
+            low=_nothing_below(experiment, room.group),
+            runs=room.runs,
+            verified=room.runs > 0,
+            capped=room.capped,
+        )
+
+    return tuple(row(room) for room in result.rooms)
+
+
+def _nothing_below(experiment: Experiment, group: int) -> float | None:
+    """The factor at which the group's first step, repeated to the end of the run, promises 2 % of the loss."""
+    lab, length = experiment.lab, experiment.terms.length
+    promise = experiment.promises()[group] * (lab.ramp or 1)
+    if length is None or length.total is None or not 0 < promise < math.inf:
+        return None
+    return _short(ROOM.nothing * abs(lab.opening) / (promise * length.total * length.mean))
 
 
 def _round(value: float) -> float:
@@ -71,10 +130,12 @@ def _groups(lab: Laboratory, result: Result, trace: Trace, labels: Mapping[Key, 
     slopes = {key: max(-(trace.slope.get(key) or [0.0])[0], 0.0) for key in lab.keys}
     total = sum(value for value in slopes.values() if math.isfinite(value)) or 1.0
     found = []
+    own = {room.group: _short(10.0**room.largest) for room in result.rooms if room.runs}
     for position, key in enumerate(lab.keys):
         gradient, update = trace.gradient.get(key, []), trace.update.get(key, [])
         weight, curvature = trace.weight.get(key, []), trace.curvature.get(key, [])
         verdict, factor = _verdict(result, position)
+        factor = own.get(position, factor)
         found.append(
             ProbeGroup(
                 optimizer=key[0],
@@ -101,12 +162,14 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def _verdict(result: Result, position: int) -> tuple[str, float | None]:
+    if any(low.verdict == "too-low" and position in low.groups for low in result.low):
+        return "too-low", None
     if position in result.guilty:
         rate = next((c for c in _ordered(result.changes) if c.kind == "lr" and position in c.groups), None)
         top = rate.largest if rate is not None else None
         return ("diverges" if result.course == "diverges" else "degraded"), None if top is None else _short(top)
-    if result.verdict == "stable":
-        return "stable", result.margin
+    if result.verdict in ("stable", "too-low"):
+        return "stable", None
     if result.verdict == "stalled":
         return "stalls", None
     return ("stable" if result.guilty else "unknown"), None
@@ -124,8 +187,11 @@ def _ordered(changes: Sequence[Change]) -> list[Change]:
 def _recommendation(lab: Laboratory, change: Change) -> Recommendation:
     keys = tuple(lab.keys[g] for g in change.groups)
     rates: tuple[float, ...] = ()
-    if change.factor is not None:
-        rates = tuple(_short(lab.rates[key] * change.factor) for key in keys)
+    factors: tuple[float, ...] = ()
+    if change.kind == "lr":
+        every = change.all_factors(lab.count)
+        factors = tuple(_short(every[g]) for g in change.groups)
+        rates = tuple(_short(lab.rates[key] * every[g]) for key, g in zip(keys, change.groups, strict=True))
     return Recommendation(
         kind=change.kind,
         groups=keys,
@@ -135,6 +201,8 @@ def _recommendation(lab: Laboratory, change: Change) -> Recommendation:
         rates=rates,
         verified=change.verified,
         evidence=tuple(_arm(lab, outcome) for outcome in change.evidence),
+        reason=change.reason,
+        factors=factors,
     )
 
 
@@ -153,6 +221,7 @@ def _arm(lab: Laboratory, outcome: Outcome) -> ProbeArm:
         ended=outcome.ended,
         fresh=outcome.fresh,
         cooled=outcome.cools,
+        metric=None if outcome.metric is None else _round(outcome.metric),
     )
 
 
@@ -169,7 +238,10 @@ def _trace(lab: Laboratory, trace: Trace) -> ProbeTrace:
         return tuple(_round(u / w) if w > 0 else 0.0 for u, w in pairs)
 
     return ProbeTrace(
-        tuple(map(_round, trace.loss)), tuple(ratios(key) for key in lab.keys), tuple(map(_round, trace.norm))
+        tuple(map(_round, trace.loss)),
+        tuple(ratios(key) for key in lab.keys),
+        tuple(map(_round, trace.norm)),
+        {name: tuple(map(_round, values)) for name, values in trace.terms.items()},
     )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from statistics import stdev
 from typing import Any
 
 from lrlint.probing.search.trial import COOL, Outcome, closing, exploded, typical
@@ -34,7 +35,7 @@ class Laboratory:
 
     ``rates``: the peak rate of each (optimizer, group) that has one, in order; ``ramp``: steps that lead to it.
     ``budget``: seconds for everything. ``others`` is what a snapshot keeps beside models and optimizers. Use it inside
-    `preserved`, with its ``snapshot``.
+    `preserved`, with its ``snapshot``. ``metric``: a number that is lower for better models, taken at the end of every run.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Laboratory:
         budget: float | None = None,
         others: Sequence[Any] = (),
         progress: Progress | None = None,
+        metric: Callable[[], float] | None = None,
     ) -> None:
         self.stepper, self.snapshot, self.rates = stepper, snapshot, dict(rates)
         self.keys = tuple(self.rates)
@@ -64,6 +66,9 @@ class Laboratory:
         self._ends: dict[int, tuple[Outcome, Snapshot]] = {}
         self._taken: dict[int, Batches] = {}
         self.starts: dict[int, float] = {}
+        self._start_losses: dict[int, list[float]] = {}
+        self.metric = metric
+        self._stands: tuple[int, int] | None = None  # (number, steps) of the run at whose end the setup is just now
         self.short = False  # memory did not suffice for a forward pass
         self._micro = stepper.training.accumulation or 1
 
@@ -75,9 +80,20 @@ class Laboratory:
             losses = self.stepper.look(steps - last, last)
             self.steps += round(len(losses) * FORWARD)
             self.short = self.short or not losses
+            self._start_losses[steps] = losses
             finite = bool(losses) and all(map(math.isfinite, losses))
             self.starts[steps] = typical(losses) if finite else self.opening
         return self.starts[steps]
+
+    def noise(self, outcome: Outcome) -> float:
+        """The standard error, over its closing batches, of what a run takes off the loss; infinite where it broke."""
+        steps = len(outcome.losses)
+        last = closing(steps)
+        if outcome.broke or not math.isfinite(self.start(steps)):
+            return math.inf
+        before, after = self._start_losses[steps], outcome.losses[-last:]
+        taken = [b - a for b, a in zip(before, after, strict=False)]
+        return stdev(taken) / math.sqrt(len(taken)) if len(taken) > 1 else 0.0
 
     @property
     def opening(self) -> float:
@@ -103,7 +119,7 @@ class Laboratory:
         """
         outcome = Outcome(tuple(factors), (), (), clip, seed, fresh)
         for known in self.outcomes:
-            if replace(known, losses=(), norms=(), ended="full", number=-1) != outcome:
+            if replace(known, losses=(), norms=(), ended="full", number=-1, metric=None) != outcome:
                 continue
             taken = len(known.losses)
             if taken == steps or (known.broke and (taken < steps or fresh)):
@@ -147,6 +163,23 @@ class Laboratory:
             trace = copy.deepcopy(self.traces[outcome.number])
         return self._go(cooled, trace, steps, keep=False)
 
+    def stand_at(self, outcome: Outcome, steps: int) -> None:
+        """Put the setup where the run was after so many steps; it is run again where that is not at hand."""
+        if self._stands == (outcome.number, steps):
+            return
+        kept = self._ends.get(outcome.number)
+        self._begin(outcome.seed, self._taken[outcome.number])
+        if kept is not None and len(kept[0].losses) == steps:
+            kept[1].restore()
+        else:
+            clip = DECLARED if outcome.clip is None else outcome.clip
+            self.stepper.run(steps, self.rates_at(outcome.factors, outcome.cools), clip, statistics=False)
+            self.steps += steps
+
+    def moved(self) -> None:
+        """The setup does not stand at the end of a run any more (a forward pass may change buffers)."""
+        self._stands = None
+
     def replay(self, outcome: Outcome) -> None:
         """Back to the start, with the batches of a run."""
         self._begin(outcome.seed, self._taken[outcome.number])
@@ -161,6 +194,10 @@ class Laboratory:
         for _, end in self._ends.values():
             end.close()
         self._ends.clear()
+
+    def of_the_target(self, outcome: Outcome) -> bool:
+        """Whether a run met the target's batches one after the other (not one of them again and again)."""
+        return len(self._taken[outcome.number]) > 1 or len(self.batches) == 1
 
     def trace(self, outcome: Outcome) -> Trace:
         """The statistics of a run, step by step."""
@@ -183,6 +220,7 @@ class Laboratory:
 
     def _begin(self, seed: int, batches: Batches) -> None:
         self.snapshot.restore()
+        self.moved()
         self.stepper.seed, self.stepper.batches = self.seed + seed, batches
         self.stepper.begin()
 
@@ -216,7 +254,23 @@ class Laboratory:
         self.traces[number], self._taken[number] = trace, self.stepper.batches
         if keep and ended == "full":
             self._keep(found)
+        self._stands = (number, len(found.losses))
+        return self._measured(found) if self.metric is not None and not found.broke else found
+
+    def _measured(self, outcome: Outcome) -> Outcome:
+        """The run with the target's own metric at its end."""
+        assert self.metric is not None
+        found = replace(outcome, metric=self.metric())
+        self.outcomes[outcome.number] = found
+        self.moved()
         return found
+
+    def metric_at_start(self) -> float | None:
+        """The target's own metric before any step."""
+        if self.metric is None:
+            return None
+        self.begin()
+        return self.metric()
 
     def _tick(self, trace: Trace) -> None:
         if self.watch is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lrlint.facts import ProbeFacts, Setup
 
 if TYPE_CHECKING:
-    from lrlint.facts.probe import Pair, ProbeGroup, ProbeTrace, Recommendation
+    from lrlint.facts.probe import Headroom, Pair, ProbeGroup, ProbeTrace, Recommendation
     from lrlint.lint.finding import Finding
 
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class ProbeResult:
     """The result of a probe; everything in it is plain data (``facts``, in the language of ``setup``).
 
-    ``verdict``: ``stable``, ``unstable``, ``stalled`` or ``inconclusive``. ``score`` grows with instability: 0 or less
-    where no lower rate is better, 1 where one gains all that the setup loses, above 2 where it diverges.
+    ``verdict``: ``stable``, ``unstable``, ``too-low``, ``stalled`` or ``inconclusive``. ``score`` grows with instability:
+    0 or less where no lower rate is better, 1 where one gains all that the setup loses, above 2 where it diverges.
     ``groups`` has one record per parameter group, ``guilty`` the (optimizer, group) pairs whose rates have to fall,
-    ``recommendations`` what repairs it, those that held first.
+    ``recommendations`` what repairs it, those that held first; ``headroom`` how far the rate of each group alone can go.
     """
 
     facts: ProbeFacts
@@ -45,6 +45,10 @@ class ProbeResult:
     @property
     def recommendations(self) -> tuple[Recommendation, ...]:
         return self.facts.recommendations
+
+    @property
+    def headroom(self) -> tuple[Headroom, ...]:
+        return self.facts.headroom
 
     @property
     def trace(self) -> ProbeTrace:

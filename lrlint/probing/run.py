@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lrlint.inspection.build import build
@@ -25,6 +27,10 @@ def probe(
     seed: int = 0,
     budget: float | None = None,
     progress: Progress | None = None,
+    metric_fn: Callable[..., Any] | None = None,
+    resume: str | Path | None = None,
+    headroom: bool = True,
+    thorough: bool = False,
     **declared: Any,
 ) -> ProbeResult:
     """Take a few real steps at the peak rates and at lower ones, from the setup's own state, and judge the rates.
@@ -37,7 +43,14 @@ def probe(
     ``steps``: of one run (default 27). ``device``: where to run: a device, ``auto`` for CUDA where there is room for the
     model (and where it is, should it not run there), or None for where it is. ``seed`` decides all random numbers: the
     same seed gives the same result on the same device. ``budget``: seconds, after which what is known is said.
-    ``progress(done, expected, what)`` is called after each step. ``declared``: what `lrlint.check` takes too
+    ``progress(done, expected, what)`` is called after each step.
+
+    ``metric_fn(model)`` (or of all models) gives a number that is lower for better models; it is taken at the end of every
+    run, and where it contradicts the loss there is no verdict: for losses that are no measure (a target network, a
+    discriminator). ``resume``: a checkpoint file with the state of the models and, where it has them, of optimizers and
+    schedulers: the runs start from there, at the rates that training has there. ``headroom``: look for how far the rate of
+    each group alone can rise (at most 55 steps a group). ``thorough``: runs of 300 steps where nothing fails earlier, and
+    further seeds. ``declared``: what `lrlint.check` takes too
     (``precision``, ``clip_norm``, ``accumulation``, ``example_inputs``, ...).
 
     Everything given comes back as it was, bit for bit: weights, gradients, optimizer state, random states.
@@ -47,7 +60,8 @@ def probe(
     """
     built = adopt(model, optimizer, scheduler, total_steps=total_steps, batches=batches, loss_fn=loss_fn, **declared)
     setup = build(built, graph=False)
-    found = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress)
+    more: dict[str, Any] = {"metric_fn": metric_fn, "resume": resume, "headroom": headroom, "thorough": thorough}
+    found = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress, **more)
     return ProbeResult(found, replace(setup, probe=found))
 
 

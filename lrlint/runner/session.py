@@ -102,8 +102,10 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     complete = {target.name for target in targets} >= set(settings.targets)
     probe = dict(settings.probe) if options.get("with_probe") else None
     if probe is not None:
-        given = ("steps", "budget", "device", "require_device", "seed")
+        given = ("steps", "budget", "device", "require_device", "seed", "thorough", "headroom", "resume")
         probe.update({key: options[key] for key in given if options.get(key) is not None})
+        if "resume" in probe:
+            probe["resume"] = str(Path(probe["resume"]).absolute())
     only_probe = bool(options.get("only_probe"))
     nproc = options.get("nproc") or 1
     if nproc > 1 and options.get("jobs") == 0:

@@ -42,6 +42,7 @@ class Built:
     scheduler_configs: list[dict[str, Any]] = field(default_factory=list)
     batches: Any = None
     loss_fn: Any = None
+    metric_fn: Any = None
     example_inputs: Any = None
     train: Any = None
     extra_modules: dict[str, nn.Module] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from lrlint.targets.safe_getattr import attribute
 
 EXPECTED = (
     "return (model, optimizer), (model, optimizer, scheduler), or a dict or object with `model`, `optimizer`, and what "
-    "else there is: `scheduler`, `batches`, `loss_fn`, `example_inputs`, `total_steps`, `extra_modules`"
+    "else there is: `scheduler`, `batches`, `loss_fn`, `metric_fn`, `example_inputs`, `total_steps`, `extra_modules`"
 )
 
 #: The name of each part, and what else people call it.
@@ -32,6 +32,7 @@ _PARTS = {
     "engine": ("accelerator", "fabric"),
     "batches": ("batches", "dataloader", "train_loader", "train_dataloader", "loader"),
     "loss_fn": ("loss_fn", "loss_function"),
+    "metric_fn": ("metric_fn",),
     "criterion": ("criterion", "loss"),
     "example_inputs": ("example_inputs", "example_input"),
     "extra_modules": ("extra_modules",),
@@ -62,6 +63,7 @@ class Outcome:
     engine: Any = None
     batches: Any = None
     loss_fn: Any = None
+    metric_fn: Any = None
     example_inputs: Any = None
     train: Any = None
     ranks: Sequence[Any] = ()

@@ -32,6 +32,6 @@ def heavy_tailed_gradients(setup):
         f"in {tail.outliers} of {tail.count} quiet steps; {repaired(clip)}",
         data={"median": tail.median, "p90": tail.p90, "largest": tail.largest, "clip": clip.value},
         help=cure(facts, clip),
-        severity=severity(facts, "info" if facts.verdict == "stable" else "warning"),
+        severity=severity(facts, "warning" if facts.verdict == "unstable" else "info"),
         confidence=confidence(facts),
     )

@@ -23,8 +23,10 @@ _NEAR_ZERO = 1e-3  # root mean square of weights that have yet to grow
 @rule("LR911", severity="info", confidence="medium", needs=("probe",))
 def update_ratio_outlier(setup, *, factor: float = 100.0):
     facts = setup.probe
-    judged = [g for g in facts.groups if g.update_ratio and _comparable(setup, g)]
-    if len(judged) < 2 or facts.verdict != "stable":
+    known = {pair for low in facts.too_low for pair in low.groups}  # LR912 and LR913 say what that costs
+    remaining = [g for g in facts.groups if (g.optimizer, g.index) not in known]
+    judged = [g for g in remaining if g.update_ratio and _comparable(setup, g)]
+    if len(judged) < 2 or facts.verdict not in ("stable", "inconclusive", "too-low"):
         return
     for group in judged:
         gaps = [math.log(group.update_ratio / other.update_ratio) for other in judged if other is not group]

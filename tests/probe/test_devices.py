@@ -51,7 +51,7 @@ def test_what_does_not_run_on_the_gpu_runs_where_it_is(monkeypatch: pytest.Monke
     model, optimizer = setup()
     weights = [p.detach().clone() for p in model.parameters()]
     found = lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn, device="auto")
-    assert (found.verdict, found.facts.device) == ("stable", "cpu")
+    assert (found.verdict, found.facts.device) == ("inconclusive", "cpu")  # labels at random: little is learnt
     assert found.facts.notes[0].startswith("run on cpu: on xpu, moving the model to xpu raised")
     assert found.facts.notes[0] in " ".join(str(found).split())
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), weights, strict=True))
@@ -104,7 +104,7 @@ def test_without_memory_there_it_runs_where_it_is(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("lrlint.probing.examine.move", full)
     model, optimizer = setup()
     found = lrlint.probe(model, optimizer, batches=task(), loss_fn=loss_fn)
-    assert found.verdict == "stable"
+    assert found.verdict == "inconclusive"
     assert found.facts.notes == ("run on cpu: on xpu, a step needs more memory than there is",)
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_repeated_is_run_all_the_same_and_told() -> None:
         return loss_fn(model, batch)
 
     found = lrlint.probe(model, optimizer, batches=task(), loss_fn=once)
-    assert found.verdict == "stable"
+    assert found.verdict == "inconclusive"
     assert found.facts.notes == ("avg_pool_cuda is not deterministic on cpu: figures vary from run to run",)
 
 

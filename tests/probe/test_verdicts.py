@@ -81,8 +81,9 @@ def test_lower_rates_for_all_come_first_where_the_guilty_ones_alone_leave_traini
     found = probed(model, SGD([{"params": [w]} for w in model.parameters()], lr=1.0))
     all_before_the_guilty(found)
     (finding,) = [f for f in found.findings if f.rule == "LR902"]
-    assert finding.help == "multiply all rates by 0.056 (0.056)"
-    assert "all groups at 0.056" in finding.message
+    assert finding.help == "multiply the rate of `group 0` by 0.056 (0.056) and of `group 1` by 0.18 (0.18)"
+    assert "all groups each at its own rate" in finding.message
+    assert "with only those lowered that are to blame" in finding.message
     assert not finding.related
 
 

@@ -1,1 +1,1 @@
-"""The search for rates that hold, and for the group that is to blame; torch-free."""
+"""Which runs are made, and what they say together; nothing here imports torch."""

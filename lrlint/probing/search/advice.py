@@ -15,7 +15,7 @@ from statistics import median
 
 from lrlint.facts.probe import GradientTail
 from lrlint.probing.search.attribution import NEAR, Blame
-from lrlint.probing.search.rate_ladder import GAIN, PATIENCE, QUICK, Judgement, behind
+from lrlint.probing.search.rate_ladder import GAIN, HALF, PATIENCE, QUICK, Judgement, behind
 from lrlint.probing.search.trial import FLOOR, Outcome, Trial
 
 #: A largest norm of so many times the median is an outlier, and so large ones are rare below this share of the steps.
@@ -50,6 +50,11 @@ FAR = 0.2
 #: the others' does, hardly lets them learn, and hides that all rates are too high: of 34 labelled setups with such a change
 #: 21 were healthy after 300 steps, with lower rates for all 33; of 38 whose change does not last but promises more, 36.
 STOPPED = 0.2
+#: Lower rates are looked at in so many half decades, while each is better than the last by this share of the best gain;
+#: one where the fault showed so late that each of these runs is long.
+LOWER, CLOSE = 2, 0.05
+#: What is verified stands out of the noise of the closing batches by so many standard errors.
+NOISE = 2.0
 
 
 def tail_of(norms: Sequence[float]) -> GradientTail | None:
@@ -79,7 +84,8 @@ def clip_value(tail: GradientTail) -> float:
 class Change:
     """A change and the runs that tried it. ``groups`` are positions among the trial's groups.
 
-    ``largest``: the largest factor that held; ``factor`` lies ``margin`` decades below.
+    ``largest``: the largest factor that held; ``factor`` lies ``margin`` decades below. ``factors``: one for each of the
+    groups, where they are not the same. ``reason``: why it is recommended, where that needs a word.
     """
 
     kind: str
@@ -90,6 +96,15 @@ class Change:
     margin: float = 0.0
     verified: bool = False
     evidence: tuple[Outcome, ...] = ()
+    factors: tuple[float, ...] = ()
+    reason: str = ""
+    lasts: bool = True  # the largest factor that held, over more steps as well
+
+    def all_factors(self, count: int) -> list[float]:
+        """Of all ``count`` groups, 1 for those that stay."""
+        own = self.factors or (self.factor or 1.0,) * len(self.groups)
+        of = dict(zip(self.groups, own, strict=True))
+        return [of.get(g, 1.0) for g in range(count)]
 
 
 class Adviser:
@@ -149,13 +164,54 @@ class Adviser:
         What was found is run again over fresh batches, with another seed and for as long.
         """
         lasts = self._behind(self.trial.run(blame.factors(self.trial.count), self.long)) <= LASTS
-        first = self._verified(blame, SMALL if lasts else LARGE)
+        first = replace(self._verified(blame, SMALL if lasts else LARGE), lasts=lasts)
         if len(blame.groups) < self.trial.count:
-            return first
+            return self._best(blame, first) if first.verified else first
         if first.verified and not (lasts and self._behind(first.evidence[0]) < -AHEAD):
             return first
         second = self._verified(blame, (MIDDLE if first.verified else NONE) if lasts else SMALL)
-        return min((first, second), key=lambda change: (not change.verified, self._behind(change.evidence[0])))
+        best = min((first, second), key=lambda change: (not change.verified, self._behind(change.evidence[0])))
+        return self._best(blame, best) if best.verified else best
+
+    def _best(self, blame: Blame, change: Change) -> Change:
+        """Half a decade lower while that is better: the largest rate that holds is seldom the one that learns most."""
+        for _ in range(LOWER if self.long <= TWICE * self.steps else 1):
+            lower = self._verified(blame, change.margin + HALF, capped=False)
+            if not lower.verified or self._behind(lower.evidence[0]) > self._behind(change.evidence[0]) - CLOSE:
+                break
+            change = replace(lower, lasts=change.lasts)
+        return change
+
+    def each_its_own(self, change: Change, largest: dict[int, float]) -> Change | None:
+        """The change with every group raised to where runs of it alone still held (exponents), less half a decade, and not
+        above what is configured; None where that is no rise, or together it does not hold as well.
+        """
+        before = change.all_factors(self.trial.count)
+        raised = {g: min(max(10.0 ** (largest.get(g, -math.inf) - HALF), before[g]), 1.0) for g in change.groups}
+        raised = {g: 1.0 if factor > 10**-SMALL else factor for g, factor in raised.items()}
+        if all(raised[g] <= 1.01 * before[g] for g in change.groups):
+            return None
+        factors = [raised.get(g, 1.0) for g in range(self.trial.count)]
+        kept = tuple(g for g in change.groups if factors[g] < 1.0)
+        if not kept:
+            return None
+        run = self.trial.run(factors, self.long, seed=1, fresh=True)
+        if not self._holds(run, NEAR) or self._behind(run) > self._behind(change.evidence[0]) + CLOSE:
+            return None
+        own = tuple(factors[g] for g in kept)
+        common = own[0] if len({f"{factor:.3g}" for factor in own}) == 1 else None
+        return Change("lr", kept, common, verified=True, evidence=(run,), factors=own)
+
+    def why_all(self, some: Change, every: Change) -> str:
+        """Why other groups are lowered as well."""
+        steps = len(some.evidence[0].losses)
+        if not some.verified:
+            return f"lowering only those that are to blame did not hold for {steps} steps"
+        one, other = some.evidence[0].level(), every.evidence[0].level()
+        if one - other <= FLOOR * abs(self.trial.start(steps)):
+            return "with only those lowered that are to blame, they hardly train any more at what lasts"
+        ends = f"the loss ends at {one:.3g} after {steps} steps, with all at {other:.3g}"
+        return f"with only those lowered that are to blame {ends}"
 
     def convinces(self, change: Change) -> bool:
         """Whether the change, of some groups, is as good as lower rates for all.
@@ -163,7 +219,7 @@ class Adviser:
         Of 148 labelled setups 118 were, and 0.94 of these were healthy after 300 steps; of the others 0.70, and 0.93 of
         them if all rates were lower.
         """
-        if not change.verified or change.margin < LARGE:
+        if not change.verified or change.lasts:
             return change.verified
         return self._behind(change.evidence[0]) <= LASTS and not self._stops(change)
 
@@ -186,8 +242,8 @@ class Adviser:
     def _behind(self, run: Outcome) -> float:
         return behind(self.trial, self.found, run)
 
-    def _verified(self, blame: Blame, margin: float) -> Change:
-        margin = min(margin + self.more, LARGE)
+    def _verified(self, blame: Blame, margin: float, capped: bool = True) -> Change:
+        margin = min(margin + self.more, LARGE) if capped else margin
         run = self.trial.run(blame.factors(self.trial.count, margin), self.long, seed=1, fresh=True)
         return Change(
             "lr",
@@ -206,8 +262,10 @@ class Adviser:
         if run.broke:
             return False
         opening = self.trial.start(len(run.losses))
+        noise = NOISE * self.trial.noise(run)
         if self.found.sick and self.found.still:
-            return run.level() - opening <= FLOOR * abs(opening)
+            harm, floor = run.level() - opening, FLOOR * abs(opening)
+            return harm <= floor and harm + noise <= 2 * floor
         if self.found.best is not None and self._behind(run) > share:
             return False
-        return opening - run.level() > FLOOR * abs(opening)
+        return opening - run.level() > max(FLOOR * abs(opening), noise)

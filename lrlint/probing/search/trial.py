@@ -35,6 +35,7 @@ class Outcome:
     cools: int = 0
     ended: str = "full"
     number: int = -1  # of the run, in order
+    metric: float | None = None  # the target's own, at its end; lower is better
 
     @property
     def broke(self) -> bool:
@@ -121,6 +122,9 @@ class Trial(Protocol):
         hopeless: Callable[[Sequence[float]], bool] | None = None,
     ) -> Outcome:
         """``hopeless``, asked after each step with the losses so far, may give the run up."""
+
+    def noise(self, outcome: Outcome) -> float:
+        """The standard error, over its closing batches, of what the run takes off the loss."""
 
     def extend(self, outcome: Outcome, steps: int) -> Outcome:
         """The same run with more steps, ``steps`` in all."""

@@ -1,1 +1,1 @@
-"""Training steps that are measured: batches, loss, precision, traces."""
+"""What takes and measures the steps of a probe."""

@@ -25,7 +25,8 @@ def objective(models: Sequence[nn.Module], loss_fn: Any = None) -> Loss:
     ``loss_fn`` may be a function of (model, batch) (or of all models and the batch), of the batch alone, or a criterion
     of (output, target), which is called on ``model(input)`` and the target of an (input, target) batch. Without one the
     model must be a LightningModule, or return its loss. The function raises UsageError when there is no such loss, and
-    TargetError when the target's own code fails.
+    TargetError when the target's own code fails. Where it comes with other losses in a mapping, the function has these of
+    its last call as ``terms`` (name → detached scalar).
     """
     if loss_fn is None:
         compute = _training_step(models[0]) if _is_lightning(models[0]) else _own_loss(models)
@@ -46,9 +47,19 @@ def objective(models: Sequence[nn.Module], loss_fn: Any = None) -> Loss:
 
     def loss_of(batch: Any, step: int) -> torch.Tensor:
         with target_code("computing the loss"):
-            return checked(guarded(batch, step))
+            found = guarded(batch, step)
+            loss_of.terms = terms_of(found)  # type: ignore[attr-defined]
+            return checked(found)
 
     return loss_of
+
+
+def terms_of(found: Any) -> dict[str, torch.Tensor]:
+    """The losses beside the whole in a mapping: scalars that a gradient can be taken of."""
+    if not isinstance(found, Mapping):
+        return {}
+    scalars = {str(name): v for name, v in found.items() if isinstance(v, torch.Tensor) and v.numel() == 1}
+    return {name: v.detach() for name, v in scalars.items() if v.requires_grad and name != "loss"}
 
 
 def checked(loss: Any) -> torch.Tensor:
@@ -116,7 +127,9 @@ def _own_loss(models: Sequence[nn.Module]) -> Callable[[Any, int], Any]:
         raise UsageError("several models and no loss function", _HINT.replace("model,", "models,"))
 
     def compute(batch: Any, step: int) -> Any:
-        return _loss_in(_apply(models[0], batch))
+        output = _apply(models[0], batch)
+        loss = _loss_in(output)
+        return {**output, "loss": loss} if isinstance(output, Mapping) else loss
 
     return compute
 

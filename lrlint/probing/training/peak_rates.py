@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from lrlint.facts import Group, Setup
+from lrlint.facts import Group, Setup, Trace
+from lrlint.probing.search.low_rate import Length
 from lrlint.probing.training.statistics import Key
 from lrlint.text.names import canonical
 
@@ -40,6 +42,28 @@ def decay(setup: Setup, keys: Sequence[Key]) -> bool:
     courses = {(s.optimizer, c.group): c.lr for s in setup.schedules for c in s.groups if s.optimizer is not None}
     found = [courses.get(key) for key in keys]
     return bool(found) and all(course is not None and course.last < course.peak / 2 for course in found)
+
+
+def length(setup: Setup, keys: Sequence[Key]) -> Length:
+    """The training's optimizer steps, as declared or as its scheduler says, and the mean of the rates over their peak."""
+    courses = {(s.optimizer, c.group): c.lr for s in setup.schedules for c in s.groups if s.optimizer is not None}
+    means = [
+        _mean(course) / course.peak for key in keys if (course := courses.get(key)) is not None and course.peak > 0
+    ]
+    own = [
+        s.horizon
+        for s in setup.schedules
+        if s.horizon and s.unit == "step" and s.details.get("horizon_from") == "scheduler"
+    ]
+    total = setup.training.total_steps or max(own, default=0) or None
+    return Length(total, sum(means) / len(means) if means else 1.0)
+
+
+def _mean(course: Trace) -> float:
+    """Over the steps of the trace, on the lines between its points."""
+    points = list(pairwise(zip(course.steps, course.values, strict=True)))
+    span = course.steps[-1] - course.steps[0]
+    return sum((b - a) * (x + y) / 2 for (a, x), (b, y) in points) / span if span else course.last
 
 
 def labels(setup: Setup, keys: Sequence[Key]) -> dict[Key, str]:

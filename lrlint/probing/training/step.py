@@ -57,6 +57,7 @@ class OneStep:
     def __init__(self, stepper: Stepper, part: Part, k: int, clip: float | None, measured: bool) -> None:
         self.stepper, self.part, self.k, self.clip, self.measured = stepper, part, k, clip, measured
         self._loss: torch.Tensor | None = None  # the first that was computed
+        self.terms: dict[str, torch.Tensor] = {}  # and its parts
 
     def take(self) -> torch.Tensor:
         """Take it. The loss before the step, on the device."""
@@ -154,6 +155,9 @@ class OneStep:
                 batch = stepper.batches.at(micro)
                 with stepper.autocast():
                     loss = self.part.loss(batch, micro)
+                if self._loss is None:
+                    for name, term in getattr(self.part.loss, "terms", {}).items():
+                        self.terms[name] = self.terms[name] + term / count if name in self.terms else term / count
                 if count > 1:
                     loss = loss / count
                 if each is not None:

@@ -104,9 +104,11 @@ class Stepper:
         if rates is not None:
             set_rates(self.optimizers, rates)
         norm = self.training.clip_norm if clip == DECLARED else clip
-        losses = [OneStep(self, part, k, norm, measured).take() for part in self.parts]
+        steps = [OneStep(self, part, k, norm, measured) for part in self.parts]
+        losses = [step.take() for step in steps]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-        return Reading(k, loss, [part.statistics for part in self.parts] if measured else [])
+        terms = {name: term for step in steps for name, term in step.terms.items()} if measured else {}
+        return Reading(k, loss, [part.statistics for part in self.parts] if measured else [], terms)
 
     def run(
         self,

@@ -13,11 +13,14 @@ from lrlint.probing.training.statistics import GroupFacts, Key, Statistics
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """One step, read. ``loss`` is the one before the step; ``groups`` is empty where only the loss was wanted."""
+    """One step, read. ``loss`` is the one before the step, ``terms`` are its parts where they are known; ``groups`` is
+    empty where only the loss was wanted.
+    """
 
     step: int
     loss: float
     groups: Mapping[Key, GroupFacts]
+    terms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def norm(self) -> float:
@@ -33,9 +36,17 @@ class StepFacts:
 class Reading:
     """One step's facts on the device. `read` waits for them: the only synchronisation that a step needs."""
 
-    def __init__(self, step: int, loss: torch.Tensor, statistics: Sequence[Statistics]) -> None:
+    def __init__(
+        self,
+        step: int,
+        loss: torch.Tensor,
+        statistics: Sequence[Statistics],
+        terms: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         self.step, self._statistics = step, statistics
-        vectors = [loss.reshape(1), *(vector for found in statistics for vector in found.vectors())]
+        self._terms = tuple(terms or ())
+        parts = [term.reshape(1).to(loss.dtype) for term in (terms or {}).values()]
+        vectors = [loss.reshape(1), *parts, *(vector for found in statistics for vector in found.vectors())]
         places = list(dict.fromkeys(vector.device for vector in vectors))
         # One vector per device; concatenation copies, so later steps may overwrite what it was made from.
         self._packed = [torch.cat([v for v in vectors if v.device == place]) for place in places]
@@ -49,11 +60,12 @@ class Reading:
             rows.append(values[place][used[place] : used[place] + count])
             used[place] += count
         groups: dict[Key, GroupFacts] = {}
-        at = 1
+        at = 1 + len(self._terms)
         for found in self._statistics:
             groups.update(found.groups(rows[at : at + found.parts]))
             at += found.parts
-        return StepFacts(self.step, rows[0][0], groups)
+        terms = {name: row[0] for name, row in zip(self._terms, rows[1:], strict=False)}
+        return StepFacts(self.step, rows[0][0], groups, terms)
 
 
 @dataclass
@@ -62,7 +74,8 @@ class Trace:
 
     ``gradient``, ``update``, ``weight``, ``slope`` are those of `GroupFacts`; ``norm`` is of all gradients before
     clipping. ``curvature`` is (g' - g)·u: the change of the gradient along the update, known one step later, so it has
-    an entry less. ``stopped``: why the run ended before its time (``non-finite``, ``memory``, ``asked``), else None.
+    an entry less. ``terms``: parts of the loss by name. ``stopped``: why the run ended before its time (``non-finite``,
+    ``memory``, ``asked``), else None.
     """
 
     keys: tuple[Key, ...]
@@ -73,6 +86,7 @@ class Trace:
     weight: dict[Key, list[float]] = field(default_factory=dict)
     slope: dict[Key, list[float]] = field(default_factory=dict)
     curvature: dict[Key, list[float]] = field(default_factory=dict)
+    terms: dict[str, list[float]] = field(default_factory=dict)
     stopped: str | None = None
 
     def __len__(self) -> int:
@@ -82,6 +96,8 @@ class Trace:
         """Append a step."""
         self.loss.append(facts.loss)
         self.norm.append(facts.norm)
+        for name, value in facts.terms.items():
+            self.terms.setdefault(name, []).append(value)
         for key, group in facts.groups.items():
             slopes = self.slope.setdefault(key, [])
             curvatures = self.curvature.setdefault(key, [])

@@ -115,8 +115,12 @@ def _probe(facts: ProbeFacts) -> dict[str, Any]:
         "groups": facts.groups[: probe_view.GROUPS],
         "more": max(len(facts.groups) - probe_view.GROUPS, 0),
         "margin": probe_view.margin,
+        "headroom": probe_view.headroom_rows(facts),
+        "headroom_headers": probe_view.HEADROOM,
         "told": [probe_view.told(facts, recommendation) for recommendation in facts.recommendations],
-        "severity": {"unstable": "error", "stalled": "warning", "inconclusive": "warning"}.get(facts.verdict, "ok"),
+        "severity": {"unstable": "error", "stalled": "warning", "inconclusive": "warning", "too-low": "warning"}.get(
+            facts.verdict, "ok"
+        ),
     }
 
 

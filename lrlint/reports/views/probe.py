@@ -5,14 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lrlint.analysis.probe_messages import configured, course, cure, labels, repaired
+from lrlint.analysis.probe_messages import (
+    bounds,
+    configured,
+    course,
+    cure,
+    expected,
+    labels,
+    made_up_for,
+    repaired,
+    share,
+)
 from lrlint.facts import ProbeFacts, Trace
-from lrlint.facts.probe import ProbeGroup, Recommendation
+from lrlint.facts.probe import Headroom, ProbeGroup, Recommendation
 from lrlint.reports.style import Style, clean, shorten, wrap
 from lrlint.reports.views.curves import chart
 from lrlint.text.wording import count, number, rate
 
-_COLOUR = {"stable": "green", "unstable": "red", "stalled": "yellow", "inconclusive": "yellow"}
+_COLOUR = {"stable": "green", "unstable": "red", "stalled": "yellow", "inconclusive": "yellow", "too-low": "yellow"}
+_SAID = {"too-low": "too low"}
 _COURSE = {
     "diverges": "the loss diverges at these rates",
     "degraded": "a lower rate learns much more",
@@ -28,7 +39,7 @@ def render(facts: ProbeFacts, style: Style | None = None, *, ascii: bool = False
     """Head, two charts, one line per group and the recommendations. ``ascii`` draws with letters instead of dots."""
     style = style or Style()
     width = min(style.width, 90)
-    lines = [_head(facts, style), *_charts(facts, width, ascii), *_groups(facts, style)]
+    lines = [_head(facts, style), *_charts(facts, width, ascii), *_groups(facts, style), *_headroom(facts)]
     lines += [wrap(told(facts, change), width, "      ", "  * ") for change in facts.recommendations]
     lines += [wrap(note, width, "    ", "  ") for note in facts.notes]
     text = "\n".join(lines) + "\n"
@@ -37,7 +48,33 @@ def render(facts: ProbeFacts, style: Style | None = None, *, ascii: bool = False
 
 def why(facts: ProbeFacts) -> str:
     """What the verdict rests on, in a phrase; "" where it says enough."""
-    return facts.reason or _COURSE.get(facts.course, "")
+    if facts.reason or not facts.too_low:
+        return facts.reason or _COURSE.get(facts.course, "")
+    low = facts.too_low[0]
+    everything = len(low.groups) == len(facts.groups)
+    return expected(low) if everything else f"{labels(facts, low.groups)} {made_up_for(low)}"
+
+
+def score(facts: ProbeFacts) -> str:
+    """What the score says, as a sentence; "" where there is none to say."""
+    if facts.verdict == "stalled" or facts.too_low or not facts.arms:
+        return ""
+    if facts.score > 2:
+        return "the run as configured breaks"
+    if facts.score >= 1:
+        return "the run as configured loses all that lower rates gain"
+    if facts.score > 0.15:
+        return f"the run as configured lacks {share(facts.score)} of what lower rates gain"
+    return "no lower rate does better"
+
+
+def extent(facts: ProbeFacts) -> str:
+    """How much of the training was seen."""
+    seen = facts.extent
+    if seen is None:
+        return ""
+    of_run = f" of {seen.total:,}" if seen.total else ""
+    return f"seen: {seen.steps}{of_run} steps, in which the best run took {share(seen.share)} off the loss"
 
 
 def evidence(facts: ProbeFacts) -> str:
@@ -45,7 +82,10 @@ def evidence(facts: ProbeFacts) -> str:
     batches = count(facts.batches, "batch", "batches") + (", repeated" if facts.cycled else "")
     weak = "; made-up data or loss: weak evidence" if facts.weak else ""
     runs = f"{count(facts.steps_run, 'step')} in {count(len(facts.arms), 'run')}"
-    return f"score {facts.score:.2f}, {runs}, {batches}, seed {facts.seed}, {facts.device}{weak}"
+    said = [score(facts), extent(facts), f"{runs}, {batches}, seed {facts.seed}, {facts.device}{weak}"]
+    if facts.resumed:
+        said.insert(0, f"from {facts.resumed}, at the rates it has there")
+    return "; ".join(part for part in said if part)
 
 
 def told(facts: ProbeFacts, recommendation: Recommendation) -> str:
@@ -53,8 +93,8 @@ def told(facts: ProbeFacts, recommendation: Recommendation) -> str:
     text = f"{'verified' if recommendation.verified else 'did not hold'}: {cure(facts, recommendation)}"
     if recommendation.kind == "lr" and len(recommendation.groups) < len(facts.groups):
         text += f" for {labels(facts, recommendation.groups)}"
-    result = repaired(recommendation)
-    return f"{text}; {result}" if result else text
+    told = [text, repaired(recommendation), bounds(recommendation), recommendation.reason]
+    return "; ".join(part for part in told if part)
 
 
 def as_configured(facts: ProbeFacts) -> str:
@@ -89,8 +129,10 @@ def margin(group: ProbeGroup) -> str:
 
 
 def _head(facts: ProbeFacts, style: Style) -> str:
-    verdict, said = style.paint(facts.verdict, _COLOUR.get(facts.verdict, "bold")), why(facts)
-    return f"probe: {verdict}{f' ({clean(said)})' if said else ''}\n  {evidence(facts)}"
+    name = _SAID.get(facts.verdict, facts.verdict)
+    verdict, said = style.paint(name, _COLOUR.get(facts.verdict, "bold")), why(facts)
+    head = f"probe: {verdict}{f' ({clean(said)})' if said else ''}"
+    return f"{head}\n{wrap(evidence(facts), min(style.width, 90), '  ', '  ')}"
 
 
 def _charts(facts: ProbeFacts, width: int, ascii: bool) -> list[str]:
@@ -129,6 +171,39 @@ def _groups(facts: ProbeFacts, style: Style) -> list[str]:
         lines.append(f"  {label}  {rate(group.lr):>9}  {ratio:>14}  {verdict}{margin(group)}")
     if len(facts.groups) > GROUPS:
         lines.append(f"  and {count(len(facts.groups) - GROUPS, 'more group')}")
+    return [*lines, ""]
+
+
+#: Columns of the headroom map.
+HEADROOM = ("group", "nothing below", "configured", "best", "holds up to")
+
+
+def headroom_rows(facts: ProbeFacts) -> list[tuple[str, ...]]:
+    """The headroom map, a row per group: rates between which the group alone learns and holds, in two digits."""
+    return [_headroom_row(room) for room in facts.headroom[:GROUPS]]
+
+
+def _headroom_row(room: Headroom) -> tuple[str, ...]:
+    low, best, largest = (
+        "-" if factor is None else rate(float(f"{factor * room.lr:.2g}"))
+        for factor in (room.low, room.best, room.largest)
+    )
+    top = f"{largest} (× {number(room.largest)})" + (", or more" if room.capped else "")
+    return clean(room.label), low, rate(room.lr), best, top + ("" if room.verified else ", not verified")
+
+
+def _headroom(facts: ProbeFacts) -> list[str]:
+    """The headroom map as a table."""
+    if not facts.headroom:
+        return []
+    rows = [(shorten(row[0], 30), *row[1:]) for row in (HEADROOM, *headroom_rows(facts))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  headroom: rates of each group alone, about"]
+    for label, *numbers, top in rows:
+        cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:-1], strict=True))
+        lines.append(f"  {label:<{widths[0]}}  {cells}  {top}".rstrip())
+    if len(facts.headroom) > GROUPS:
+        lines.append(f"  and {count(len(facts.headroom) - GROUPS, 'more group')}")
     return [*lines, ""]
 
 
