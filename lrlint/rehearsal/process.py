@@ -128,10 +128,10 @@ class Runner:
         os.close(receive)
         job.lift()
 
-        def leave(code: int = 0) -> NoReturn:
-            self._leave(f"the script called os._exit({code})", ended=True)
+        def leave(status: int = 0) -> NoReturn:
+            self._leave(f"the script called os._exit({status})", ended=True)
 
-        os._exit = leave  # type: ignore[assignment]
+        os._exit = leave
         _forbid_processes(self._leave)
         rehearsal.begin(built, seen)
         rehearsal.limit(self._leave)
