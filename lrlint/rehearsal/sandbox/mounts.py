@@ -102,7 +102,11 @@ def mounted(text: str) -> dict[str, Mount]:
         left, _, right = line.partition(" - ")
         path, options = left.split()[4:6]
         path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
+<<<<<<< ours
         kind, _, above = [*right.split(), "", "", ""][:3]
+=======
+        kind, _, above = [*right.split(), "", ""][:3]
+>>>>>>> theirs
         names = options.split(",")
         flags = sum(_FLAGS[name] for name in names if name in _FLAGS)
         found[path] = Mount(path, kind, "ro" in names or "ro" in above.split(","), flags)
@@ -162,13 +166,18 @@ def _mode(path: str) -> int:
         return 0
 
 
-def assemble(locked: bool, size: int, own_proc: bool, used: Sequence[str] = ()) -> View:
+def assemble(locked: bool, size: int, own_proc: bool, used: Sequence[str] = (), scratch: Sequence[str] = ()) -> View:
     """Build the view and make it this process's root; the working directory stays where it was.
 
     In a mount namespace of its own, with the right to mount. At most ``size`` bytes can be written. ``own_proc``: /proc
-    is to show this PID namespace. ``used``: absolute paths that the script is known to use. Raises OSError.
+    is to show this PID namespace. ``used``: absolute paths that the script is known to use. ``scratch``: folders that
+    take what is written instead of memory; an overlay cannot keep its changes below the folder that it covers, so it
+    takes one that lies elsewhere. Raises OSError.
     """
-    cwd = os.getcwd()
+    try:
+        cwd = os.getcwd()
+    except OSError:  # it was removed
+        cwd = "/"
     mounts = mounted(Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape"))
     pieces = list(plan(mounts, locked))
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -176,12 +185,13 @@ def assemble(locked: bool, size: int, own_proc: bool, used: Sequence[str] = ()) 
     sources = {piece.path: _keep(piece.path) for piece in pieces if piece.action in ("overlay", "bind", "read-only")}
     stage = next(place for place in _STAGES if os.path.isdir(place))
     syscalls.mount("tmpfs", stage, "tmpfs", syscalls.MS_NODEV | syscalls.MS_NOSUID, f"size={size},mode=700")
-    root, layers = f"{stage}/root", f"{stage}/layers"
+    root, layers = f"{stage}/root", [*scratch] or [f"{stage}/layers"]
     os.mkdir(root, 0o755)
-    os.mkdir(layers, 0o755)
+    if not scratch:
+        os.mkdir(layers[0], 0o755)
     syscalls.mount("tmpfs", root, "tmpfs", syscalls.MS_NODEV | syscalls.MS_NOSUID, f"size={size},mode=755")
     view = View()
-    builder = _Builder(root, layers, _keep(layers), sources, locked, used, view)
+    builder = _Builder(root, {folder: _keep(folder) for folder in layers}, not scratch, sources, locked, used, view)
     for number, piece in enumerate(pieces):
         builder.add(number, piece)
     if own_proc:
@@ -220,8 +230,8 @@ class _Builder:
     """Carries out a plan below ``root``."""
 
     root: str
-    layers: str
-    kept: int | None
+    layers: Mapping[str, int | None]
+    in_memory: bool
     sources: Mapping[str, int | None]
     locked: bool
     used: Sequence[str]
@@ -258,7 +268,7 @@ class _Builder:
         if not os.path.lexists(target):
             return
         if piece.action == "overlay":
-            with suppress(OSError):
+            with suppress(OSError, StopIteration):  # no folder on a disk lies elsewhere
                 self._overlay(number, piece.path, target, lower)
                 return
             if os.access(lower, os.R_OK | os.X_OK):  # else the script cannot enter it either
@@ -276,7 +286,8 @@ class _Builder:
             self.view.refused.append(piece.path)
 
     def _overlay(self, number: int, path: str, target: str, lower: str) -> None:
-        upper, work = f"{self.layers}/{number}/upper", f"{self.layers}/{number}/work"
+        layers = next(folder for folder in self.layers if self.in_memory or not within(folder, path))
+        upper, work = f"{layers}/{number}/upper", f"{layers}/{number}/work"
         os.makedirs(upper)
         os.mkdir(work)
         _like(lower, upper)
@@ -284,7 +295,7 @@ class _Builder:
             self._own_parents(path, upper, lower)
         options = f"lowerdir={lower},upperdir={upper},workdir={work}" + (",userxattr" if self.locked else "")
         syscalls.mount("overlay", target, "overlay", 0, options)
-        self.view.layers.append(Layer(path, f"{_proc(self.kept or 0)}/{number}/upper", lower))
+        self.view.layers.append(Layer(path, f"{_proc(self.layers[layers] or 0)}/{number}/upper", lower))
 
     def _own_parents(self, path: str, upper: str, lower: str) -> None:
         """Make the folders that lead to what the script is known to use in the upper layer.
@@ -326,18 +337,26 @@ def _like(source: str, target: str) -> None:
         os.utime(target, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def replace_folder(locked: bool) -> None:
-    """Remove a folder that lies below an overlay, and make it again; in the view, on file systems made for it.
+def replace_folder(locked: bool, scratch: str = "") -> None:
+    """Remove a folder that lies below an overlay, and make it again; on file systems made for it.
 
-    It needs an attribute that a tmpfs keeps for users only from Linux 6.6 on. Raises OSError where that fails.
+    It needs an attribute that a tmpfs keeps for users only from Linux 6.6 on. ``scratch``: the folder on a disk that
+    is to take what is written, "" for memory. Raises OSError where it fails.
     """
     stage = next(place for place in _STAGES if os.path.isdir(place))
+    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("tmpfs", stage, "tmpfs", 0, "size=1m")
-    for name in ("lower/folder/file", "upper", "work", "top"):
-        os.makedirs(f"{stage}/{name}")
-    options = f"lowerdir={stage}/lower,upperdir={stage}/upper,workdir={stage}/work" + (",userxattr" if locked else "")
+    place = f"{scratch}/check" if scratch else stage
+    for name in (f"{stage}/lower/folder/file", f"{place}/upper", f"{place}/work", f"{stage}/top"):
+        os.makedirs(name)
+    options = f"lowerdir={stage}/lower,upperdir={place}/upper,workdir={place}/work" + (",userxattr" if locked else "")
     syscalls.mount("overlay", f"{stage}/top", "overlay", 0, options)
-    shutil.rmtree(f"{stage}/top/folder")
-    os.mkdir(f"{stage}/top/folder")
-    if os.listdir(f"{stage}/top/folder"):
-        raise OSError(None, "a removed folder shows its files again")
+    try:
+        shutil.rmtree(f"{stage}/top/folder")
+        os.mkdir(f"{stage}/top/folder")
+        if os.listdir(f"{stage}/top/folder"):
+            raise OSError(None, "a removed folder shows its files again")
+    except OSError as error:
+        raise OSError(None, f"folders cannot be replaced in its overlays: {error.strerror}") from error
+    syscalls.detach(f"{stage}/top")
+    syscalls.detach(stage)

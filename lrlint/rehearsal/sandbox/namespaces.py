@@ -29,17 +29,21 @@ _CAPABILITY_VERSION_3 = 0x2008_0522
 
 @dataclass(frozen=True)
 class Spaces:
-    """What to separate. ``user``: a user namespace gives the right to do so; root has it without."""
+    """What to separate, besides the mounts.
+
+    ``user``: a user namespace gives the right to do so; root has it without. ``on_disk``: what is written goes to
+    folders on a disk instead of to memory, because a tmpfs keeps no attributes for users before Linux 6.6.
+    """
 
     user: bool
     processes: bool
     network: bool
+    on_disk: bool = False
 
     @property
     def flags(self) -> int:
         return (
-            syscalls.CLONE_NEWNS
-            | (syscalls.CLONE_NEWUSER if self.user else 0)
+            (syscalls.CLONE_NEWUSER if self.user else 0)
             | (syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC if self.processes else 0)
             | (syscalls.CLONE_NEWNET if self.network else 0)
         )
@@ -47,38 +51,47 @@ class Spaces:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be held: the folders in which writing must stay possible, other paths in use, bytes in all."""
+    """What is to be held: the folders in which writing must stay possible, other paths in use, bytes in all.
+
+    ``scratch``: folders on different parts of the disk, which take what is written where memory cannot.
+    """
 
     needed: tuple[str, ...]
     used: tuple[str, ...]
     size: int
+    scratch: tuple[str, ...] = ()
 
 
 def candidates(cut_network: bool) -> Iterator[Spaces]:
     """From the strictest to the loosest; each keeps files from being written."""
     for network in (True, False) if cut_network else (False,):
         for own_processes in (True, False):
-            for user in (False, True) if _may_mount() else (True,):
-                yield Spaces(user, own_processes, network)
+            if _may_mount():
+                yield Spaces(False, own_processes, network)
+            yield Spaces(True, own_processes, network)
+            yield Spaces(True, own_processes, network, on_disk=True)
 
 
 def choose(request: Request, cut_network: bool) -> tuple[Spaces | None, str]:
-    """The first that works here, or None and the reason in words."""
+    """The first that works here, or None and the reason (of the one that came first) in words."""
     if (count := processes.threads()) > 1:
         return None, f"this process has {count} threads, and only one with a single thread can enter namespaces"
     reasons = []
     for spaces in candidates(cut_network):
+        if spaces.on_disk and len(request.scratch) < 2:
+            continue
         reason = _try(lambda spaces=spaces: _trial(spaces, request))  # type: ignore[misc]
         if not reason:
             return spaces, ""
         reasons.append(reason)
-    return None, reasons[-1]
+    return None, reasons[0] if reasons else "there is nothing to try"
 
 
 def enter(spaces: Spaces) -> None:
-    """Move this process into new namespaces; it stays the same user there. Raises OSError."""
+    """Move this process into new namespaces, but for that of mounts; it stays the same user. Raises OSError."""
     if not spaces.user:
-        syscalls.unshare(spaces.flags)
+        if spaces.flags:
+            syscalls.unshare(spaces.flags)
         return
     user, group = os.geteuid(), os.getegid()
     with _mapped_by_helper(user):
@@ -131,9 +144,11 @@ def take_over(spaces: Spaces, request: Request, trial: bool = False) -> View:
 
     ``trial``: also try what not every kernel's overlays can do. Raises OSError.
     """
-    view = assemble(spaces.user, request.size, spaces.processes, request.used)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    scratch = [tempfile.mkdtemp(dir=folder) for folder in request.scratch] if spaces.on_disk else []
     if trial:
-        replace_folder(spaces.user)
+        replace_folder(spaces.user, scratch[0] if scratch else "")
+    view = assemble(spaces.user, request.size, spaces.processes, request.used, scratch)
     if spaces.network:
         _loopback_up()
     if spaces.user and os.geteuid():

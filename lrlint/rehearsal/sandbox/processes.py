@@ -27,11 +27,12 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def go_on_in_namespace(enter: Callable[[], None]) -> None:
+def go_on_in_namespace(enter: Callable[[], None], at_end: Callable[[], None] = lambda: None) -> None:
     """Return in a child that lives in a new PID namespace; this process waits for it and ends as it does.
 
-    ``enter`` moves this process into the namespaces; the next child is the first process of the PID namespace, which
-    reaps what others leave behind and takes all of them with it when the script's process ends.
+    ``enter`` moves this process into the namespaces; ``at_end`` is called here when all has ended. The next child is the
+    first process of the PID namespace, which reaps what others leave behind and takes all of them with it when the
+    script's process ends.
     """
     ended, report = os.pipe()
     enter()
@@ -39,8 +40,15 @@ def go_on_in_namespace(enter: Callable[[], None]) -> None:
     first = os.fork()
     if first:
         os.close(report)
-        _end_on_termination(lambda: os.kill(first, signal.SIGKILL))
+
+        def end_all() -> None:
+            os.kill(first, signal.SIGKILL)
+            _wait_for(first)
+            at_end()
+
+        _end_on_termination(end_all)
         _wait_for(first)
+        at_end()
         status = os.read(ended, 4)
         _end_like(struct.unpack("i", status)[0] if len(status) == 4 else signal.SIGKILL)
     syscalls.die_with_parent()
@@ -54,8 +62,8 @@ def go_on_in_namespace(enter: Callable[[], None]) -> None:
     os.close(report)
 
 
-def go_on_in_child() -> None:
-    """Return in a child; this process waits for it, ends what it started, and ends as it does."""
+def go_on_in_child(at_end: Callable[[], None] = lambda: None) -> None:
+    """Return in a child; this process waits for it, ends what it started, calls ``at_end``, and ends as it does."""
     syscalls.adopt_orphans()
     syscalls.die_with_parent()
     script = os.fork()
@@ -64,10 +72,12 @@ def go_on_in_child() -> None:
         def end_all() -> None:
             os.kill(script, signal.SIGKILL)
             _end_descendants()
+            at_end()
 
         _end_on_termination(end_all)
         status = _wait_for(script)
         _end_descendants()
+        at_end()
         _end_like(status)
     syscalls.die_with_parent()
 

@@ -7,16 +7,21 @@ through a daemon's socket, and memory of a GPU or of devices.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from lrlint.rehearsal.sandbox import memory, namespaces, processes, trackers
-from lrlint.rehearsal.sandbox.mounts import Layer
+from lrlint.rehearsal.sandbox import landlock, namespaces, processes, scratch, trackers
 from lrlint.rehearsal.sandbox.namespaces import Request
+from lrlint.rehearsal.sandbox.python_writes import redirect
+from lrlint.rehearsal.sandbox.redirect import Redirection
 from lrlint.rehearsal.sandbox.renaming import rename_across_layers
 from lrlint.rehearsal.sandbox.written import HeldFile, held_files
 
@@ -37,16 +42,31 @@ class Hold:
     reason: str = ""
     network: bool = True
     notes: list[str] = field(default_factory=list)
-    _layers: list[Layer] = field(default_factory=list)
+    _read_back: Callable[[], list[HeldFile]] = list
+    _storage: str = ""
 
     @property
     def files(self) -> list[HeldFile]:
-        """What the script has written and removed so far, the project's files first; none in mode "first step"."""
+        """What the script has written and removed so far, the project's files first; none in mode "first step".
+
+        Each use reads the layers anew. Without it, `files` can be told only while the script's process lives.
+        """
         try:
-            return held_files(self._layers, str(self.root))
+            return self._read_back()
         except OSError:
-            self.notes.append("the list of held files is not complete: the script closed what lrlint keeps open")
+            self.notes.append("which files were held is not known: the script closed what lrlint keeps open")
             return []
+
+    @property
+    def full(self) -> bool:
+        """Whether what the script wrote filled the memory set aside for it: "no space left" is then lrlint's doing."""
+        if not self._storage:
+            return False
+        try:
+            state = os.statvfs(self._storage)
+        except OSError:
+            return False
+        return state.f_bavail * 50 < state.f_blocks
 
 
 def hold(root: Path, *, network: bool = True, mode: str = "auto") -> Hold:
@@ -64,36 +84,58 @@ def hold(root: Path, *, network: bool = True, mode: str = "auto") -> Hold:
         raise ValueError(f"mode must be auto, held, redirected or first step, not {mode!r}")
     root = Path(os.path.realpath(root))
     if not sys.platform.startswith("linux"):
-        return _without_namespaces(Hold("first step", root, f"{sys.platform} has no mount namespaces"), mode)
-    spaces, reason = None, "it was asked for"
-    request = _request(root)
-    if mode in ("auto", "held") or not network:
+        return _without_namespaces(root, mode, f"{sys.platform} has no mount namespaces")
+    if mode in ("redirected", "first step"):
+        return _without_namespaces(root, mode, "asked for")
+    with scratch.reserved() as folders:
+        request = _request(root, folders)
         spaces, reason = namespaces.choose(request, not network)
-    if spaces is None or mode not in ("auto", "held"):
-        processes.go_on_in_child()
-        return _without_namespaces(Hold("first step", root, reason), mode)
+        if spaces is not None and spaces.on_disk:
+            folders.keep()
+    if spaces is None:
+        return _without_namespaces(root, mode, reason)
     if spaces.processes:
-        processes.go_on_in_namespace(lambda: namespaces.enter(spaces))
+        processes.go_on_in_namespace(lambda: namespaces.enter(spaces), folders.remove)
     else:
-        processes.go_on_in_child()
+        processes.go_on_in_child(folders.remove)
         namespaces.enter(spaces)
     view = namespaces.take_over(spaces, request)
     rename_across_layers()
     trackers.switch_off(not spaces.network, local_files_are_held=True)
-    return Hold("held", root, "", not spaces.network, view.notes, view.layers)
+    upper = view.layers[0].upper
+    return Hold("held", root, "", not spaces.network, view.notes, lambda: held_files(view.layers, str(root)), upper)
 
 
-def _without_namespaces(found: Hold, mode: str) -> Hold:
+def _without_namespaces(root: Path, mode: str, reason: str) -> Hold:
+    folder = tempfile.mkdtemp(prefix="rehearsal-") if mode == "redirected" else ""
+    if sys.platform.startswith("linux"):
+        processes.go_on_in_child(lambda: shutil.rmtree(folder, ignore_errors=True) if folder else None)
+    elif folder:
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if folder:
+        return _redirected(root, reason, folder)
     trackers.switch_off(network=True, local_files_are_held=False)
-    return found
+    return Hold("first step", root, reason)
 
 
-def _request(root: Path) -> Request:
+def _redirected(root: Path, reason: str, folder: str) -> Hold:
+    """Python's writes go to a scratch folder; the kernel refuses others where it can."""
+    redirection = Redirection(folder)
+    trackers.switch_off(network=True, local_files_are_held=True)
+    enforced = sys.platform.startswith("linux") and landlock.refuse_writes((folder, "/dev/shm"))
+    redirect(redirection)
+    note = "writes of native code and of other programs are " + ("refused" if enforced else "not held: they are made")
+    return Hold("redirected", root, reason, True, [note], lambda: redirection.written(str(root)))
+
+
+def _request(root: Path, folders: scratch.Folders) -> Request:
     """What must be writable, and what else the script is known to use: its arguments and variables name folders."""
-    places = [str(root), os.getcwd(), os.path.expanduser("~"), tempfile.gettempdir()]
+    places = [str(root), os.path.expanduser("~"), tempfile.gettempdir()]
+    with suppress(OSError):  # it may have been removed
+        places.append(os.getcwd())
     needed = tuple(
         dict.fromkeys(os.path.realpath(place) for place in places if os.path.isdir(place) and os.access(place, os.W_OK))
     )
     words = (word.rpartition("=")[2] for word in (*sys.argv, *os.environ.values()))
     used = (os.path.realpath(word) for word in words if word.startswith("/") and ":" not in word)
-    return Request(needed, tuple(dict.fromkeys((*needed, *used))), memory.scratch_bytes())
+    return Request(needed, tuple(dict.fromkeys((*needed, *used))), scratch.memory_bytes(), folders.paths)

@@ -1,0 +1,7 @@
+"""The old name of the same thing."""
+
+import sys
+
+import gymnasium
+
+sys.modules[__name__] = gymnasium
