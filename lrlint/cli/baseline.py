@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lrlint.config.settings import BASELINE
+from lrlint.config import files
+from lrlint.config.settings import BASELINE, Settings
 from lrlint.lint import baseline
 from lrlint.lint.run import Run
 from lrlint.runner import session
@@ -15,23 +16,30 @@ def update(asked: session.Request, prune: bool) -> tuple[Run, str]:
     """(the run, what was done). Nothing is written when a target failed, or the present file cannot be read."""
     settings = asked.settings
     path = settings.folder / (settings.baseline or BASELINE)
-    before = baseline.load(path)
+    baseline.load(path)  # a damaged one is said before the work
     run = session.check(replace(asked, settings=replace(settings, baseline="")))
     if run.failures:
         return run, ""
     targets = [part.target for part in run.checked]
+    with files.locked(path):  # the check took its time: another process may have written meanwhile
+        before = baseline.load(path)
+        after = _after(before, run, settings, targets, prune)
+        if after.entries != before.entries or not (prune or path.exists()):
+            baseline.save(path, after)
+    return run, _told(before, after, path.name)
+
+
+def _after(
+    before: baseline.Baseline, run: Run, settings: Settings, targets: list[str], prune: bool
+) -> baseline.Baseline:
     if prune:
         # A rule that was skipped or not selected might still find what its entry accepts.
         ran = {r.code for part in run.checked for r in part.rules} - {
             s.rule for part in run.checked for s in part.skipped
         }
         ran |= {policy.code for policy in settings.policies}
-        after = baseline.prune(before, run.findings, targets, ran, settings.targets)
-    else:
-        after = baseline.accept(before, run.findings, targets)
-    if after.entries != before.entries or not (prune or path.exists()):
-        baseline.save(path, after)
-    return run, _told(before, after, path.name)
+        return baseline.prune(before, run.findings, targets, ran, settings.targets)
+    return baseline.accept(before, run.findings, targets)
 
 
 def _told(before: baseline.Baseline, after: baseline.Baseline, name: str) -> str:

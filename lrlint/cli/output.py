@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lrlint.errors import UsageError
+from lrlint.text.cleaning import clean_lines
 
 if TYPE_CHECKING:
     from lrlint.lint.run import Run
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 def complain(message: str, hint: str = "", trace: str = "") -> None:
     """An error goes to standard error: standard output carries results only."""
     if trace:
-        click.echo(trace.rstrip(), err=True)
-    click.echo(f"lrlint: {message}", err=True)
+        click.echo(clean_lines(trace.rstrip()), err=True)
+    click.echo(f"lrlint: {clean_lines(message)}", err=True)
     if hint:
-        click.echo(f"  hint: {hint}", err=True)
+        click.echo(f"  hint: {clean_lines(hint)}", err=True)
 
 
 def style_for(colour: bool | None) -> Style:

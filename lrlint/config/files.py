@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +38,58 @@ def write(path: Path, text: str) -> None:
         raise UsageError(f"{path.name} cannot be written in {path.parent}: {error.strerror or error}") from None
 
 
-def read_json(path: Path, what: str, hint: str = "") -> Any:
-    """The data of a JSON file. Raises UsageError that names the file, and the place where it is no JSON."""
+#: A file that somebody wrote for lrlint is not larger (bytes); a snapshot of 100,000 parameters has a tenth of it.
+LARGEST = 1 << 29
+
+
+def read_text(path: Path, what: str, hint: str = "") -> str:
+    """The UTF-8 text of a regular file. Raises UsageError; a pipe or device, which may never end, is not opened."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise UsageError(f"{what} {path} is {kind}", hint)
+        if status.st_size > LARGEST:
+            raise UsageError(f"{what} {path} is too large ({status.st_size} bytes)", hint)
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"there is no {what} {path}", hint) from None
     except OSError as error:
         raise UsageError(f"{what} {path} cannot be read: {error.strerror or error}", hint) from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{what} {path} is not UTF-8 text", hint) from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{what} {path} is not UTF-8 text (byte {error.start})", hint) from None
+    except ValueError as error:  # a path with a null character
+        raise UsageError(f"{what} {str(path)!r} is no path: {error}", hint) from None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other lrlint processes from this block while one reads, changes and writes the file.
+
+    The lock is on the folder, which is there before the file is and stays when the file is replaced; the system gives it
+    up with the process. Where there are no such locks (Windows), or the folder cannot be opened, there is none.
+    """
+    try:
+        import fcntl
+
+        folder = os.open(Path(os.path.realpath(path)).parent, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def read_json(path: Path, what: str, hint: str = "") -> Any:
+    """The data of a JSON file. Raises UsageError that names the file, and the place where it is no JSON."""
+    text = read_text(path, what, hint)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of a million digits is a ValueError alone
         raise UsageError(f"{what} {path} is not valid JSON: {error}", hint) from None
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrlint._version import __version__
+from lrlint.config import files
 from lrlint.config.conditions import parse
 from lrlint.config.settings import BASELINE, Policy, Settings, Suppression, Target
 from lrlint.config.toml_lines import Key, line_of, lines_of
@@ -69,7 +70,7 @@ def find(start: Path) -> tuple[Path | None, Path]:
 
 def _has_table(file: Path) -> bool:
     """Whether the file says anything under ``tool.lrlint``, however it is written; one that is no TOML may mean to."""
-    text = _text(file)
+    text = files.read_text(file, "configuration")
     if "lrlint" not in text:
         return False
     try:
@@ -134,7 +135,7 @@ class _Reader:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        text = _text(file)
+        text = files.read_text(file, "configuration")
         self.prefix: Key = () if file.name == "lrlint.toml" else ("tool", "lrlint")
         self.lines = lines_of(text)
         data = self._parse(text)
@@ -253,15 +254,6 @@ def _toml(text: str) -> Any:
     else:
         import tomli as tomllib
     return tomllib.loads(text)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file.name} is not UTF-8 (byte {error.start}); TOML has to be") from None
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def _dates_as_text(data: Any) -> Any:

@@ -43,8 +43,11 @@ def load(path: Path) -> Baseline:
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UsageError(f"{path.name} is not a baseline of this version (schema {SCHEMA!r})", _REPAIR)
     entries = data.get("findings")
-    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+    if not isinstance(entries, list):
         raise UsageError(f"{path.name} is damaged: `findings` has to be a list of entries with a fingerprint", _REPAIR)
+    for position, entry in enumerate(entries):
+        if fault := _fault(entry):
+            raise UsageError(f"{path.name} is damaged: findings[{position}] {fault}", _REPAIR)
     return Baseline({entry["fingerprint"]: entry for entry in entries})
 
 
@@ -103,8 +106,24 @@ def _set_aside_by_baseline_or_open(found: Finding) -> bool:
     return not found.suppressed or found.suppressed.get("by") == "baseline"
 
 
-def _is_entry(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("fingerprint"), str)
+#: What an entry holds, by key, and of which type; a person may add more (a reason).
+_FIELDS: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("rule", "name", "target", "fingerprint"), (str,)),
+    "subject": (list,),
+    "measured": (int, float),
+}
+
+
+def _fault(entry: Any) -> str:
+    """What is wrong with an entry, in words; "" for nothing."""
+    if not isinstance(entry, dict):
+        return "is no object"
+    if "fingerprint" not in entry:
+        return "has no fingerprint"
+    for key, types in _FIELDS.items():
+        if key in entry and (not isinstance(entry[key], types) or isinstance(entry[key], bool)):
+            return f"has a {key!r} that is no {'number' if float in types else types[0].__name__}"
+    return "" if all(isinstance(name, str) for name in entry.get("subject", ())) else "has a subject that is no text"
 
 
 def _entry(found: Finding) -> Entry:

@@ -14,12 +14,13 @@ from xml.sax.saxutils import escape, quoteattr
 from lrlint.lint.engine_rules import CRASHED, Builtin
 from lrlint.lint.finding import Finding, at_least
 from lrlint.lint.rule import Rule
+from lrlint.text.cleaning import clean, clean_lines
 
 if TYPE_CHECKING:
     from lrlint.lint.run import Checked, Run
 
 _EPOCH = "1970-01-01T00:00:00"
-#: Characters that XML 1.0 cannot hold, not even escaped.
+#: Characters that XML 1.0 cannot hold, not even escaped: noncharacters, once the rest is clean.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -109,8 +110,8 @@ def _element(tag: str, message: str, type_: str, text: str) -> str:
 
 def _attribute(text: str) -> str:
     """A quoted attribute; one that must not be empty gets a dash."""
-    return quoteattr(_legal(" ".join(text.split()) or "-"))
+    return quoteattr(_FORBIDDEN.sub("?", clean(" ".join(text.split())) or "-"))
 
 
 def _legal(text: str) -> str:
-    return _FORBIDDEN.sub(lambda m: f"\\x{ord(m[0]):02x}", text)
+    return _FORBIDDEN.sub("?", clean_lines(text))

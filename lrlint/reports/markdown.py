@@ -64,15 +64,20 @@ def text(value: str) -> str:
     value = clean(" ".join(value.split()))
     parts, last = [], 0
     for found in _CODE.finditer(value):
-        parts += [_SPECIAL.sub(r"\\\1", value[last : found.start()]), found[0].replace("|", "\\|")]
+        parts += [_SPECIAL.sub(r"\\\1", value[last : found.start()]), _piped(found[0])]
         last = found.end()
     return "".join([*parts, _SPECIAL.sub(r"\\\1", value[last:])])
 
 
 def code(value: str) -> str:
     """A code span, in as many backticks as its content needs; a table cell must not see its pipes."""
-    value = clean(value).replace("|", "\\|")
+    value = _piped(clean(value))
     longest = max((len(run) for run in re.findall(r"`+", value)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest else ""
     return f"{fence}{pad}{value}{pad}{fence}"
+
+
+def _piped(value: str) -> str:
+    """Pipes escaped for a table; a backslash in front of one would take the escape for itself."""
+    return re.sub(r"(\\*)\|", lambda m: f"{m[1]} \\|" if m[1] else "\\|", value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 import unicodedata
 from dataclasses import dataclass
+
+from lrlint.text.cleaning import clean as clean
 
 _CODES = {
     "bold": "1",
@@ -17,9 +18,6 @@ _CODES = {
     "green": "32",
     "magenta": "35",
 }
-#: Control and format characters: terminal escapes, bidirectional overrides, lone surrogates.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-
 SEVERITY_COLOUR = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
@@ -40,11 +38,6 @@ class Style:
 
     def paint(self, text: str, name: str) -> str:
         return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.colour and text else text
-
-
-def clean(text: str) -> str:
-    """The text with every character that could change the terminal, or break a line, written as an escape."""
-    return _UNSAFE.sub(lambda m: f"\\x{ord(m[0]):02x}" if ord(m[0]) < 256 else f"\\u{ord(m[0]):04x}", text)
 
 
 def columns(text: str) -> int:

@@ -1,1 +1,1 @@
-"""From arguments to a Run: targets, each in a process of its own."""
+"""From targets to their facts: processes, and what comes out of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -87,7 +88,7 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     elif parts:
         if names:
             raise UsageError("give targets, or --model and --optimizer, not both")
-        targets = [Target(" ".join(parts.values()), **parts)]
+        targets = [Target(" ".join(_label(part, settings) for part in parts.values()), **parts)]
     elif names:
         targets = [_target(name, settings) for name in names]
     else:
@@ -324,7 +325,7 @@ def _target(name: str, settings: Settings) -> Target:
 def _label(name: str, settings: Settings) -> str:
     """The target as findings call it: a file relative to the project, so that reports do not depend on the machine."""
     place, colon, attribute = name.rpartition(":") if not name.endswith((".py", ".json")) else (name, "", "")
-    path = Path(place).absolute()
+    path = Path(os.path.abspath(place))  # without `..`: the same file has one name, wherever one stands
     if not place.endswith((".py", ".json")) or not path.is_relative_to(settings.folder):
         return name
     return path.relative_to(settings.folder).as_posix() + colon + attribute

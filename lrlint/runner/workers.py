@@ -6,6 +6,8 @@ place. A child sends the facts back as plain data, never live objects.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import importlib
 import multiprocessing
 import os
@@ -25,6 +27,8 @@ from lrlint.errors import LrlintError
 from lrlint.facts import LoopFacts, Setup
 from lrlint.fixes.overlay import overlaid
 from lrlint.lint.run import Failure
+from lrlint.runner import channel
+from lrlint.runner.channel import Inbox
 
 #: Seconds that one of several targets may take where no limit was set.
 LIMIT = 600.0
@@ -66,8 +70,16 @@ class _Worker:
     job: Job
     process: Any
     receiver: Connection
+    inbox: Inbox
     deadline: float | None
-    message: Any = field(default=None)
+
+
+#: Exit codes with which a target can fail.
+_CODES = (2, 3, 4, 70)
+#: Errors of the system for want of files, processes or memory.
+_SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EAGAIN))
+#: prctl's option for the signal that comes when the parent dies.
+_PDEATHSIG = 1
 
 
 def cores() -> int:
@@ -91,7 +103,7 @@ def inspect_all(jobs: Sequence[Job], processes: int, together: bool = False) -> 
         while waiting or running:
             while waiting and len(running) < processes:
                 position, job = waiting.pop(0)
-                running[position] = _start(context, job, len(jobs))
+                running[position] = _start(context, job, len(jobs), [w.receiver for w in running.values()])
             for position, result in _finished(running):
                 results[position] = result
                 del running[position]
@@ -124,16 +136,19 @@ def _context(jobs: int) -> Any:
 _PRELOAD = ("lrlint.targets.load", "lrlint.inspection.build", "lrlint.inspection.schedules.simulate", "torch._dynamo")
 
 
-def _start(context: Any, job: Job, several: int) -> _Worker:
+def _start(context: Any, job: Job, several: int, others: Sequence[Connection]) -> _Worker:
     receiver, sender = context.Pipe(duplex=False)
     limit = job.target.timeout or (LIMIT if several > 1 else None)
     if several > 1:
         job = replace(job, target=replace(job.target, timeout=limit))
-    process = context.Process(target=_child, args=(job, sender), daemon=False)
+    mark = channel.token()
+    inherited = [receiver, *others] if context.get_start_method() == "fork" else []
+    process = context.Process(target=_child, args=(job, sender, mark, inherited), daemon=False)
     process.start()
     sender.close()
     beyond = GRACE if job.rehearsal is None else GRACE + 2 * job.rehearsal.get("seconds", 30.0)
-    return _Worker(job, process, receiver, None if limit is None else time.monotonic() + limit + beyond)
+    deadline = None if limit is None else time.monotonic() + limit + beyond
+    return _Worker(job, process, receiver, channel.Inbox(receiver, mark), deadline)
 
 
 def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Failure]]:
@@ -146,11 +161,17 @@ def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Fa
     gone = [position for position, worker in running.items() if not worker.process.is_alive()]
     ready = wait([worker.receiver for worker in running.values()], 0.0 if gone else timeout)
     for position, worker in list(running.items()):
+        name = worker.job.target.name
         if worker.receiver in ready:
+            worker.inbox.read()
             try:
-                message = worker.receiver.recv()
-            except (EOFError, OSError):
-                message = None
+                message = worker.inbox.message()
+            except (ValueError, RecursionError) as error:
+                _end(worker)
+                yield position, Failure(name, f"its process sent what is no result: {error}", 3)
+                continue
+            if message is None and not worker.inbox.ended:
+                continue
             _end(worker, GRACE if message is not None else 5.0)
             yield position, _dead(worker) if message is None else _received(worker.job, message)
         elif position in gone:
@@ -159,19 +180,26 @@ def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Fa
         elif worker.deadline is not None and time.monotonic() >= worker.deadline:
             _end(worker)
             text = f"did not finish within {worker.job.target.timeout:g} s and was ended"
-            yield position, Failure(worker.job.target.name, text, 3, "give it more time with --timeout")
+            yield position, Failure(name, text, 3, "give it more time with --timeout")
 
 
 def _end(worker: _Worker, patience: float = 0.0) -> None:
-    """Wait for the process, then end it; the process is one that this module started."""
+    """Wait for the process, then end it and what it has started: it is the leader of a group of its own."""
     _wait(worker.process, patience)
     if worker.process.is_alive():
         worker.process.terminate()
         _wait(worker.process, 2.0)
+    _kill_group(worker.process.pid)
     if worker.process.is_alive():
         worker.process.kill()
         worker.process.join()
     worker.receiver.close()
+
+
+def _kill_group(leader: int) -> None:
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):  # it is empty, or the child did not get to make it
+            os.killpg(leader, signal.SIGKILL)
 
 
 def _wait(process: Any, seconds: float) -> None:
@@ -197,22 +225,43 @@ def _dead(worker: _Worker) -> Failure:
     return Failure(worker.job.target.name, f"its code ended the process with exit code {code}", 3)
 
 
-def _child(job: Job, sender: Connection) -> None:
+def _child(job: Job, sender: Connection, mark: bytes, inherited: Sequence[Connection]) -> None:
+    _leave_the_family(inherited)
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent reports the interruption
     sys.stdout.flush()
     os.dup2(2, 1)  # whatever is printed here is not a result
+    leave = os._exit  # the user's code may have put something else there
     try:
         message = _attempt(job)
     except BaseException as error:  # a KeyboardInterrupt that nobody's keyboard sent
         message = _stopped(job, error)
-    for process in multiprocessing.active_children():  # nobody waits for what the user's code started
-        process.terminate()
-    sender.send(message)
+    with suppress(Exception):
+        for process in multiprocessing.active_children():  # nobody waits for what the user's code started
+            process.terminate()
+    channel.send(sender, mark, message)
     sender.close()
-    with suppress(AttributeError, OSError, ValueError):
+    with suppress(Exception):
         sys.stderr.flush()
-    os._exit(0)  # threads and exit handlers of the user's code must not keep the process
+    leave(0)  # threads and exit handlers of the user's code must not keep the process
+
+
+def _leave_the_family(inherited: Sequence[Connection]) -> None:
+    """A session and a process group of its own: a signal to its group does not reach lrlint or other targets.
+
+    The terminal's signals do not reach it either, so it ends with its parent (where the system offers that).
+    """
+    for connection in inherited:
+        connection.close()
+    if hasattr(os, "setsid"):
+        with suppress(OSError):
+            os.setsid()
+    if sys.platform.startswith("linux"):
+        parent = os.getppid()
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died in between
+            os._exit(3)
 
 
 def _stopped(job: Job, error: BaseException) -> dict[str, Any]:
@@ -225,22 +274,43 @@ def _stopped(job: Job, error: BaseException) -> dict[str, Any]:
 
 def _attempt(job: Job, inspect: Callable[[], Any] | None = None) -> dict[str, Any]:
     """The facts as plain data, or the error as one. ``inspect`` gives the facts; else the job says how."""
-    before = os.getcwd()
+    before, change = os.getcwd(), os.chdir  # the user's code may put something else in the place of functions
     os.environ.update(job.env)
     try:
         if job.target.configured:
-            os.chdir(job.folder)
+            change(job.folder)
         with overlaid(job.overlay):
             return inspect() if inspect is not None else _inspect(job)  # type: ignore[no-any-return]
     except LrlintError as error:
         trace = getattr(error, "trace", "")
         return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code, "trace": trace}
     except Exception as error:
-        text = f"lrlint itself failed on this target: {type(error).__name__}: {error}"
-        hint = "this is a defect in lrlint; please report it with the traceback"
-        return {"message": text, "hint": hint, "exit_code": 70, "trace": traceback.format_exc()}
+        return _fault(job, error)
     finally:
-        os.chdir(before)
+        with suppress(OSError):
+            change(before)
+
+
+def _fault(job: Job, error: Exception) -> dict[str, Any]:
+    """What went wrong while the objects were looked at: in the target's classes, for want of something, or in lrlint."""
+    from lrlint.targets.provenance.project import Project
+    from lrlint.targets.user_traceback import first_line, is_users, last_user_frame, trim
+
+    project = Project(job.folder)
+    said = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+    if is_users(error, project):
+        frame = last_user_frame(error, project)
+        where = f" at {frame.filename}:{frame.lineno}" if frame else ""
+        message = f"its code raised {type(error).__name__} while it was looked at{where}: {first_line(error)}"
+        return {"message": message.rstrip(": "), "hint": "", "exit_code": 3, "trace": trim(error, project)}
+    if isinstance(error, RecursionError):
+        hint = "its modules or containers are nested too deeply for Python; raise sys.setrecursionlimit in the target"
+        return {"message": f"it cannot be walked through: {said}", "hint": hint, "exit_code": 3, "trace": ""}
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SCARCE:
+        return {"message": f"its process ran out of something: {said}", "hint": "", "exit_code": 3, "trace": ""}
+    text = f"lrlint itself failed on this target: {said}"
+    hint = "this is a defect in lrlint; please report it with the traceback"
+    return {"message": text, "hint": hint, "exit_code": 70, "trace": traceback.format_exc()}
 
 
 def _inspect(job: Job) -> dict[str, Any]:
@@ -357,6 +427,12 @@ def _progress() -> Iterator[Any]:
 
 
 def _received(job: Job, message: dict[str, Any]) -> Inspected | Failure:
-    if "setup" in message:
-        return Inspected(Setup.from_dict(message["setup"]), Path(message["root"]))
-    return Failure(job.target.name, **message)
+    """What a message says. The process that sent it has run the target's code: it may say anything."""
+    try:
+        if "setup" in message:
+            return Inspected(Setup.from_dict(message["setup"]), Path(message["root"]))
+        texts = {key: str(message.get(key, "")) for key in ("message", "hint", "trace")}
+        code = message.get("exit_code")
+        return Failure(job.target.name, exit_code=code if code in _CODES else 3, **texts)
+    except Exception as error:
+        return Failure(job.target.name, f"its facts cannot be read ({type(error).__name__}: {error})", 3)

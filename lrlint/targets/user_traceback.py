@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import traceback
+from pathlib import Path
 from types import TracebackType
 
 from lrlint.targets.provenance.project import Project
 
+#: Where lrlint's own files are.
+_OWN = os.path.join(str(Path(__file__).resolve().parent.parent), "")
 #: Characters of an error's text beside its traceback.
 _SHORT = 200
 
@@ -37,6 +40,16 @@ def last_user_frame(error: BaseException, project: Project) -> traceback.FrameSu
     """The innermost frame of the user's code, with its path relative to the project."""
     frames = _user_frames(error.__traceback__, project)
     return frames[-1] if frames else None
+
+
+def is_users(error: BaseException, project: Project) -> bool:
+    """Whether it was raised in the user's code, or in a library that it called: no frame of lrlint's comes after it."""
+    last = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not project.is_library(file) or file.startswith(_OWN):
+            last = file
+    return bool(last) and not last.startswith(_OWN)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,1 +1,1 @@
-"""Names, numbers and source text as messages give them."""
+"""How text is written: what came from outside is made harmless here, once."""

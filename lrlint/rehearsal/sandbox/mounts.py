@@ -102,11 +102,7 @@ def mounted(text: str) -> dict[str, Mount]:
         left, _, right = line.partition(" - ")
         path, options = left.split()[4:6]
         path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
-<<<<<<< ours
         kind, _, above = [*right.split(), "", "", ""][:3]
-=======
-        kind, _, above = [*right.split(), "", ""][:3]
->>>>>>> theirs
         names = options.split(",")
         flags = sum(_FLAGS[name] for name in names if name in _FLAGS)
         found[path] = Mount(path, kind, "ro" in names or "ro" in above.split(","), flags)
