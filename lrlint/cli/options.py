@@ -135,7 +135,12 @@ TARGET = together(
         help="Let a script take so many steps in each of so many epochs (default: 3x3), all its writes held back.",
     ),
     option("--no-rehearsal", is_flag=True, section="Target", help="Stop a script before its first step."),
-    option("--resume", metavar="FILE", section="Target", help="Checkpoint whose effect on the groups is checked."),
+    option(
+        "--resume",
+        metavar="FILE",
+        section="Target",
+        help="Checkpoint: what loading it changes, and where a probe starts.",
+    ),
     option("--no-graph", is_flag=True, section="Target", help="Do not observe the forward pass."),
     option("--no-source-hook", is_flag=True, section="Target", help="Do not mark where parameter groups are written."),
     option(
@@ -254,7 +259,6 @@ OUTPUT = together(
         help="Write a file too, its format from the ending or in front. Repeatable.",
     ),
     option("--statistics", is_flag=True, section="Output", help="Count the findings of each rule."),
-    option("--exit-zero", is_flag=True, section="Output", help="Exit with 0 although something was found."),
     COLOUR,
 )
 
@@ -286,12 +290,6 @@ EXPERIMENT = together(
         metavar="DEVICE",
         section="Probe",
         help="Fail with exit code 4 where this device is missing.",
-    ),
-    option(
-        "--resume",
-        metavar="FILE",
-        section="Probe",
-        help="Start from this checkpoint: its weights, optimizer state and rates.",
     ),
     option(
         "--thorough",
