@@ -442,7 +442,7 @@ class Experiment:
         """Groups that change far less than the fastest, or grow from zero, by what raising them promises; and the
         exponent at which the first would change as fast.
         """
-        trace, ratios, zero = self.lab.trace(base), {}, set()
+        trace, ratios, zero, moves = self.lab.trace(base), {}, set(), {}
         for position, key in enumerate(self.lab.keys):
             update, weight = trace.update.get(key, []), trace.weight.get(key, [])
             pairs = [(u, w) for u, w in zip(update, weight, strict=False) if math.isfinite(u + w) and u > 0]
@@ -451,8 +451,15 @@ class Experiment:
             if pairs[0][1] < SINGLE.from_zero * max(u for u, _ in pairs):
                 zero.add(position)
             ratios[position] = median(u / w if w > 0 else math.inf for u, w in pairs)
+            moves[position] = median(u for u, _ in pairs) / math.sqrt(max(self.lab.elements(key), 1))
+        # What starts at zero has no size to be compared with: its elements move as far less as others' would have to.
+        furthest = max((m for g, m in moves.items() if g not in zero), default=0.0)
         fastest = max((r for g, r in ratios.items() if g not in zero), default=0.0)
-        slow = [g for g, r in ratios.items() if g in zero or (r > 0 and fastest / r >= SINGLE.behind)]
+        slow = [
+            g
+            for g, r in ratios.items()
+            if (furthest >= SINGLE.behind * moves[g] if g in zero else r > 0 and fastest / r >= SINGLE.behind)
+        ]
         promises = self.promises()
         far = {g: LOW.top if g in zero else math.log10(fastest / ratios[g]) for g in slow}
         slow.sort(key=lambda g: -(promises[g] * 10.0 ** far[g]))

@@ -72,6 +72,12 @@ class Laboratory:
         self.short = False  # memory did not suffice for a forward pass
         self._micro = stepper.training.accumulation or 1
 
+    def elements(self, key: Key) -> int:
+        """How many elements of the group train."""
+        optimizer, group = key
+        held = self.stepper.optimizers[optimizer].param_groups[group]["params"]
+        return sum(p.numel() for p in held if p.requires_grad)
+
     def start(self, steps: int) -> float:
         """The loss without any step over the closing batches of a run of so many; NaN where it is not finite."""
         if steps not in self.starts:

@@ -54,7 +54,8 @@ class SingleLowThresholds:
 
     #: Its update-to-weight ratio lies below the largest other group's by so many times …
     behind: float = 10.0
-    #: … or its first step is longer than the group itself (weights that start at zero).
+    #: … or, where its first step is longer than the group itself (weights that start at zero), its elements move by so many
+    #: times less than the furthest moving group's.
     from_zero: float = 1.0
     #: Losses along its first update stay harmless up to so many times its rate, at least.
     harmless: float = 30.0
