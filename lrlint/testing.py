@@ -95,14 +95,31 @@ def _functions(declared: Rule, path: Path) -> Iterator[Case]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     announced = [(t.start[0], m[1]) for t in tokens if t.type == tokenize.COMMENT and (m := _EXPECT.search(t.string))]
     expects = [_expected(line, one.split()) for line, text in announced for one in text.split(",")]
-    tree = ast.parse(source)
-    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name.startswith(("bad", "good"))]
-    spans = {n.name: (n.lineno, n.end_lineno or n.lineno) for n in functions}
-    outside = [e for e in expects if not any(a <= e.line <= b for a, b in spans.values())]
-    for name, (first, last) in spans.items():
-        own = [e for e in expects if first <= e.line <= last]
-        # An expectation on a class or helper outside every function belongs to each bad function.
+    blocks = {n.name: n for n in ast.parse(source).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    outside = [e for e in expects if not any(_holds(block, e.line) for block in blocks.values())]
+    for name, block in blocks.items():
+        if not isinstance(block, ast.FunctionDef) or not name.startswith(("bad", "good")):
+            continue
+        # An expectation on a class or helper belongs to each bad function that uses it.
+        own = [e for e in expects if any(_holds(blocks[used], e.line) for used in _uses(name, blocks))]
         yield Case(declared, path, name, tuple(sorted(own + outside)) if name.startswith("bad") else ())
+
+
+_Blocks = dict[str, "ast.FunctionDef | ast.ClassDef"]
+
+
+def _holds(block: ast.FunctionDef | ast.ClassDef, line: int) -> bool:
+    return block.lineno <= line <= (block.end_lineno or block.lineno)
+
+
+def _uses(name: str, blocks: _Blocks) -> set[str]:
+    """The block and those of the file that it names, and that these name in turn."""
+    found, waiting = {name}, [name]
+    while waiting:
+        named = {node.id for node in ast.walk(blocks[waiting.pop()]) if isinstance(node, ast.Name)}
+        waiting += (more := (named & set(blocks)) - found)
+        found |= more
+    return found
 
 
 def _expected(line: int, words: list[str]) -> Expected:

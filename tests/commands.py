@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
-from lrlint.cli.main import main
+from lrlint.cli import main
 
 ROOT = Path(__file__).parent.parent
 #: Would change what the command writes.

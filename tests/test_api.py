@@ -46,7 +46,7 @@ def test_a_probe_without_batches_makes_some_up_and_says_so() -> None:
 
 def test_a_bar_is_a_widget_of_tqdm(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tqdm")
-    assert lrlint.probe(*pair(), steps=10, progress=True).verdict == "stable"
+    assert lrlint.probe(*pair(), steps=10, progress=True).steps_run > 10
     assert "lrlint" in capsys.readouterr().err
     with pytest.raises(UsageError, match="progress is 3"):
         lrlint.probe(*pair(), progress=3)  # type: ignore[arg-type]

@@ -130,7 +130,7 @@ def test_every_fixture_has_its_rule() -> None:
 def test_codes_and_names_are_unique_and_in_their_band() -> None:
     assert len({rule.code for rule in RULES}) == len({rule.name for rule in RULES}) == len(RULES)
     bands = {"coverage": "1", "rates": "2", "decay": "3", "schedule": "4", "graph": "5", "norms": "5", "numerics": "6",
-             "source": "7", "probe": "9"}  # fmt: skip
+             "source": "7", "loop": "7", "probe": "9"}  # fmt: skip
     # The scheduler rules that judge rates of groups stand in the band of rates.
     assert not [rule.code for rule in RULES if rule.code[2] != bands.get(rule.family)]
 

@@ -32,7 +32,7 @@ def test_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert "LR101" in run["text/html"]
     assert "1 error" in run["text/plain"]
-    assert 'class="groups"' in setup["text/html"]
+    assert "AdamW" in setup["text/html"] or "SGD" in setup["text/html"]
     assert setup["text/plain"] == "<Setup: Sequential (4 parameters), SGD in 1 group>"
     assert probe["text/plain"].startswith("<ProbeResult: ")
     assert "<" in probe["text/html"]

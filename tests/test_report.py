@@ -17,6 +17,7 @@ from lrlint.config.settings import Settings, Suppression
 from lrlint.errors import UsageError
 from lrlint.facts import Group, GroupSchedule, Optimizer, Parameter, Schedule, Setup, Trace
 from lrlint.lint.run import Failure, Run, conclude, examine
+from lrlint.lint.selection import select
 from lrlint.reports import audit_markdown, html
 from lrlint.reports.views import audit, card, identity
 from lrlint.reports.views.audit import Context
@@ -65,7 +66,7 @@ def run(tmp_path: Path) -> Run:
     (tmp_path / "train.py").write_text(SOURCE)
     aside = Suppression(("HOUSE001",), "<agreed>", targets=("other",))
     settings = Settings(select=HOUSE, extra_rules=(str(write_rules(tmp_path)),), root=tmp_path, suppress=(aside,))
-    parts = [examine(setup, settings) for setup in (decoder(), decoder(12, target="other"))]
+    parts = [examine(setup, select(settings)) for setup in (decoder(), decoder(12, target="other"))]
     return conclude(parts, settings, [Failure("broken", "broken raised", 3, "it needs data", "Traceback <x>")])
 
 
@@ -132,7 +133,7 @@ def test_eighty_groups_are_one_row_and_fit_the_page() -> None:
     (row,) = group_rows(setup, setup.optimizers[0])
     assert (row.label, row.rates, row.decay) == ("layer_{0..39}_{decay, no_decay}", "1.64e-05 → 1e-03", "0.05 / 0")
     assert row.note == "×1/0.9 per rung, 40 rungs, none missing"
-    page = html.render(conclude([examine(setup, Settings())], Settings()))
+    page = html.render(conclude([examine(setup, select(Settings()))], Settings()))
     assert len(page) < 300_000
     table = parsed(page).xpath("//section[contains(@aria-label,'by pattern')]//tbody/tr")
     assert len(table) == 5, "a row per kind of parameter"
@@ -171,7 +172,7 @@ def test_the_map_shows_what_no_optimizer_holds_and_what_is_frozen() -> None:
     assert lines[0].endswith("╳" * 4), "the hole is at the end, where the head is"
     assert any("╳ in no optimizer" in line for line in lines)
     assert all(line.isascii() for line in map_lines(found, 78, ascii=True))
-    page = html.render(Run(checked=(examine(setup, Settings()),)))
+    page = html.render(Run(checked=(examine(setup, select(Settings())),)))
     legend = [text_of(item) for item in parsed(page).iterfind(".//ul[@class='legend']/li")]
     assert legend == ["decay 0.1", "decay 0", "in no optimizer", "frozen"], "in words, not by colour alone"
 
@@ -203,7 +204,7 @@ def test_targets_stand_side_by_side_with_differences_in_bold(run: Run) -> None:
 def test_names_of_a_model_stay_text() -> None:
     hostile = "</script><script>alert(1)</script>&<b>`|\x1b[31m\u202e"
     setup = decoder(target=hostile, head=f"{hostile}.weight")
-    run = conclude([examine(setup, Settings())], Settings())
+    run = conclude([examine(setup, select(Settings()))], Settings())
     page = html.render(run, Context(replace(WHO, command=hostile)))
     tree = parsed(page)
     assert len(tree.findall(".//script")) == 1
@@ -281,7 +282,7 @@ def chromium(page: Path, *arguments: str) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium to measure the page with")
 def test_eighty_groups_in_a_browser(tmp_path: Path) -> None:
-    run = conclude([examine(ladder(), Settings(select=("LR201", "LR9")))], Settings())
+    run = conclude([examine(ladder(), select(Settings(select=("LR201", "LR9"))))], Settings())
     page = tmp_path / "audit.html"
     page.write_text(html.render(run, Context(WHO)).replace("</body>", _MEASURE), encoding="utf-8")
     found = re.search(r'data-measured="(\d+) (\d+) (\d+)"', chromium(page, "--dump-dom", "--window-size=1400,900"))

@@ -495,7 +495,7 @@ torch.distributed.destroy_process_group()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stdout.strip().splitlines()[0] == "['dtensor', 'plain'] []", done.stderr
-    assert "[] its parameters are sharded" in done.stdout
+    assert "[] the model is sharded by fully_shard" in done.stdout
 
 
 # -- optimizers ----------------------------------------------------------------------------------------------------

@@ -131,6 +131,7 @@ def _assert_ok(
     __tracebackhide__ = True
     from lrlint.api import inspect
     from lrlint.config import loader
+    from lrlint.lint import selection
     from lrlint.lint.run import conclude, examine
 
     settings = arguments.pop("settings", None)
@@ -138,7 +139,11 @@ def _assert_ok(
         flags = {"select": tuple(select), "ignore": tuple(ignore), "fail_on": fail_on, "baseline": ""}
         settings = loader.layer(loader.load(root), flags)
     # Not complete: a suppression of the configuration may be meant for another setup.
-    run = conclude([examine(inspect(model, optimizer, scheduler, **arguments), settings)], settings, complete=False)
+    run = conclude(
+        [examine(inspect(model, optimizer, scheduler, **arguments), selection.select(settings))],
+        settings,
+        complete=False,
+    )
     if not run.ok:
         raise Faulty(_report(run))
     return run

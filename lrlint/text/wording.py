@@ -21,7 +21,7 @@ def number(value: float | None) -> str:
 
 def rate(value: float) -> str:
     """A learning rate as it is written in code: ``1e-04``, ``2.5e-05``, ``0.05``."""
-    if value == 0 or abs(value) >= 0.01:
+    if value == 0 or abs(value) >= 0.01 or not math.isfinite(value):
         return f"{value:.3g}"
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
