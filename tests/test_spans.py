@@ -292,7 +292,7 @@ def test_only_lines_where_python_keeps_no_columns_and_no_framework_is_imported(t
         "print(built.recording.optimizer(built.optimizers['']))\n"
         "import sys; print([n for n in ('transformers', 'lightning', 'accelerate') if n in sys.modules])"
     )
-    environment = {"PYTHONPATH": str(Path(literal_marking.__file__).parents[2]), "PYTHONNODEBUGRANGES": "1", "PATH": ""}
+    environment = {"PYTHONPATH": str(Path(literal_marking.__file__).parents[3]), "PYTHONNODEBUGRANGES": "1", "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )

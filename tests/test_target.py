@@ -579,8 +579,8 @@ def test_a_hang_in_another_thread_ends_too(write: Callable[..., Path]) -> None:
 def test_code_that_cannot_be_interrupted_ends_the_process_with_3(write: Callable[..., Path], tmp_path: Path) -> None:
     write("def build():\n    while True:\n        try:\n            time.sleep(30)\n        except:\n            pass")
     script = (
-        "from lrlint.inspection import guard, target\nguard.GRACE = 0.5\nprint('{', flush=True)\n"
-        "target.load('job.py:build', timeout=0.3)"
+        "from lrlint.targets import load, sandbox\nsandbox.GRACE = 0.5\nprint('{', flush=True)\n"
+        "load.load('job.py:build', timeout=0.3)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(sandbox.__file__).parents[2])}
     done = subprocess.run(
