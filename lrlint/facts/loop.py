@@ -54,6 +54,7 @@ class OptimizerSeen:
     beside new ones, ``repeated`` where all they held had been used, ``empty`` with no gradient at all. ``window`` is the
     number of backward passes from one place that a step usually adds up, ``divided`` whether their losses carried a
     constant factor (None: they are no plain means). ``inside``: it steps inside another's step, or in the backward pass.
+    ``shared`` steps use gradients of a backward pass that another optimizer has stepped on, too.
     ``rebuilt`` counts how often the same line built it anew over parameters that it had stepped on.
     ``modules_on`` and ``modules_off`` count the modules of its parameters in training and in evaluation mode, at its
     first and at its last step. ``rates`` are its groups' rates when built, at its first and at its last step; ``peaks`` the
@@ -72,6 +73,7 @@ class OptimizerSeen:
     stateful: bool = True
     stale: int = 0
     repeated: int = 0
+    shared: int = 0
     empty: int = 0
     stale_span: Span | None = None
     repeated_span: Span | None = None

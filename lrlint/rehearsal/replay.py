@@ -59,6 +59,16 @@ class Replay:
     def of(self, optimizer: int) -> list[Step]:
         return [step for step in self.steps if step.optimizer == optimizer]
 
+    def shared(self) -> dict[int, int]:
+        """By optimizer: its steps on gradients of a backward pass that another optimizer has stepped on, too."""
+        users: dict[tuple[int, int], int] = {}
+        found: dict[int, int] = defaultdict(int)
+        for step in self.steps:
+            keys = [(tensor, number) for tensor, passes in step.held.items() for number in passes]
+            if any(users.setdefault(key, step.optimizer) != step.optimizer for key in keys):
+                found[step.optimizer] += 1
+        return found
+
     def inside(self, optimizer: int) -> bool:
         """Whether its steps are taken within another's step, or within the backward pass."""
         mine = self.of(optimizer)

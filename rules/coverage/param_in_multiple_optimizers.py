@@ -6,9 +6,9 @@ is the usual way there.
 
 What to do: give the second optimizer the complement of the first one's parameters.
 
-Reported when both optimizers hold the parameter at a rate above 0; *info* where the training loop was read and takes a
-backward pass, with gradients cleared, between any two steps of different optimizers: an encoder that each of two losses
-trains with an optimizer of its own (CURL). A wrapper and what it wraps count as one. LBFGS is
+Reported when both optimizers hold the parameter at a rate above 0; *info* where each optimizer steps after backward
+passes of its own, as a rehearsal saw it, or as the loop reads (a backward pass, with gradients cleared, between any two
+steps of different optimizers): an encoder that each of two losses trains with an optimizer of its own (CURL), InfoGAN. A wrapper and what it wraps count as one. LBFGS is
 left alone: it finishes what another optimizer began, as networks for differential equations are trained.
 
 Sources: https://github.com/wiseodd/controlled-text-generation/issues/15, https://github.com/KellerJordan/Muon (disjoint
@@ -41,8 +41,16 @@ def param_in_multiple_optimizers(setup):
             related={"also in": [member for members in found for member in members[1:]]},
             data={"parameters": len(found), "optimizers": len(indices)},
             help="give each parameter to one optimizer; build the second from what the first does not hold",
-            severity="info" if setup.source is not None and _in_turn(setup, indices) else "",
+            severity="info" if _apart(setup, indices) else "",
         )
+
+
+def _apart(setup, indices):
+    """Whether each steps after a backward pass of its own: as a rehearsal saw it, else as the source reads."""
+    seen = [o for o in setup.loop.optimizers if o.optimizer in indices and o.steps] if setup.loop else []
+    if len(seen) == len(indices):
+        return not any(o.shared for o in seen)
+    return setup.source is not None and _in_turn(setup, indices)
 
 
 def _in_turn(setup, indices):
