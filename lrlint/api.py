@@ -6,7 +6,8 @@ What an object may be is said by the aliases below; a keyword that is not listed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn, Protocol, TypeAlias
 
 from lrlint.config.json_schema import suggestion
 from lrlint.errors import UsageError
@@ -78,6 +79,7 @@ def check(
     find_unused_parameters: bool | None = None,
     unfreezes: str | Sequence[str] | None = None,
     manual_schedule: bool | None = None,
+    interval: Literal["step", "epoch"] | None = None,
     resume: str | None = None,
     batches: Iterable[object] | None = None,
     loss_fn: Callable[..., object] | None = None,
@@ -100,7 +102,8 @@ def check(
 
     The run around them is declared by keyword: ``total_steps`` counts optimizer steps, ``accumulation`` backward passes
     per step, ``clip_norm`` is the limit of the global gradient norm, ``unfreezes`` are patterns of parameters that train
-    later, ``manual_schedule`` says that the loop sets rates by hand, ``resume`` is a checkpoint whose effect is checked,
+    later, ``manual_schedule`` says that the loop sets rates by hand, ``interval`` how often it steps the scheduler,
+    ``resume`` is a checkpoint whose effect is checked,
     ``train`` the function that trains (it is read, never run). ``trainer`` is a Trainer that says these things itself,
     and ``datamodule`` its data; an ``accelerator`` or a ``fabric`` says what it knows. ``example_inputs`` is a tuple of
     positional arguments, a dict of keyword arguments, or the pair of both. ``options`` has whatever else a rule of yours
@@ -138,6 +141,7 @@ def inspect(
     find_unused_parameters: bool | None = None,
     unfreezes: str | Sequence[str] | None = None,
     manual_schedule: bool | None = None,
+    interval: Literal["step", "epoch"] | None = None,
     resume: str | None = None,
     batches: Iterable[object] | None = None,
     loss_fn: Callable[..., object] | None = None,
@@ -176,6 +180,11 @@ def probe(
     seed: int = 0,
     budget: float | None = None,
     progress: bool | Progress | None = None,
+    metric_fn: Callable[..., object] | None = None,
+    resume: str | Path | None = None,
+    headroom: bool = True,
+    thorough: bool = False,
+    interval: Literal["step", "epoch"] | None = None,
     steps_per_epoch: int | None = None,
     max_epochs: int | None = None,
     batch_size: int | None = None,
@@ -193,14 +202,16 @@ def probe(
     options: Mapping[str, object] | None = None,
     **unknown: NoReturn,
 ) -> ProbeResult:
-    """A short, undisturbing stability experiment: real steps at the peak rates and at lower ones, all undone.
+    """A short, undisturbing stability experiment: real steps at the peak rates, at lower and at higher ones, all undone.
 
     ``batches`` is an iterable of batches or a loader (at most 100 are taken); without any they are made up after
     ``example_inputs`` or what the model asks for, and the evidence is weak. ``loss_fn(model, batch)`` returns the scalar
     loss; a criterion of (output, target), a LightningModule or a model that returns its loss will do too. ``steps``: of
     one run (default 27). ``device``: where to run, or None for where the model is. ``seed`` decides all random numbers.
     ``budget``: seconds, after which what is known is said. ``progress=True`` shows a bar (needs tqdm), a function is
-    called with (steps done, steps expected, what) after each step. Everything else is declared as for `check`.
+    called with (steps done, steps expected, what) after each step. ``metric_fn(model)``, lower for better models, is asked
+    beside the loss. ``resume``: a checkpoint to start from. ``headroom=False`` leaves out how far each group's rate could
+    rise. ``thorough=True`` looks at 300 steps, and at more seeds. Everything else is declared as for `check`.
 
     Raises UsageError when the objects do not make training steps and for an unknown keyword, TargetError when their own
     code fails, DeviceError for a device that is not there.

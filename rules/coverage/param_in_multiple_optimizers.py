@@ -8,8 +8,9 @@ What to do: give the second optimizer the complement of the first one's paramete
 
 Reported when both optimizers hold the parameter at a rate above 0; *info* where each optimizer steps after backward
 passes of its own, as a rehearsal saw it, or as the loop reads (a backward pass, with gradients cleared, between any two
-steps of different optimizers): an encoder that each of two losses trains with an optimizer of its own (CURL), InfoGAN. A wrapper and what it wraps count as one. LBFGS is
-left alone: it finishes what another optimizer began, as networks for differential equations are trained.
+steps of different optimizers): an encoder that each of two losses trains with an optimizer of its own (CURL), InfoGAN.
+A wrapper and what it wraps count as one. LBFGS is left alone: it finishes what another optimizer began, as networks for
+differential equations are trained.
 
 Sources: https://github.com/wiseodd/controlled-text-generation/issues/15, https://github.com/KellerJordan/Muon (disjoint
 groups for Muon and AdamW), https://arxiv.org/abs/2402.01868 (Adam, then LBFGS), https://github.com/MishaLaskin/curl

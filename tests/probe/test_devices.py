@@ -77,17 +77,19 @@ def refilled(items: list[Batch]) -> Iterator[Batch]:
 
 
 @pytest.mark.parametrize("batches", [iter, refilled])
-def test_batches_that_can_be_read_once_serve_every_attempt(monkeypatch: pytest.MonkeyPatch, batches: Any) -> None:
+def test_batches_that_can_be_read_once_serve_every_attempt(
+    monkeypatch: pytest.MonkeyPatch, batches: Any, tmp_path: Path
+) -> None:
+    there = tmp_path / "tried"
     monkeypatch.setattr("lrlint.probing.examine.places", lambda *arguments: [torch.device("cpu", 0), CPU])
     model, optimizer = setup()
 
     def once(model: nn.Module, batch: Batch) -> torch.Tensor:
-        if not FAILED:
-            FAILED.append(1)
+        if not there.exists():  # a file: what the function keeps in memory is put back between attempts
+            there.touch()
             raise RuntimeError("it does not run there")
         return loss_fn(model, batch)
 
-    FAILED.clear()
     found = lrlint.probe(model, optimizer, batches=batches(task()), loss_fn=once)
     plain = lrlint.probe(model, optimizer, batches=task(), loss_fn=once)
     assert found.facts.arms == plain.facts.arms
@@ -108,17 +110,14 @@ def test_without_memory_there_it_runs_where_it_is(monkeypatch: pytest.MonkeyPatc
     assert found.facts.notes == ("run on cpu: on xpu, a step needs more memory than there is",)
 
 
-FAILED: list[int] = []
-RAISED: list[str] = []  # not in a closure: the probe would put it back
-
-
-def test_what_cannot_be_repeated_is_run_all_the_same_and_told() -> None:
+def test_what_cannot_be_repeated_is_run_all_the_same_and_told(tmp_path: Path) -> None:
     model, optimizer = setup()
+    raised = tmp_path / "raised"  # a file: what the function keeps in memory is put back
 
     def once(model: nn.Module, batch: Batch) -> torch.Tensor:
-        if not RAISED:
-            RAISED.append("avg_pool_cuda does not have a deterministic implementation, but you set it")
-            raise RuntimeError(RAISED[0])
+        if not raised.exists():
+            raised.touch()
+            raise RuntimeError("avg_pool_cuda does not have a deterministic implementation, but you set it")
         return loss_fn(model, batch)
 
     found = lrlint.probe(model, optimizer, batches=task(), loss_fn=once)
@@ -165,8 +164,8 @@ def test_a_default_device_of_the_program_changes_nothing(elsewhere: None) -> Non
     assert found.verdict == made_up.verdict == "unstable"
 
 
-def test_the_forward_pass_is_observed_without_it(elsewhere: None) -> None:
-    devices = []
+def test_the_forward_pass_is_observed_without_it(elsewhere: None, tmp_path: Path) -> None:
+    devices = tmp_path / "devices"
 
     class Asks(nn.Module):
         def __init__(self) -> None:
@@ -174,12 +173,12 @@ def test_the_forward_pass_is_observed_without_it(elsewhere: None) -> None:
             self.layer = nn.Linear(4, 2, device="cpu")
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            devices.append(torch.get_default_device().type)
+            devices.open("a").write(f"{torch.get_default_device().type}\n")
             return self.layer(x)
 
     model = Asks()
     lrlint.check(model, SGD(model.parameters(), lr=0.1), example_inputs=(torch.zeros(1, 4, device="cpu"),))
-    assert set(devices) == {"cpu"}
+    assert set(devices.read_text().split()) == {"cpu"}
     assert torch.get_default_device().type == "meta"
 
 

@@ -214,7 +214,9 @@ def test_a_notebook_shows_curves_groups_and_what_repairs_it() -> None:
     shown = ElementTree.fromstring(f"<div>{found._repr_html_()}</div>")
     titles = [svg.get("aria-label", "").partition(":")[0] for svg in shown.iter("svg")]
     assert titles == ["loss", "update / weights"]
-    assert [row.findtext("td") for row in shown.iter("tr")][1:] == ["body", "head"]
+    groups, headroom = shown.iter("table")
+    for table in (groups, headroom):
+        assert [row.findtext("td") for row in table.iter("tr")][1:] == ["body", "head"]
     assert "verified: multiply its rate" in "".join(shown.itertext())
 
 
