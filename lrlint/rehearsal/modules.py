@@ -51,6 +51,7 @@ class Variable:
     name: str
     values: list[float] = field(default_factory=list)
     rates: list[tuple[float, ...]] = field(default_factory=list)
+    optimizer: Any = None  # the one that stepped last
 
 
 class Modules:
@@ -158,7 +159,7 @@ class Modules:
 
     # -- variables -------------------------------------------------------------------------------------------------
 
-    def watch_variables(self, rates: list[float]) -> None:
+    def watch_variables(self, optimizer: Any, rates: list[float]) -> None:
         """Variables of the user's that are named like a rate, as they are at this step."""
         frame: Any = sys._getframe(2)
         project = self._recorder.project
@@ -173,7 +174,7 @@ class Modules:
                             if known is None:
                                 known = Variable(project.frame_span(frame), scope, name)
                                 self.variables[path, name] = known
-                            known.scope = scope
+                            known.scope, known.optimizer = scope, optimizer
                             known.values.append(value)
                             known.rates.append(tuple(rates))
             frame = frame.f_back

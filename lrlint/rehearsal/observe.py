@@ -349,7 +349,7 @@ class _Observer:
             own = [] if number in nested else calls[number]
             found.append(self._scheduler(built, own, number in nested))
             index = self.material.schedulers.get(number)
-            if index is not None and own:
+            if index is not None and number not in nested:  # one that was not seen stepping shares no iteration
                 iterations[index] = {e.loops[0].iteration for e in own if e.loops}
         pairs = [(a, b) for a in iterations for b in iterations if a < b and not iterations[a] & iterations[b]]
         return found, pairs

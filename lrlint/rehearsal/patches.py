@@ -133,7 +133,7 @@ class Patches:
             )
             if changes.cleared:
                 recorder.emit("clear", tensors=changes.cleared)
-            self._modules.watch_variables(rates_of(optimizer))
+            self._modules.watch_variables(optimizer, rates_of(optimizer))
         if on:
             recorder.finished_step(frames_of(sys._getframe(1)))
 

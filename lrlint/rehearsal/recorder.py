@@ -17,6 +17,7 @@ from lrlint.facts import Span
 from lrlint.rehearsal.ledger import Ledger
 from lrlint.rehearsal.loops import Loops, Position, frames_of
 from lrlint.targets.provenance.project import Project
+from lrlint.targets.script import Stopped
 
 #: Steps after which a rehearsal ends whatever its loops do (an LR finder before a k-fold of GANs fits in).
 MOST_STEPS = 200
@@ -24,7 +25,7 @@ MOST_STEPS = 200
 MOST_BACKWARD = 400
 
 
-class Over(BaseException):
+class Over(Stopped):
     """The rehearsal is to end here; raised where there is nobody to end it."""
 
 

@@ -25,7 +25,7 @@ from lrlint.rehearsal.loops import Limits, Loops
 from lrlint.rehearsal.modules import Modules
 from lrlint.rehearsal.observe import Material, observe
 from lrlint.rehearsal.patches import Patches
-from lrlint.rehearsal.recorder import Recorder
+from lrlint.rehearsal.recorder import Recorder, rates_of
 from lrlint.targets.live_target import Built
 from lrlint.targets.provenance import literals as literal_marking
 from lrlint.targets.provenance.project import Project
@@ -180,7 +180,8 @@ class Rehearsal:
             rates = variable.rates
             last = variable.scope.get(variable.name) if isinstance(variable.scope, dict) else None
             values = [*variable.values, *([last] if isinstance(last, float) else [])]
-            same = all(rate == rates[0] for rate in rates)
+            # What is written after the last step (at the end of an epoch) is written, too.
+            same = all(rate == rates[0] for rate in [*rates, tuple(rates_of(variable.optimizer))])
             if same and len(rates) > 1 and rates[0] and set(rates[0]) == {values[0]} and len(set(values)) > 1:
                 yield Occurrence("rate-variable", variable.span, len(rates), variable.name, (values[0], values[-1]))
 

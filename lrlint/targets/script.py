@@ -47,6 +47,10 @@ class _Reached(BaseException):
         self.optimizer, self.seen, self.span = optimizer, seen, span
 
 
+class Stopped(BaseException):
+    """An observer ends the script before its first step, and says why. Not an Exception: nothing may swallow it."""
+
+
 class Observer(Protocol):
     """Lets a script go on from its first step."""
 
@@ -111,6 +115,11 @@ def until_first_step(
             run()
     except KeyboardInterrupt:
         raise
+    except Stopped as stopped:
+        raise TargetError(
+            f"the script never came to an optimizer.step(): {stopped}",
+            "a loop that writes its weights itself has no optimizer to look at; write a factory: train.py:build",
+        ) from None
     except BaseException as raised:  # also what a script makes of our exception that catches everything
         if not first:
             raise
