@@ -88,6 +88,7 @@ def test_a_seeded_fault_is_found(seed: Seed, name: str, grouping: str) -> None:
 #: Rules on groups and modules without an operator: what they need is not a damaged setup of a plain model.
 ELSEWHERE_PROVEN = {
     "LR114": "needs siblings on both sides of a tie",
+    "LR120": "needs several processes",
     "LR123": "needs a model of which all but one or two parameters train",
     "LR314": "needs a decay chosen against the length of the run",
     "LR316": "needs Muon beside Adam",
