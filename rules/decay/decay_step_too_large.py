@@ -8,15 +8,14 @@ rate (TensorFlow Addons, optimi with `decouple_lr`, Composer's DecoupledAdamW), 
 What to do: lower weight decay (or the rate). From a framework that does not multiply: divide its decay by the rate.
 
 SGD adds the decay to the gradient, and momentum sums it: weights shrink by lr × weight_decay / (1 − momentum) per step,
-which is judged by `coupled` (published recipes: at most 0.1: airbench's biases
-at 0.72 × 0.021 and momentum 0.85; MixHop 0.025). Behind a normalisation
-(Adam with L2) decay has no such meaning.
+which is judged by `coupled` (published recipes: at most 0.1, airbench's biases at 0.72 × 0.021 and momentum 0.85).
+Behind a normalisation (Adam with L2) decay has no such meaning.
 
 Reported per rate and decay, at the largest product the schedule reaches, when the shrinkage exceeds `limit`;
 *error* from 1 on. Optimizers whose rate is a multiplier (Prodigy, D-Adaptation) are left out; optimizers that do not
 multiply by the rate are judged by the decay alone.
 
-Sources: https://github.com/NVIDIA/apex/issues/1849, https://github.com/tensorflow/addons/issues/844,
+Sources: https://github.com/NVIDIA/apex/issues/1849, https://github.com/KellerJordan/cifar10-airbench, https://github.com/tensorflow/addons/issues/844,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
 """
 
