@@ -32,7 +32,8 @@ def test_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert "LR101" in run["text/html"]
     assert "1 error" in run["text/plain"]
-    assert "AdamW" in setup["text/html"] or "SGD" in setup["text/html"]
+    assert "<h3>SGD" in setup["text/html"], "its groups stand under their optimizer"
+    assert '<th scope="col">group</th>' in setup["text/html"]
     assert setup["text/plain"] == "<Setup: Sequential (4 parameters), SGD in 1 group>"
     assert probe["text/plain"].startswith("<ProbeResult: ")
     assert "<" in probe["text/html"]

@@ -70,6 +70,7 @@ class _Observer:
         self.material = material
         self.events = material.events
         self.replay: Replay = replay(material.events)
+        self.shared = self.replay.shared()
         self.counting = Counting(material.events)
         for _, run, visited, _, _ in material.runs:
             self.counting.note(run, visited)
@@ -223,7 +224,7 @@ class _Observer:
             inside=number in self.replay.wrappers or self.replay.inside(number),
             stale=len(stale),
             repeated=len(repeated),
-            shared=self.replay.shared().get(number, 0),
+            shared=self.shared.get(number, 0),
             empty=sum(not any(step.held.values()) for step in judged),
             stale_span=stale[0][0].event.span if stale else None,
             repeated_span=repeated[0].event.span if repeated else None,
