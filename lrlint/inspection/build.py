@@ -19,14 +19,14 @@ from lrlint.inspection.model.storage import aliases
 from lrlint.inspection.model.tree import walk
 from lrlint.inspection.model.unregistered import unregistered_facts
 from lrlint.targets.frameworks.group_authors import author
-from lrlint.targets.provenance.recorder import Recording
+from lrlint.targets.provenance.recorder import ConstructionRecorder
 from lrlint.targets.sandbox import no_default_device
 
 if TYPE_CHECKING:
-    from lrlint.targets.load import Built
+    from lrlint.targets.load import LiveTarget
 
 
-def build(built: Built, *, graph: bool = True, loop: LoopFacts | None = None) -> Setup:
+def build(built: LiveTarget, *, graph: bool = True, loop: LoopFacts | None = None) -> Setup:
     """The facts of a built target. ``graph=False`` leaves the forward pass unobserved.
 
     ``loop`` is what a rehearsal of its loop saw: what was not declared comes from there.
@@ -37,7 +37,7 @@ def build(built: Built, *, graph: bool = True, loop: LoopFacts | None = None) ->
     return replace(setup, notes=(*setup.notes, *(Note("state", text) for text in lasting)))
 
 
-def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
+def _build(built: LiveTarget, graph: bool, loop: LoopFacts | None) -> Setup:
     root = built.recording.root
     registry = Registry()
     tree = walk(built.models)
@@ -77,7 +77,7 @@ def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
     return _with_graph(setup, built, registry)
 
 
-def _extra_modules(built: Built) -> dict[str, nn.Module]:
+def _extra_modules(built: LiveTarget) -> dict[str, nn.Module]:
     """Modules beside the model that may train: declared ones, and a loss that is a module with parameters."""
     extra = dict(built.extra_modules)
     known = {id(module) for model in built.models.values() for module in model.modules()}
@@ -86,7 +86,7 @@ def _extra_modules(built: Built) -> dict[str, nn.Module]:
     return {name: module for name, module in extra.items() if id(module) not in known}
 
 
-def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
+def _optimizers(built: LiveTarget, registry: Registry) -> list[Optimizer]:
     return [
         optimizer_fact(
             optimizer, index, name, registry.find, built.recording, built.wraps.get(name), built.outer.get(name)
@@ -95,20 +95,20 @@ def _optimizers(built: Built, registry: Registry) -> list[Optimizer]:
     ]
 
 
-def _by_author(fact: Optimizer, built: Built) -> Optimizer:
+def _by_author(fact: Optimizer, built: LiveTarget) -> Optimizer:
     optimizer = list(built.optimizers.values())[fact.index]
     library = built.recording.library(optimizer) or author(optimizer, built.models.values(), built.owner)
     return replace(fact, groups_from=library) if library else fact
 
 
-def _ranks(built: Built, setup: Setup, registry: Registry) -> Iterator[RankView]:
+def _ranks(built: LiveTarget, setup: Setup, registry: Registry) -> Iterator[RankView]:
     """The views of all processes, where the target gave their optimizers."""
     for rank, optimizer in enumerate(built.ranks):
-        fact = optimizer_fact(optimizer, 0, "", registry.find, Recording.none(), None)
+        fact = optimizer_fact(optimizer, 0, "", registry.find, ConstructionRecorder.none(), None)
         yield view_of(replace(setup, optimizers=(fact,)), rank)
 
 
-def _discarded(built: Built, registry: Registry) -> list[Optimizer]:
+def _discarded(built: LiveTarget, registry: Registry) -> list[Optimizer]:
     """Optimizers over the same parameters that the target built and did not return, unless a returned one steps them."""
     kept = {id(optimizer) for optimizer in built.optimizers.values()}
     kept |= {id(value) for optimizer in built.optimizers.values() for value in vars(optimizer).values()}
@@ -122,7 +122,7 @@ def _discarded(built: Built, registry: Registry) -> list[Optimizer]:
     return [optimizer_fact(o, index, "", find, built.recording, None) for index, o in enumerate(related)]
 
 
-def _rejections(built: Built, registry: Registry) -> list[Rejection]:
+def _rejections(built: LiveTarget, registry: Registry) -> list[Rejection]:
     return [
         Rejection(
             kind=kind,
@@ -135,7 +135,7 @@ def _rejections(built: Built, registry: Registry) -> list[Rejection]:
     ]
 
 
-def _training(built: Built) -> Training:
+def _training(built: LiveTarget) -> Training:
     """What was declared, completed by what the model itself shows (a DDP or FSDP wrapper)."""
     training = built.training
     for model in built.models.values():
@@ -172,7 +172,7 @@ def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
     return []
 
 
-def _with_schedules(setup: Setup, built: Built) -> Setup:
+def _with_schedules(setup: Setup, built: LiveTarget) -> Setup:
     _set_seen_peaks(setup)
     if not built.schedulers and built.owner is None:
         return setup
@@ -187,7 +187,7 @@ def _with_schedules(setup: Setup, built: Built) -> Setup:
     return replace(setup, schedules=schedules, notes=(*setup.notes, *notes))
 
 
-def _with_checkpoint(setup: Setup, built: Built) -> Setup:
+def _with_checkpoint(setup: Setup, built: LiveTarget) -> Setup:
     """What loading the declared checkpoint (``resume``) would change, under ``resumed`` in the training's options."""
     path = setup.training.options.get("resume")
     if not isinstance(path, str) or not setup.optimizers:
@@ -198,7 +198,7 @@ def _with_checkpoint(setup: Setup, built: Built) -> Setup:
     return replace(setup, training=replace(setup.training, options=options))
 
 
-def _with_source(setup: Setup, built: Built) -> Setup:
+def _with_source(setup: Setup, built: LiveTarget) -> Setup:
     """The calls of the training loop, as its source has them."""
     from lrlint.inspection.training_loop.read import read
 
@@ -222,7 +222,7 @@ def _set_peak(group: Group, simulated: float | None) -> None:
         object.__setattr__(group, "peak_lr", simulated)  # nothing else holds the group yet
 
 
-def _with_graph(setup: Setup, built: Built, registry: Registry) -> Setup:
+def _with_graph(setup: Setup, built: LiveTarget, registry: Registry) -> Setup:
     from lrlint.inspection.graph.observe import observe
 
     with no_default_device():

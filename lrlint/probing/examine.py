@@ -30,7 +30,7 @@ from lrlint.probing.training.statistics import Key
 from lrlint.probing.training.stepper import Stepper
 from lrlint.probing.training.trained import trained_groups
 from lrlint.targets.frameworks.sharding import sharded_by
-from lrlint.targets.live_target import Built
+from lrlint.targets.live_target import LiveTarget
 from lrlint.targets.preservation.iterators import Uncopyable, is_position, twin
 from lrlint.targets.preservation.snapshot import Snapshot, preserved
 
@@ -42,7 +42,7 @@ _SHARDED = "the model is sharded by {by}: its steps cannot be taken back, so non
 
 
 def examine(
-    built: Built,
+    built: LiveTarget,
     setup: Setup,
     *,
     steps: int | None = None,

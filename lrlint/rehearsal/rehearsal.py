@@ -26,7 +26,7 @@ from lrlint.rehearsal.modules import Modules
 from lrlint.rehearsal.observe import Material, observe
 from lrlint.rehearsal.patches import Patches
 from lrlint.rehearsal.recorder import Recorder, rates_of
-from lrlint.targets.live_target import Built
+from lrlint.targets.live_target import LiveTarget
 from lrlint.targets.provenance import literals as literal_marking
 from lrlint.targets.provenance.project import Project
 
@@ -57,7 +57,7 @@ class Rehearsal:
         self.modules = Modules(self.recorder)
         self._sources: list[str] = []
         self._names: dict[int, str] = {}
-        self._built: Built | None = None
+        self._built: LiveTarget | None = None
         self._began = 0.0
         self._lock = threading.Lock()
         self._facts: LoopFacts | None = None
@@ -73,7 +73,7 @@ class Rehearsal:
         self._sources.append(text)
         return instrument.rewrite(tree, path, text.split("\n"), self.loops)
 
-    def begin(self, built: Built, seen: Iterable[tuple[str, Any]]) -> None:
+    def begin(self, built: LiveTarget, seen: Iterable[tuple[str, Any]]) -> None:
         """The first step is about to be taken: everything in sight gets the name that the setup has for it."""
         self._built, self._began = built, time.monotonic()
         with self.recorder.own():
@@ -92,7 +92,7 @@ class Rehearsal:
 
         threading.Thread(target=wait, daemon=True, name="lrlint-rehearsal").start()
 
-    def _name(self, built: Built, seen: list[tuple[str, Any]]) -> None:
+    def _name(self, built: LiveTarget, seen: list[tuple[str, Any]]) -> None:
         registry = Registry()
         register_tree(registry, walk(built.models), "model", built.models)
         extra = {n: m for n, m in built.extra_modules.items() if isinstance(m, nn.Module)}

@@ -1,4 +1,4 @@
-"""Sorted parts become a `Built`: frameworks make their optimizers, wrappers come off, declared values become facts."""
+"""Sorted parts become a `LiveTarget`: frameworks make their optimizers, wrappers come off, declared values become facts."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from lrlint.facts import Note, Span
 from lrlint.targets import returned
 from lrlint.targets.declared import training
 from lrlint.targets.frameworks import engines, hf_trainer, lightning, lightning_module, per_parameter, wrappers
-from lrlint.targets.live_target import Built
-from lrlint.targets.provenance.recorder import Recording
-from lrlint.targets.returned import Nonsense, Outcome
+from lrlint.targets.live_target import LiveTarget
+from lrlint.targets.provenance.recorder import ConstructionRecorder
+from lrlint.targets.returned import NotASetup, ReturnedParts
 
 
-def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], fresh: bool = False) -> Built:
+def assemble(found: ReturnedParts, recording: ConstructionRecorder, declared: Mapping[str, Any], fresh: bool = False) -> LiveTarget:
     """The setup of these parts. ``declared`` yields to what the parts declare. Raises Nonsense, UsageError.
 
     ``fresh``: the parts were made for lrlint, so that a framework's hooks may finish them.
     """
-    built = Built(
+    built = LiveTarget(
         recording=recording,
         batches=found.batches,
         loss_fn=found.loss_fn,
@@ -40,7 +40,7 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
     elif (module := _lightning(found)) is not None:
         said, configs = _from_lightning(found, module, built, declared, fresh)
     elif not (found.models and found.optimizers):
-        raise Nonsense(_missing(found))
+        raise NotASetup(_missing(found))
     elif returned.is_lightning_trainer(found.trainer):
         said = lightning_module.declared(found.trainer, found.batches)
     said = {**engines.declared(found.engine), **{key: value for key, value in said.items() if value is not None}}
@@ -52,7 +52,7 @@ def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], 
     return built
 
 
-def _missing(found: Outcome) -> str:
+def _missing(found: ReturnedParts) -> str:
     if returned.is_lightning_trainer(found.trainer):
         return "a Lightning Trainer without its module (before `fit`, pass the module and `trainer=`)"
     if found.models:
@@ -60,21 +60,21 @@ def _missing(found: Outcome) -> str:
     return "an optimizer but no model" if found.optimizers else "neither a model nor an optimizer"
 
 
-def _take_module(found: Outcome) -> None:
+def _take_module(found: ReturnedParts) -> None:
     """The module that a Lightning Trainer was given by `fit`."""
     module = getattr(found.trainer, "lightning_module", None)
     if module is not None:
         found.models = {"": module}
 
 
-def _lightning(found: Outcome) -> Any:
+def _lightning(found: ReturnedParts) -> Any:
     """The LightningModule whose optimizers are still to be made."""
     modules = [model for model in found.models.values() if returned.is_lightning_module(model)]
     return modules[0] if modules and not found.optimizers else None
 
 
 def _from_lightning(
-    found: Outcome, module: Any, built: Built, declared: Mapping[str, Any], fresh: bool
+    found: ReturnedParts, module: Any, built: LiveTarget, declared: Mapping[str, Any], fresh: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     trainer = found.trainer if returned.is_lightning_trainer(found.trainer) else None
     notes: list[Note] = []
@@ -101,7 +101,7 @@ def _from_lightning(
     return said, [config for _, config in schedulers]
 
 
-def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
+def _from_trainer(found: ReturnedParts, built: LiveTarget) -> dict[str, Any]:
     trainer = found.trainer
     model = trainer.model
     found.models = found.models or {"": model}
@@ -119,7 +119,7 @@ def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
     return hf_trainer.declared(trainer, model)
 
 
-def _place_trainer(recording: Recording, trainer: Any, optimizer: Any, scheduler: Any) -> None:
+def _place_trainer(recording: ConstructionRecorder, trainer: Any, optimizer: Any, scheduler: Any) -> None:
     """The rates stand in the training arguments, or else where the Trainer was made."""
     span = recording.created(trainer.args)
     keys: dict[str, Span] = {}
@@ -131,7 +131,7 @@ def _place_trainer(recording: Recording, trainer: Any, optimizer: Any, scheduler
     recording.place(scheduler, span, {})
 
 
-def _take_optimizers(found: Outcome, built: Built) -> None:
+def _take_optimizers(found: ReturnedParts, built: LiveTarget) -> None:
     for name, optimizer in wrappers.expand(found.optimizers):
         inner, wrapper = wrappers.unwrap_optimizer(optimizer)
         built.optimizers[name] = inner
@@ -147,7 +147,7 @@ def _take_optimizers(found: Outcome, built: Built) -> None:
 _PER_PARAMETER = "each parameter has an optimizer and a scheduler of its own, which are not followed one by one"
 
 
-def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built) -> None:
+def _take_schedulers(found: ReturnedParts, configs: list[dict[str, Any]], built: LiveTarget) -> None:
     for position, item in enumerate(found.schedulers):
         config = dict(configs[position]) if position < len(configs) else {}
         if isinstance(item, Mapping):  # the form that Lightning uses, in a factory's own result

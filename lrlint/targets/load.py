@@ -1,6 +1,6 @@
 """From a target to live objects: import the user's code, call its factory, and sort what comes.
 
-`load` runs the user's code (see `lrlint.targets.sandbox` for how); `adopt` takes objects that exist already.
+`load` runs the user's code (see `lrlint.targets.sandbox` for how); `from_objects` takes objects that exist already.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from lrlint.targets import arguments, returned, user_traceback
 from lrlint.targets import script as scripts
 from lrlint.targets import spec as target_spec
 from lrlint.targets.assemble import assemble
-from lrlint.targets.live_target import Built
+from lrlint.targets.live_target import LiveTarget
 from lrlint.targets.preservation.snapshot import preserved
 from lrlint.targets.provenance.project import Project, root_for
-from lrlint.targets.provenance.recorder import Recording, recording, watch_others
+from lrlint.targets.provenance.recorder import ConstructionRecorder, recording, watch_others
 from lrlint.targets.rejections import owners, rejected
-from lrlint.targets.returned import Nonsense, Outcome
+from lrlint.targets.returned import NotASetup, ReturnedParts
 from lrlint.targets.rng_state import Kept
 from lrlint.targets.sandbox import Expired, training_settings, user_code
 
-__all__ = ["Built", "adopt", "load"]
+__all__ = ["LiveTarget", "from_objects", "load"]
 
 
 def load(
@@ -50,7 +50,7 @@ def load(
     observer: Any = None,
     at_step: int = 1,
     steps_of: str = "",
-) -> Built:
+) -> LiveTarget:
     """Import and call a target: ``module:factory``, ``path/file.py:factory``, or the three factories one by one.
 
     Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()`` (or to the one
@@ -63,7 +63,7 @@ def load(
 
     Raises UsageError when the target or its arguments are wrong, TargetError when its code fails, hangs for longer than
     ``timeout`` seconds, or gives no setup. An optimizer that torch refuses to build is no error: see
-    ``Built.rejections``.
+    ``LiveTarget.rejections``.
     """
     texts = [text for text in (spec or script, model, optimizer, scheduler) if text]
     spec = spec or script
@@ -86,7 +86,7 @@ def load(
     return job.run(_as_script if script else _as_loop if observer else _whole if spec else _in_parts)
 
 
-def adopt(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: Any) -> Built:
+def from_objects(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: Any) -> LiveTarget:
     """Objects that exist already. Each is one object, or a list or dict of them.
 
     ``declared``: ``total_steps``, ``steps_per_epoch``, ``batch_size``, ``accumulation``, ``world_size``, ``precision``,
@@ -96,7 +96,7 @@ def adopt(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: 
     else the one it makes. Raises UsageError.
     """
     try:
-        found = Outcome(declared=dict(declared))
+        found = ReturnedParts(declared=dict(declared))
         if returned.is_trainer(model):
             found.trainer = model
         else:
@@ -114,9 +114,9 @@ def adopt(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: 
             if not found.optimizers:  # the LightningModule or Trainer makes them
                 stack.enter_context(user_code())
                 stack.enter_context(preserved(own, [], lazily=True))
-            built = assemble(found, Recording.none(project.root), {})
+            built = assemble(found, ConstructionRecorder.none(project.root), {})
         return replace(built, shared=True, span=built.span or project.call_span(_caller(sys._getframe(1))))
-    except Nonsense as nonsense:
+    except NotASetup as nonsense:
         hint = "pass a model and its optimizer (lists or dicts of them), or a Trainer or LightningModule alone"
         raise UsageError(f"got {nonsense}", hint) from None
 
@@ -144,7 +144,7 @@ class _Job:
     ) -> None:
         self.text, self.specs, self.project, self.args = text, specs, project, args
         self.timeout, self.hook, self.declared, self.argv = timeout, hook, declared, argv
-        self.recording = Recording.none(project.root)
+        self.recording = ConstructionRecorder.none(project.root)
         self.doing = "importing"
         self.found: list[tuple[Any, str, str]] = []  # each object that was named, with its module's file and its name
         self.until = (1, "")  # the step that a script stops at: its number, and whose it is
@@ -157,7 +157,7 @@ class _Job:
         self.paths: list[Path] = []
         self.observer: Any = None
 
-    def run(self, build: Callable[[_Job], Outcome]) -> Built:
+    def run(self, build: Callable[[_Job], ReturnedParts]) -> LiveTarget:
         """Everything that runs user code happens in here."""
         self.paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
         linecache.checkcache()  # files may have been edited since an earlier target
@@ -171,13 +171,13 @@ class _Job:
                     self.observer.install(self)
                 built = self._build(build)
                 settings = training_settings()
-        except Nonsense as nonsense:
+        except NotASetup as nonsense:
             raise TargetError(f"{self.text} gave {nonsense}", returned.EXPECTED) from None
         except Expired as error:  # it came between two lines of ours
             raise self._failure(error) from None
         return self.complete(built, settings)
 
-    def complete(self, built: Built, settings: Sequence[Kept]) -> Built:
+    def complete(self, built: LiveTarget, settings: Sequence[Kept]) -> LiveTarget:
         """The setup with where it came from, and what is needed to run more of its code."""
         return replace(
             built,
@@ -188,22 +188,22 @@ class _Job:
             settings=settings,
         )
 
-    def assembled(self, found: Outcome) -> Built:
+    def assembled(self, found: ReturnedParts) -> LiveTarget:
         """The parts of a script's setup, put together."""
         self.span = found.span
         return assemble(found, self.recording, self.declared, fresh=True)
 
-    def _build(self, build: Callable[[_Job], Outcome]) -> Built:
+    def _build(self, build: Callable[[_Job], ReturnedParts]) -> LiveTarget:
         try:
             return self.assembled(build(self))
-        except (LrlintError, Nonsense, KeyboardInterrupt):
+        except (LrlintError, NotASetup, KeyboardInterrupt):
             raise
         except BaseException as error:
             refused = rejected(error, self.recording)
             if refused is None:
                 raise self._failure(error) from error
             self.recording.failed.append(refused)
-            return Built(
+            return LiveTarget(
                 models=owners(error, self.recording, refused.params),
                 rejections=[(refused.kind, refused.error, refused.class_name, refused.params, refused.span)],
                 training=Training(),
@@ -256,7 +256,7 @@ class _Job:
         result = function(*positional, **values)
         if inspect.iscoroutine(result):
             result.close()
-            raise Nonsense("a coroutine (an async function cannot be a factory)")
+            raise NotASetup("a coroutine (an async function cannot be a factory)")
         return result
 
 
@@ -274,7 +274,7 @@ def _hint(error: BaseException) -> str:
     return user_traceback.advice(error)
 
 
-def _whole(job: _Job) -> Outcome:
+def _whole(job: _Job) -> ReturnedParts:
     spec = job.specs[0]
     found = job.find(spec)
     if _is_factory(found):
@@ -284,7 +284,7 @@ def _whole(job: _Job) -> Outcome:
     return returned.read(found)
 
 
-def _as_script(job: _Job) -> Outcome:
+def _as_script(job: _Job) -> ReturnedParts:
     job.doing = "on the way to its first optimizer.step()"
     file, package = target_spec.main_file(job.specs[0])
     sys.argv[0] = str(file)
@@ -292,14 +292,14 @@ def _as_script(job: _Job) -> Outcome:
     return scripts.until_first_step(run, job.recording, *job.until, observer=job.observer)
 
 
-def _as_loop(job: _Job) -> Outcome:
+def _as_loop(job: _Job) -> ReturnedParts:
     """A function that trains, called as a script is run."""
     function = job.find(job.specs[0])
     job.doing = "on the way to its first optimizer.step()"
     return scripts.until_first_step(function, job.recording, observer=job.observer)
 
 
-def _in_parts(job: _Job) -> Outcome:
+def _in_parts(job: _Job) -> ReturnedParts:
     """--model F --optimizer G [--scheduler H]: each gets the arguments that it takes."""
     functions = [job.find(spec) for spec in job.specs]
     job.main = 1
@@ -316,7 +316,7 @@ def _in_parts(job: _Job) -> Outcome:
         return job.call(function, given, label, *inputs)
 
     model = call(0)
-    found = Outcome(
+    found = ReturnedParts(
         models=returned.named(model, returned.is_model, f"{job.specs[0].attribute}, where a torch.nn.Module")
     )
     direct = (

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lrlint.facts import Span
-from lrlint.targets.provenance.recorder import Failed, Recording
+from lrlint.targets.provenance.recorder import Failed, ConstructionRecorder
 
 _BASE = os.path.realpath(os.path.join(os.path.dirname(torch.__file__), "optim", "optimizer.py"))
 _FOLDER = os.path.dirname(_BASE)
@@ -26,7 +26,7 @@ _KINDS = {
 }
 
 
-def rejected(error: BaseException, recording: Recording) -> Failed | None:
+def rejected(error: BaseException, recording: ConstructionRecorder) -> Failed | None:
     """The refusal that an exception stands for; None where it is an ordinary error of the user's code."""
     steps = list(_steps(error.__traceback__))
     first = next((k for k, step in enumerate(steps) if _optimizer(step.tb_frame) is not None), None)
@@ -48,7 +48,7 @@ def rejected(error: BaseException, recording: Recording) -> Failed | None:
     )
 
 
-def owners(error: BaseException, recording: Recording, tensors: Iterable[torch.Tensor]) -> dict[str, nn.Module]:
+def owners(error: BaseException, recording: ConstructionRecorder, tensors: Iterable[torch.Tensor]) -> dict[str, nn.Module]:
     """The modules in reach of the frames that led to the error, outermost of each tree, by the name they had there.
 
     Those that own one of the tensors, where there are any. A single one has the key ``""``.
@@ -132,7 +132,7 @@ def _unique(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return list({id(tensor): tensor for tensor in tensors}.values())
 
 
-def _call(steps: list[TracebackType], recording: Recording) -> Span | None:
+def _call(steps: list[TracebackType], recording: ConstructionRecorder) -> Span | None:
     """The user's call that led to the optimizer."""
     project = recording.project
     for step in reversed(steps):

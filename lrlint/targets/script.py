@@ -30,8 +30,8 @@ from lrlint.targets.frameworks import lightning, model_parts, running
 from lrlint.targets.frameworks.lightning_module import parse_result
 from lrlint.targets.frameworks.lr_finders import in_lr_finder
 from lrlint.targets.provenance.project import is_recorder
-from lrlint.targets.provenance.recorder import OTHERS, Recording, watch_module
-from lrlint.targets.returned import Outcome
+from lrlint.targets.provenance.recorder import OTHERS, ConstructionRecorder, watch_module
+from lrlint.targets.returned import ReturnedParts
 
 Seen = list[tuple[str, Any]]
 
@@ -54,7 +54,7 @@ class Stopped(BaseException):
 class Observer(Protocol):
     """Lets a script go on from its first step."""
 
-    def first_step(self, found: Outcome, seen: Seen) -> None:
+    def first_step(self, found: ReturnedParts, seen: Seen) -> None:
         """The step is about to be taken; ``found`` is the setup, ``seen`` what is in sight."""
 
     def ended(self, error: BaseException | None) -> NoReturn:
@@ -63,11 +63,11 @@ class Observer(Protocol):
 
 def until_first_step(
     run: Callable[[], None],
-    recording: Recording,
+    recording: ConstructionRecorder,
     at_step: int = 1,
     steps_of: str = "",
     observer: Observer | None = None,
-) -> Outcome:
+) -> ReturnedParts:
     """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model.
 
     ``at_step``: at an optimizer's step of this number instead. ``steps_of``: only steps of the optimizer of this name
@@ -147,7 +147,7 @@ def until_first_step(
     )
 
 
-def _found(first: _Reached, recording: Recording, calls: ForwardInputs) -> Outcome:
+def _found(first: _Reached, recording: ConstructionRecorder, calls: ForwardInputs) -> ReturnedParts:
     found = replace(_setup(first.optimizer, first.seen, recording), span=first.span)
     if len(found.models) == 1 and found.example_inputs is None:
         found.example_inputs = calls.of(next(iter(found.models.values())))
@@ -177,11 +177,11 @@ def _in_one_process() -> Iterator[None]:
             home.start_processes = function  # type: ignore[attr-defined]
 
 
-def _frameworks_watched(recording: Recording) -> contextlib.AbstractContextManager[None]:
+def _frameworks_watched(recording: ConstructionRecorder) -> contextlib.AbstractContextManager[None]:
     """Record what frameworks are given (Trainers, arguments, schedulers with their intervals), once they are imported."""
 
     def note(result: Any) -> None:
-        with contextlib.suppress(returned.Nonsense):
+        with contextlib.suppress(returned.NotASetup):
             _, schedulers = parse_result(result)
             recording.scheduler_configs.update((id(scheduler), config) for scheduler, config in schedulers)
 
@@ -208,11 +208,11 @@ def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
         frame = frame.f_back
 
 
-def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
+def _setup(stepping: Optimizer, seen: Seen, recording: ConstructionRecorder) -> ReturnedParts:
     trainer = running.trainer_of(stepping, seen)
     if trainer is not None:  # it knows what it trains, and how
         models = {"": trainer.lightning_module} if returned.is_lightning_trainer(trainer) else {}
-        return Outcome(models=models, trainer=trainer, batches=running.batch_of(seen), in_training=True)
+        return ReturnedParts(models=models, trainer=trainer, batches=running.batch_of(seen), in_training=True)
     optimizers = _in_use(stepping, seen, [optimizer for optimizer, _ in recording.created_optimizers])
     held = set().union(*map(_held, optimizers))
     roots = model_parts.roots(seen)
@@ -224,7 +224,7 @@ def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
             "no model in sight holds the parameters that the script's first optimizer.step() trains",
             "write a factory that returns the model and its optimizer: train.py:build",
         )
-    found = Outcome(models=_keyed(trained), in_training=True)
+    found = ReturnedParts(models=_keyed(trained), in_training=True)
     found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
     schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
     found.schedulers = running.with_wrappers(schedulers, seen)

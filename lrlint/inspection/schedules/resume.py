@@ -19,7 +19,7 @@ from lrlint.inspection.schedules.details import number, rates_of
 from lrlint.inspection.schedules.stepping import stepper
 
 if TYPE_CHECKING:
-    from lrlint.targets.load import Built
+    from lrlint.targets.load import LiveTarget
 
 #: Options compared as they are; rates are compared by what they decay from.
 OPTIONS = ("weight_decay", "betas", "momentum", "eps", "decoupled_weight_decay")
@@ -41,7 +41,7 @@ ARGUMENTS = (
 )
 
 
-def resume(built: Built, path: str | Path) -> dict[str, Any]:
+def resume(built: LiveTarget, path: str | Path) -> dict[str, Any]:
     """What loading the checkpoint does to the target, as plain data.
 
     ``path`` is what `checkpoint.read` takes. The result has ``checkpoint`` (the file's name) and
@@ -70,7 +70,7 @@ def resume(built: Built, path: str | Path) -> dict[str, Any]:
     return {"checkpoint": Path(path).name, "optimizers": records}
 
 
-def _compare(built: Built, optimizer: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
+def _compare(built: LiveTarget, optimizer: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
     groups, loaded = optimizer.param_groups, saved["param_groups"]
     counts = [len(group["params"]) for group in groups]
     saved_counts = [len(group["params"]) for group in loaded]
@@ -140,7 +140,7 @@ def _order(groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> dic
 
 
 def _scheduler(
-    built: Built, optimizer: Any, saved: Mapping[str, Any], states: Sequence[dict[str, Any]]
+    built: LiveTarget, optimizer: Any, saved: Mapping[str, Any], states: Sequence[dict[str, Any]]
 ) -> dict[str, Any] | None:
     """What the scheduler does after the load: its next step may put the old curve, or the new base rate, back."""
     for position, scheduler in enumerate(built.schedulers):

@@ -21,13 +21,13 @@ from lrlint.inspection.schedules.resume import resume
 from lrlint.inspection.schedules.stepping import Driver, Followed, follow, position
 
 if TYPE_CHECKING:
-    from lrlint.targets.load import Built
+    from lrlint.targets.load import LiveTarget
 
 __all__ = ["resume", "simulate"]
 
 
 def simulate(
-    built: Built,
+    built: LiveTarget,
     optimizers: Sequence[Any],
     training: Training,
     loop: str | None = None,
@@ -65,7 +65,7 @@ class _Entry:
 
     def __init__(
         self,
-        built: Built,
+        built: LiveTarget,
         index: int,
         optimizers: Sequence[Any],
         training: Training,
@@ -98,7 +98,7 @@ class _Entry:
             return None
         return next((i for i, known in enumerate(optimizers) if kinds.same_optimizer(known, self.optimizer)), None)
 
-    def _before(self, built: Built) -> list[dict[str, Any]]:
+    def _before(self, built: LiveTarget) -> list[dict[str, Any]]:
         if self.optimizer is None:
             return []
         return [before_of(built.recording.before(self.optimizer, i)) for i in range(len(self.optimizer.param_groups))]
@@ -185,7 +185,7 @@ class _Entry:
         return {k: v for k, v in found.items() if v not in (None, {}, 0) or (k == "constructed_at" and v is not None)}
 
 
-def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
+def _dropped(built: LiveTarget, optimizers: Sequence[Any]) -> list[Schedule]:
     """Schedulers that a LightningModule builds and does not return: Lightning will not step them."""
     owner = built.owner
     if not any(base.__name__ == "LightningModule" for base in type(owner).__mro__) or not owner.automatic_optimization:

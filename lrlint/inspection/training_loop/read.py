@@ -19,13 +19,13 @@ from lrlint.inspection.training_loop.zero_grad import uncleared
 from lrlint.targets.provenance.project import Project, literal_span
 
 if TYPE_CHECKING:
-    from lrlint.targets.live_target import Built
+    from lrlint.targets.live_target import LiveTarget
 
 #: A file that holds none of these neither trains nor takes parameters.
 _MENTIONS = (".step(", "backward(", "filter(", "map(", "parameters(")
 
 
-def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
+def read(built: LiveTarget) -> tuple[SourceFacts | None, list[Note]]:
     """The calls in the declared ``train`` function, else in the files where the target and its optimizers stand."""
     root = built.recording.root
     if root is None:
@@ -58,7 +58,7 @@ def read(built: Built) -> tuple[SourceFacts | None, list[Note]]:
     return SourceFacts(code.paths, tuple(calls), patterns, tuple(missing), by_hand), []
 
 
-def _freezing(built: Built) -> Iterator[str]:
+def _freezing(built: LiveTarget) -> Iterator[str]:
     """Methods of the models' own classes that put modules into evaluation mode: `freeze`, `freeze_bn`."""
     for cls in dict.fromkeys(base for model in built.models.values() for base in type(model).__mro__):
         if cls.__module__.startswith("torch."):
@@ -84,7 +84,7 @@ def _insert(calls: list[SourceCall], added: Iterable[SourceCall]) -> None:
             calls.insert(before[-1] + 1, call)
 
 
-def _created(built: Built) -> Iterator[Span | None]:
+def _created(built: LiveTarget) -> Iterator[Span | None]:
     for _, span in built.recording.created_optimizers:
         yield span
 
@@ -101,7 +101,7 @@ def _hooks(owner: Any, project: Project, code: Code) -> Iterator[SourceCall]:
                 yield from (call for call in reader.calls(place) if call.kind == "eval")
 
 
-def _patterns(built: Built, code: Code) -> Iterator[NamePattern]:
+def _patterns(built: LiveTarget, code: Code) -> Iterator[NamePattern]:
     for span, names in walks_of(built.recording.walks).items():
         file = code.file(span.path)
         if file is not None:

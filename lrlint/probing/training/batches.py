@@ -15,7 +15,7 @@ from lrlint.errors import UsageError
 from lrlint.probing.training.failures import target_code
 from lrlint.targets.frameworks import hf_trainer
 from lrlint.targets.preservation.generators import random_states
-from lrlint.targets.preservation.object_walk import Walk
+from lrlint.targets.preservation.object_walk import ObjectGraph
 from lrlint.targets.preservation.records import Attributes, Contents
 from lrlint.targets.preservation.storage import device_memory
 
@@ -161,7 +161,7 @@ def _unnoticed(source: Any) -> Iterator[None]:
     """Reading leaves no trace: random states, generators, samplers and the source's own attributes are put back."""
     attributes = [] if isinstance(source, (type, DataLoader)) else [*getattr(source, "__dict__", {}).values()]
     loaders = [item for item in (source, *attributes) if isinstance(item, DataLoader)]
-    records = [*random_states(), *Walk(loaders).records]
+    records = [*random_states(), *ObjectGraph(loaders).records]
     if attributes:
         records.append(Attributes(source))
     registered = getattr(getattr(source, "accelerator", None), "_dataloaders", None)

@@ -49,7 +49,7 @@ def region(extent: Extent) -> torch.Tensor:
     return empty.set_(extent.storage, extent.low, (extent.high - extent.low,), (1,))
 
 
-class Room:
+class SnapshotStorage:
     """A copy of some memory regions (flat byte tensors), and the way back."""
 
     def __init__(self, regions: Sequence[torch.Tensor], place: str, reserve: int) -> None:
