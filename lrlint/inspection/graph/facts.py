@@ -11,10 +11,10 @@ from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
 from lrlint.inspection.graph.depth import Places
 from lrlint.inspection.graph.norms import Norm, Norms
 from lrlint.inspection.graph.operators import Flow, Op, flow
-from lrlint.inspection.graph.propagation import Walk
+from lrlint.inspection.graph.propagation import ChangePropagation
 from lrlint.inspection.graph.roles import LAYERS, Roles, Site
-from lrlint.inspection.graph.scale_invariance import Scaling
-from lrlint.inspection.graph.shift_invariance import Shift
+from lrlint.inspection.graph.scale_invariance import ScaleInvariance
+from lrlint.inspection.graph.shift_invariance import ShiftInvariance
 
 if TYPE_CHECKING:
     from lrlint.inspection.graph.capture import Capture
@@ -36,7 +36,7 @@ def analyse(capture: Capture) -> GraphFacts:
     names = _Names(capture, roles.sites)
     places = Places(found, norms, roles.sites, kinds, names.of)
     live = frozenset(op.index for op in found.ops if places.live(op))
-    facts = _Facts(capture, found, roles, places, Scaling(found, live, norms), Shift(found, live, norms))
+    facts = _Facts(capture, found, roles, places, ScaleInvariance(found, live, norms), ShiftInvariance(found, live, norms))
     return GraphFacts(
         method=capture.method,
         inputs=capture.inputs,
@@ -51,7 +51,7 @@ class _Facts:
     """The record of each parameter, from the analyses."""
 
     def __init__(
-        self, capture: Capture, found: Flow, roles: Roles, places: Places, scaling: Scaling, shift: Shift
+        self, capture: Capture, found: Flow, roles: Roles, places: Places, scaling: ScaleInvariance, shift: ShiftInvariance
     ) -> None:
         self._capture = capture
         self._flow = found
@@ -66,7 +66,7 @@ class _Facts:
         self._scaled = self._ask(scaling, last_first, _SCALED)
         self._shifted = self._ask(shift, last_first, _SHIFTED)
 
-    def _ask(self, walk: Walk[Any], names: Sequence[str], roles: frozenset[str]) -> dict[str, bool | None]:
+    def _ask(self, walk: ChangePropagation[Any], names: Sequence[str], roles: frozenset[str]) -> dict[str, bool | None]:
         asked = (name for name in names if self._roles.roles[name] in roles)
         return {name: walk.cancelled(self._flow.parameters[name]) for name in asked}
 

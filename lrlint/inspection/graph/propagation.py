@@ -18,7 +18,7 @@ S = TypeVar("S")
 _LIMIT = 1500
 
 
-class Matters(Exception):
+class NotCancelled(Exception):
     """The change is not cancelled."""
 
 
@@ -26,7 +26,7 @@ class Unknown(Exception):
     """An operator of unknown effect was met, or the walk became too long."""
 
 
-class Walk(ABC, Generic[S]):
+class ChangePropagation(ABC, Generic[S]):
     """``states`` describe how a changed value differs; an operator whose output does not change has none."""
 
     def __init__(self, flow: Flow, live: frozenset[int]) -> None:
@@ -55,7 +55,7 @@ class Walk(ABC, Generic[S]):
         verdict: bool | None
         try:
             verdict = self._run(parameter, trail)
-        except Matters:
+        except NotCancelled:
             verdict = False
         except Unknown:
             verdict = None
@@ -84,7 +84,7 @@ class Walk(ABC, Generic[S]):
             if state is None:
                 continue
             if op.index in self._outputs:
-                raise Matters
+                raise NotCancelled
             changed[op.index] = state
             users = self._users(op)
             if not users:
