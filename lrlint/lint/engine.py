@@ -43,7 +43,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LintOutcome:
     findings: tuple[Finding, ...]
     skipped: tuple[Skipped, ...]
     ran: int
@@ -54,7 +54,7 @@ def run_rules(
     rules: Iterable[Rule],
     options: Mapping[str, Mapping[str, Any]] | None = None,
     severities: Mapping[str, str] | None = None,
-) -> Outcome:
+) -> LintOutcome:
     """Findings of all rules in a stable order: worst first, then code, then subject.
 
     ``options`` and ``severities`` are keyed by rule name. Raises UsageError for an option a rule does not have.
@@ -76,7 +76,7 @@ def run_rules(
         except (Exception, SystemExit) as error:
             findings.append(_crash(declared, setup, error))
     findings.sort(key=lambda f: ([-part for part in f.rank], f.rule, f.groups, f.parameters, f.message))
-    return Outcome(tuple(findings), tuple(skipped), ran)
+    return LintOutcome(tuple(findings), tuple(skipped), ran)
 
 
 def _missing(setup: Setup, declared: Rule) -> str:
