@@ -315,7 +315,9 @@ def test_what_configure_optimizers_raises_or_returns_wrongly(project: Callable[.
 # --- transformers ---------------------------------------------------------------------------------------------------
 
 
-def test_a_trainer_creates_its_own_optimizer_and_stays_as_it_was(project: Callable[..., LiveTarget], tmp_path: Path) -> None:
+def test_a_trainer_creates_its_own_optimizer_and_stays_as_it_was(
+    project: Callable[..., LiveTarget], tmp_path: Path
+) -> None:
     source = "\ndef build(): return Trainer(model=bert(), args=arguments(bf16=True), train_dataset=Data())\n"
     built = project(TRANSFORMERS, source, "build")
     trainer, optimizer = built.owner, built.optimizers[""]

@@ -341,7 +341,9 @@ def test_torch_and_the_import_system_are_as_they_were(project: Callable[..., Liv
     assert not literal_marking.listeners
 
 
-def test_nothing_marked_is_cached_on_disk_and_edits_are_seen(project: Callable[..., LiveTarget], tmp_path: Path) -> None:
+def test_nothing_marked_is_cached_on_disk_and_edits_are_seen(
+    project: Callable[..., LiveTarget], tmp_path: Path
+) -> None:
     source = """
         from cached_helper import groups
 

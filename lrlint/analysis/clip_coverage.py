@@ -130,9 +130,9 @@ def _outside(setup: Setup, clip: SourceCall) -> Mismatch | None:
     if len(setup.models) != 1 or len(clip.covers) != 1 or not _WHOLE.search(clip.covers[0]):
         return None
     cover = coverage(setup)
-    if not cover.lost or len(cover.missing) == len(cover.trainable):
+    if not cover.unexplained or len(cover.missing) == len(cover.trainable):
         return None
-    return Mismatch("outside", clip, tuple(cover.lost))
+    return Mismatch("outside", clip, tuple(cover.unexplained))
 
 
 def _last(text: str) -> str:

@@ -29,27 +29,28 @@ _FEW = 4
 class Coverage:
     """The trainable parameters that no optimizer holds (``missing``), divided by why.
 
-    ``ghosts`` are members that no module holds; ``pairs`` match each with the missing parameter that took its place,
-    by shape. ``replaced`` are the missing parameters of the modules in which there is such a pair; ``loss`` those of
-    loss modules; ``copies`` those of teachers, target networks and other copies; ``unused`` those that the observed
-    forward pass does not touch; ``lost`` is the rest. ``disjoint``: the optimizers hold nothing of the models at all.
+    ``orphaned_members`` are members of optimizers that no module holds; ``replacements`` match each with the missing
+    parameter that took its place, by shape. ``replaced`` are the missing parameters of the modules in which there is such
+    a pair; ``loss`` those of loss modules; ``copies`` those of teachers, target networks and other copies; ``unused``
+    those that the observed forward pass does not touch; ``unexplained`` is the rest. ``disjoint``: the optimizers hold
+    nothing of the models at all.
     """
 
     trainable: tuple[Parameter, ...] = ()
     missing: tuple[Parameter, ...] = ()
-    ghosts: tuple[Member, ...] = ()
-    pairs: tuple[tuple[Member, Parameter], ...] = ()
+    orphaned_members: tuple[Member, ...] = ()
+    replacements: tuple[tuple[Member, Parameter], ...] = ()
     replaced: tuple[Parameter, ...] = ()
     loss: tuple[Parameter, ...] = ()
     copies: tuple[Parameter, ...] = ()
     unused: tuple[Parameter, ...] = ()
-    lost: tuple[Parameter, ...] = ()
+    unexplained: tuple[Parameter, ...] = ()
     disjoint: bool = False
-    gone: frozenset[str] = frozenset()  # module paths without any trainable parameter in an optimizer
+    uncovered_modules: frozenset[str] = frozenset()  # module paths without any trainable parameter in an optimizer
 
     def subtree(self, parameter: Parameter) -> str | None:
         """The largest module around a missing parameter that is missing as a whole, or None; never the model itself."""
-        return _top(parameter.module, self.gone)
+        return _top(parameter.module, self.uncovered_modules)
 
 
 def _top(module: str, gone: frozenset[str]) -> str | None:
@@ -72,7 +73,7 @@ def coverage(setup: Setup) -> Coverage:
     if missing and _are_masters(ghosts, missing):
         ghosts = missing = ()
     if not missing:
-        return Coverage(trainable, ghosts=ghosts)
+        return Coverage(trainable, orphaned_members=ghosts)
     disjoint = bool(ghosts) and not any(p.origin != "optimizer" for p in setup.parameters if p.index in held)
     gone = _gone(setup, trainable, missing)
     copies = _copies(setup, missing, gone)
@@ -312,16 +313,16 @@ class Bundle:
 
 def bundles(cover: Coverage, limit: int = 6) -> list[Bundle]:
     """The lost parameters, bundled by cause and place; one bundle when there would be more than ``limit``."""
-    lost = {p.index for p in cover.lost}
+    lost = {p.index for p in cover.unexplained}
     vectors = [p for p in cover.trainable if p.ndim is not None and p.ndim <= 1]
     all_vectors = len(vectors) >= _FEW and all(p.index in lost for p in vectors)
     held = {p.module_class for p in cover.trainable if p.index not in lost}
-    modules = Counter(cls for _, cls in {(p.module, p.module_class) for p in cover.lost})
+    modules = Counter(cls for _, cls in {(p.module, p.module_class) for p in cover.unexplained})
     found: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
-    for p in cover.lost:
+    for p in cover.unexplained:
         found[_cause(p, cover, all_vectors, p.module_class not in held and modules[p.module_class] > 1)].append(p)
     if len(found) > limit:
-        return [Bundle("most", "", cover.lost)]
+        return [Bundle("most", "", cover.unexplained)]
     return [Bundle(cause, place, tuple(parameters)) for (cause, place), parameters in found.items()]
 
 

@@ -10,7 +10,7 @@ from lrlint.text.wording import count, listing, number, rate
 
 if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
     from lrlint.facts import Group, ProbeFacts, Setup
-    from lrlint.facts.probe import LowRates, Pair, ProbeArm, Recommendation
+    from lrlint.facts.probe import LowRates, Pair, ProbeRun, Recommendation
 
 
 def groups(setup: Setup, pairs: Iterable[Pair]) -> list[Group]:
@@ -46,7 +46,7 @@ def labels(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
     return f"{', '.join(found[:4])} and more" if len(found) > 4 else listing(found)
 
 
-def course(arm: ProbeArm) -> str:
+def course(arm: ProbeRun) -> str:
     """``loss 2.30 → 14.1 in 30 steps``, ``loss 2.30, not finite after 1 step``."""
     if arm.ended == "non-finite" or not math.isfinite(arm.last):
         before = max(arm.steps - 1, 0)
@@ -54,7 +54,7 @@ def course(arm: ProbeArm) -> str:
     return f"loss {number(arm.first)} → {number(arm.last)} in {count(arm.steps, 'step')}"
 
 
-def configured(facts: ProbeFacts) -> ProbeArm | None:
+def configured(facts: ProbeFacts) -> ProbeRun | None:
     """The longest run as configured."""
     plain = [arm for arm in facts.arms if not (arm.changes or arm.fresh or arm.cooled) and arm.clip is None]
     return max(plain, key=lambda arm: arm.steps, default=None)
@@ -108,7 +108,7 @@ def share(value: float | None) -> str:
 
 def repaired(recommendation: Recommendation) -> str:
     """``at 3e-04: 2.30 → 1.12 in 60 steps over fresh batches``: what the change did."""
-    arms = [arm for arm in recommendation.evidence if not arm.broke]
+    arms = [arm for arm in recommendation.evidence if not arm.failed]
     if not arms:
         return ""
     first = sum(arm.first for arm in arms) / len(arms)

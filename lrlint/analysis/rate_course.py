@@ -10,7 +10,7 @@ from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class RatesAt:
     """All groups of an optimizer at one point of the run, in group order.
 
     ``products`` are rate × weight decay: the share of a decoupled group's weights that one step takes away.
@@ -27,21 +27,21 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class RateProfile:
     """An optimizer's groups when training starts, at each group's own peak, and when it ends.
 
     Without a simulated schedule all three are the groups' present rates (their peak: ``Group.peak_lr``).
     """
 
-    start: Moment
-    peak: Moment
-    end: Moment
+    start: RatesAt
+    peak: RatesAt
+    end: RatesAt
 
 
 _Pair = tuple[float | None, float | None]
 
 
-def course(optimizer: Optimizer, schedules: Iterable[Schedule] = ()) -> Course:
+def rate_profile(optimizer: Optimizer, schedules: Iterable[Schedule] = ()) -> RateProfile:
     """Rates and rate × decay of the optimizer's groups over the run."""
     ours = [schedule for schedule in schedules if schedule.optimizer == optimizer.index]
     traces = {group.group: group for schedule in ours for group in schedule.groups}
@@ -62,11 +62,11 @@ def course(optimizer: Optimizer, schedules: Iterable[Schedule] = ()) -> Course:
         steps = sorted({*lr.steps, *decay.steps})
         highest = lr.peak if group.peak_lr is None else group.peak_lr
         peak.append((highest, max(lr.at(step) * decay.at(step) for step in steps)))
-    return Course(_moment(start), _moment(peak), _moment(end))
+    return RateProfile(_moment(start), _moment(peak), _moment(end))
 
 
-def _moment(pairs: Sequence[_Pair]) -> Moment:
-    return Moment(tuple(rate for rate, _ in pairs), tuple(product for _, product in pairs))
+def _moment(pairs: Sequence[_Pair]) -> RatesAt:
+    return RatesAt(tuple(rate for rate, _ in pairs), tuple(product for _, product in pairs))
 
 
 def peak_rate(schedules: Iterable[Schedule], optimizer: int, group: int) -> float | None:
@@ -88,8 +88,8 @@ def peak_rate(schedules: Iterable[Schedule], optimizer: int, group: int) -> floa
 def _peak(schedule: Schedule, found: GroupSchedule, lr: Trace) -> float:
     bases = schedule.details.get("base_lrs") or ()
     given = found.before.get("lr")
-    if isinstance(given, float) and ("error" in schedule.details or schedule.late(found.group)):
-        return given if schedule.late(found.group) else max(given, lr.peak)
-    if schedule.whole or found.group >= len(bases) or lr.peak_step == lr.steps[0] or lr.peak_step < lr.steps[-1]:
+    if isinstance(given, float) and ("error" in schedule.details or schedule.added_after(found.group)):
+        return given if schedule.added_after(found.group) else max(given, lr.peak)
+    if schedule.covers_run or found.group >= len(bases) or lr.peak_step == lr.steps[0] or lr.peak_step < lr.steps[-1]:
         return lr.peak
     return float(bases[found.group])

@@ -11,7 +11,7 @@ from typing import Any
 from lrlint.facts.span import Span
 
 #: A rate below this share of its peak trains nothing any more.
-GONE = 1e-3
+NEGLIGIBLE_SHARE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Trace:
         return self.steps[self.values.index(self.peak)]
 
     @property
-    def gone_from(self) -> int | None:
-        """The first step after the peak at which no more than ``GONE`` of it is left, or None."""
-        limit, peak_step = GONE * self.peak, self.peak_step
+    def negligible_from(self) -> int | None:
+        """The first step after the peak at which no more than ``NEGLIGIBLE_SHARE`` of it is left, or None."""
+        limit, peak_step = NEGLIGIBLE_SHARE * self.peak, self.peak_step
         points = zip(self.steps, self.values, strict=True)
         return next((step for step, value in points if step > peak_step and value <= limit), None)
 
@@ -143,21 +143,21 @@ class Schedule:
     span: Span | None = None
 
     @property
-    def declared(self) -> bool:
+    def has_declared_horizon(self) -> bool:
         """Whether the horizon is the run's own, so that what happens within it will happen in training."""
         return self.details.get("horizon_from") == "total_steps" and "capped" not in self.details
 
     @property
-    def whole(self) -> bool:
+    def covers_run(self) -> bool:
         """Whether the traces cover the run, or the scheduler's own length."""
         return self.details.get("horizon_from") in ("total_steps", "scheduler") and "capped" not in self.details
 
     @property
-    def leads(self) -> bool:
+    def is_primary(self) -> bool:
         """Whether this is the first of the schedulers on its optimizer: their common traces are judged once."""
         return bool(self.groups) and self.index == min(self.details.get("together", (self.index,)))
 
-    def late(self, group: int) -> bool:
+    def added_after(self, group: int) -> bool:
         """Whether the group was added to the optimizer after the scheduler was built."""
         return any(group >= len(node["base_lrs"]) for node in self.nodes() if "base_lrs" in node)
 

@@ -248,7 +248,7 @@ def _whole(before: Setup, after: Setup) -> list[Change]:
 def _schedulers(setup: Setup) -> str | None:
     found = []
     for schedule in setup.schedules:
-        length = schedule.horizon if schedule.whole else None
+        length = schedule.horizon if schedule.covers_run else None
         found.append(schedule.class_name + (f" over {length} {schedule.unit}s" if length else ""))
     return ", ".join(sorted(found)) or None
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from lrlint.facts.probe import NonFinite
 from lrlint.inspection.model import tree as trees
-from lrlint.probing.laboratory import Laboratory
-from lrlint.probing.search.trial import Outcome
+from lrlint.probing.laboratory import TrialRunner
+from lrlint.probing.search.trial import TrialRun
 from lrlint.probing.training.batches import Batches
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing
@@ -34,7 +34,7 @@ class Names:
             self.tensors.append((name, tensor, owner))
 
 
-def find(lab: Laboratory, names: Names, failed: Outcome) -> NonFinite | None:
+def find(lab: TrialRunner, names: Names, failed: TrialRun) -> NonFinite | None:
     """Take the run again up to the step that fails, and look closely at that one."""
     step = len(failed.losses) - 1
     stepper, rates = lab.stepper, lab.rates_at(failed.factors)
@@ -120,7 +120,7 @@ def _tensors(item: Any) -> list[torch.Tensor]:
     return _tensors(list(values.values())) if isinstance(values, dict) and not callable(item) else []
 
 
-def seen(lab: Laboratory, names: Names) -> tuple[str, ...]:
+def dead_signals(lab: TrialRunner, names: Names) -> tuple[str, ...]:
     """What may keep a model from learning, as phrases: seen in one step from its own state."""
     dead: list[str] = []
 
@@ -167,7 +167,7 @@ class Watch:
 
     _STEPS = frozenset((0, 1, 2, 4, 8, 16, 24))
 
-    def __init__(self, lab: Laboratory, names: Names) -> None:
+    def __init__(self, lab: TrialRunner, names: Names) -> None:
         held = {id(p) for o in lab.stepper.optimizers for g in o.param_groups for p in g["params"]}
         ours = [(name, p) for name, p, _ in names.tensors if id(p) in held]
         self._candidates = [(name, p) for name, p in ours if p.requires_grad]

@@ -17,7 +17,7 @@ from lrlint.facts import ProbeFacts, Setup
 from lrlint.probing import facts
 from lrlint.probing.diagnosis import Names
 from lrlint.probing.experiment import MEMORY, Experiment, Terms
-from lrlint.probing.laboratory import Laboratory, Progress
+from lrlint.probing.laboratory import Progress, TrialRunner
 from lrlint.probing.training import peak_rates
 from lrlint.probing.training.batches import moved
 from lrlint.probing.training.checkpoint import Checkpoint
@@ -81,7 +81,7 @@ def examine(
                 rates = {key: at.get(key, rate) for key, rate in rates.items()}
             if not rates:
                 raise UsageError("no parameter group has a rate and a parameter to train")
-            lab = Laboratory(
+            lab = TrialRunner(
                 stepper,
                 snapshot,
                 rates,

@@ -58,7 +58,9 @@ def probe(
     Raises UsageError when the objects do not make training steps, TargetError when their own code fails, DeviceError
     for a device that is not there.
     """
-    built = from_objects(model, optimizer, scheduler, total_steps=total_steps, batches=batches, loss_fn=loss_fn, **declared)
+    built = from_objects(
+        model, optimizer, scheduler, total_steps=total_steps, batches=batches, loss_fn=loss_fn, **declared
+    )
     setup = build(built, graph=False)
     more: dict[str, Any] = {"metric_fn": metric_fn, "resume": resume, "headroom": headroom, "thorough": thorough}
     found = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress, **more)

@@ -14,7 +14,9 @@ from lrlint.targets.provenance.recorder import ConstructionRecorder
 from lrlint.targets.returned import NotASetup, ReturnedParts
 
 
-def assemble(found: ReturnedParts, recording: ConstructionRecorder, declared: Mapping[str, Any], fresh: bool = False) -> LiveTarget:
+def assemble(
+    found: ReturnedParts, recording: ConstructionRecorder, declared: Mapping[str, Any], fresh: bool = False
+) -> LiveTarget:
     """The setup of these parts. ``declared`` yields to what the parts declare. Raises Nonsense, UsageError.
 
     ``fresh``: the parts were made for lrlint, so that a framework's hooks may finish them.

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lrlint.facts import Span
-from lrlint.targets.provenance.recorder import Failed, ConstructionRecorder
+from lrlint.targets.provenance.recorder import ConstructionRecorder, Failed
 
 _BASE = os.path.realpath(os.path.join(os.path.dirname(torch.__file__), "optim", "optimizer.py"))
 _FOLDER = os.path.dirname(_BASE)
@@ -48,7 +48,9 @@ def rejected(error: BaseException, recording: ConstructionRecorder) -> Failed | 
     )
 
 
-def owners(error: BaseException, recording: ConstructionRecorder, tensors: Iterable[torch.Tensor]) -> dict[str, nn.Module]:
+def owners(
+    error: BaseException, recording: ConstructionRecorder, tensors: Iterable[torch.Tensor]
+) -> dict[str, nn.Module]:
     """The modules in reach of the frames that led to the error, outermost of each tree, by the name they had there.
 
     Those that own one of the tensors, where there are any. A single one has the key ``""``.

@@ -19,7 +19,7 @@ decay batch norm on purpose), https://github.com/mmcdermott/MEDS_EIC_AR/issues/3
 import math
 
 from lrlint import Finding, rule
-from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, Parts, decays, peak, trainable
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, DecayPolicyByModule, decays, peak, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
@@ -27,7 +27,7 @@ from lrlint.text.wording import count, listing, number
 @rule("LR302", severity="info", confidence="high", needs=("optimizer",))
 def decay_on_norm(setup, *, bias_share: float = 0.8):
     for optimizer in setup.optimizers:
-        parts = Parts(optimizer.members)
+        parts = DecayPolicyByModule(optimizer.members)
         scales = trainable(optimizer, "norm").where(parts.decay)
         biases = trainable(optimizer, "bias").where(parts.decay)
         exempt = len(biases) - len(biases.where(decays))

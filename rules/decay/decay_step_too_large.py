@@ -23,7 +23,7 @@ import math
 
 from lrlint import Finding, rule
 from lrlint.analysis.param_groups import labels
-from lrlint.analysis.rate_course import course
+from lrlint.analysis.rate_course import rate_profile
 from lrlint.text.wording import number, rate
 
 _NO_RATE = ("lr-free", "adadelta", "lbfgs")
@@ -35,7 +35,7 @@ def decay_step_too_large(setup, *, limit: float = 0.01, coupled: float = 0.2):
         if optimizer.family in _NO_RATE:
             continue
         alone = bool(optimizer.flags.get("decouple_lr")) or optimizer.class_name.startswith("Decoupled")
-        peaks = course(optimizer, setup.schedules).peak
+        peaks = rate_profile(optimizer, setup.schedules).peak
         found = {}
         for group, highest, product in zip(optimizer.groups, peaks.rates, peaks.products, strict=True):
             step = group.weight_decay if alone else product

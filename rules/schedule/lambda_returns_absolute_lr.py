@@ -19,7 +19,7 @@ from lrlint.text.wording import count, rate
 @rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def lambda_returns_absolute_lr(setup):
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None or schedule.details["shape"] != ["lambda"]:
+        if not schedule.is_primary or schedule.optimizer is None or schedule.details["shape"] != ["lambda"]:
             continue
         groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.details.get("base_lrs", ())
         found = []

@@ -21,7 +21,7 @@ from lrlint.text.wording import rate
 def last_epoch_without_state(setup):
     for schedule in setup.schedules:
         start = schedule.details.get("start", 0)
-        if schedule.optimizer is None or not schedule.leads or start <= 1 or "constructed_at" in schedule.details:
+        if schedule.optimizer is None or not schedule.is_primary or start <= 1 or "constructed_at" in schedule.details:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         stateless = all(g.family == "sgd" and not g.number("momentum") for g in optimizer.groups)

@@ -28,7 +28,7 @@ def lr_floor_above_group_lr(setup):
         groups = setup.optimizers[schedule.optimizer].groups
         if "plateau" in schedule.details:
             yield from _plateau(schedule, groups)
-        elif schedule.leads:
+        elif schedule.is_primary:
             yield from _annealed(schedule, groups)
 
 

@@ -35,7 +35,7 @@ def multiple_schedulers_one_optimizer(setup):
         names = listing(s.class_name for s in ours)
         severity = "info" if len(simulated) < 2 else ""
         peak, base = _peak(simulated)
-        lost = bool(base) and peak < 0.9 * base and simulated[0].whole
+        lost = bool(base) and peak < 0.9 * base and simulated[0].covers_run
         if len(simulated) < 2 and all(set(s.details["shape"]) <= {"warmup", "constant"} for s in simulated):
             continue
         bare = _without_scheduler(setup) if len({s.class_name for s in ours}) == 1 else []

@@ -35,7 +35,7 @@ EARLY = 0.8
 def scheduler_horizon_mismatch(setup):
     training = setup.training
     for schedule in setup.schedules:
-        if not schedule.leads or training.options.get("partial_schedule") or "yields_to" in schedule.details:
+        if not schedule.is_primary or training.options.get("partial_schedule") or "yields_to" in schedule.details:
             continue
         text, severity, confidence = _judge(schedule, training)
         if text:
@@ -70,7 +70,7 @@ def _judge(schedule, training):
             f"{found[0]} has total_steps={found[1]}, the run {schedule.horizon} steps: it raises at step {found[2]:.0f}"
         )
         return text + followed + _cause(schedule, found[2], training), "error", "high"
-    if not schedule.declared:
+    if not schedule.has_declared_horizon:
         return "", "", ""
     if error:
         past = end is not None and error["step"] >= end

@@ -28,7 +28,7 @@ CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
 @rule("LR406", severity="warning", confidence="high", needs=("optimizer", "schedule"))
 def stale_initial_lr(setup):
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None or set(schedule.details["shape"]) & {"cycle"}:
+        if not schedule.is_primary or schedule.optimizer is None or set(schedule.details["shape"]) & {"cycle"}:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size:

@@ -27,7 +27,7 @@ from lrlint.text.wording import rate
 @rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def warmup_or_peak_anomaly(setup):
     for schedule in setup.schedules:
-        if schedule.leads and (cut := cut_off(schedule)):
+        if schedule.is_primary and (cut := cut_off(schedule)):
             yield Finding(
                 schedule,
                 f"{schedule.class_name}: the warm-up of {cut.length} scheduler steps is cut off after {cut.taken}, at "
@@ -35,15 +35,15 @@ def warmup_or_peak_anomaly(setup):
                 help="let the milestone be the warm-up's length",
             )
             continue
-        covered = schedule.declared or (schedule.whole and schedule.details.get("final"))
-        if not schedule.leads or not covered or "cycle" in schedule.details["shape"] or schedule.horizon < 10:
+        covered = schedule.has_declared_horizon or (schedule.covers_run and schedule.details.get("final"))
+        if not schedule.is_primary or not covered or "cycle" in schedule.details["shape"] or schedule.horizon < 10:
             continue
         trace = lead(schedule)
         if trace is None:
             continue
         bases = [base for base in schedule.details.get("base_lrs", ()) if base > 0]
         text = _unfinished(schedule, trace, max(bases, default=0.0))
-        text = text or (schedule.declared and (_late(trace) or _again(setup, schedule, trace)))
+        text = text or (schedule.has_declared_horizon and (_late(trace) or _again(setup, schedule, trace)))
         if text:
             yield Finding(
                 schedule,

@@ -36,7 +36,9 @@ def analyse(capture: Capture) -> GraphFacts:
     names = _Names(capture, roles.sites)
     places = Places(found, norms, roles.sites, kinds, names.of)
     live = frozenset(op.index for op in found.ops if places.live(op))
-    facts = _Facts(capture, found, roles, places, ScaleInvariance(found, live, norms), ShiftInvariance(found, live, norms))
+    facts = _Facts(
+        capture, found, roles, places, ScaleInvariance(found, live, norms), ShiftInvariance(found, live, norms)
+    )
     return GraphFacts(
         method=capture.method,
         inputs=capture.inputs,
@@ -51,7 +53,13 @@ class _Facts:
     """The record of each parameter, from the analyses."""
 
     def __init__(
-        self, capture: Capture, found: Flow, roles: Roles, places: Places, scaling: ScaleInvariance, shift: ShiftInvariance
+        self,
+        capture: Capture,
+        found: Flow,
+        roles: Roles,
+        places: Places,
+        scaling: ScaleInvariance,
+        shift: ShiftInvariance,
     ) -> None:
         self._capture = capture
         self._flow = found

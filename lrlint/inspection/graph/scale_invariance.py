@@ -13,7 +13,7 @@ from typing import Any
 
 from lrlint.inspection.graph.norms import Norms
 from lrlint.inspection.graph.operators import CONVOLUTIONS, DROPOUT, LAYOUT, PRODUCTS, Flow, Op, is_attention, source
-from lrlint.inspection.graph.propagation import NotCancelled, Unknown, ChangePropagation
+from lrlint.inspection.graph.propagation import ChangePropagation, NotCancelled, Unknown
 
 _LINEAR = (
     frozenset(

@@ -11,7 +11,7 @@ from typing import Any
 
 from lrlint.inspection.graph.norms import Norm, Norms
 from lrlint.inspection.graph.operators import DROPOUT, SOFTMAX, Flow, Op, is_attention, source
-from lrlint.inspection.graph.propagation import NotCancelled, Unknown, ChangePropagation
+from lrlint.inspection.graph.propagation import ChangePropagation, NotCancelled, Unknown
 
 Axes = frozenset[int]
 

@@ -1,6 +1,6 @@
 """Schedulers whose state at any step is a formula: torch's closed forms, and classes that read the step number alone.
 
-`seeker` puts the groups into the state of an arbitrary step, so that a long horizon needs a few hundred evaluations.
+`closed_form` puts the groups into the state of an arbitrary step, so that a long horizon needs a few hundred evaluations.
 A formula holds only while nobody interfered (a rate edited by hand, a group added later): callers compare it with
 real steps first. Whether a class of the user's reads the step number alone shows only when it is evaluated: unless the
 formula is `known`, callers evaluate it again in another order.
@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lrlint.inspection.schedules import kinds
 
-Seeker = Callable[[int], None]
+ClosedForm = Callable[[int], None]
 
 #: Torch's own closed forms.
 _CLOSED = ("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR")
@@ -28,7 +28,7 @@ _PURE = ("LambdaLR", "CyclicLR", "OneCycleLR")
 _FACTORS = ("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR")
 
 
-def seeker(scheduler: Any) -> Seeker | None:
+def closed_form(scheduler: Any) -> ClosedForm | None:
     """A function that sets the groups' options as they are at a step of the scheduler; None without a formula."""
     children = kinds.children_of(scheduler)
     if children:
@@ -67,7 +67,7 @@ def _values(scheduler: Any) -> Callable[[int], list[Any]] | None:
     return values
 
 
-def _writer(scheduler: Any, values: Callable[[int], list[Any]]) -> Seeker:
+def _writer(scheduler: Any, values: Callable[[int], list[Any]]) -> ClosedForm:
     groups = scheduler.optimizer.param_groups
 
     def at(step: int) -> None:
@@ -81,7 +81,7 @@ def _write(groups: list[dict[str, Any]], rates: Iterable[Any]) -> None:
         group["lr"] = float(rate) if isinstance(rate, torch.Tensor) else rate
 
 
-def _restarts(scheduler: Any) -> Seeker:
+def _restarts(scheduler: Any) -> ClosedForm:
     """Cosine with restarts; the cycle is found by integers (torch's step(epoch) takes a logarithm, which may round)."""
     first, growth = scheduler.T_0, scheduler.T_mult
     scheduler._get_lr_called_within_step = True
@@ -99,7 +99,7 @@ def _restarts(scheduler: Any) -> Seeker:
     return at
 
 
-def _timm(scheduler: Any) -> Seeker:
+def _timm(scheduler: Any) -> ClosedForm:
     """timm computes from the counter alone; whether it counts epochs or updates, the other call is void."""
 
     def at(step: int) -> None:
@@ -109,7 +109,7 @@ def _timm(scheduler: Any) -> Seeker:
     return at
 
 
-def _nested(scheduler: Any, children: list[Any]) -> Seeker | None:
+def _nested(scheduler: Any, children: list[Any]) -> ClosedForm | None:
     if type(scheduler).__name__ == "SequentialLR" and kinds.torch_class(scheduler, "SequentialLR"):
         return _sequential(scheduler, children)
     if type(scheduler).__name__ == "ChainedScheduler" and kinds.torch_class(scheduler, "ChainedScheduler"):
@@ -117,8 +117,8 @@ def _nested(scheduler: Any, children: list[Any]) -> Seeker | None:
     return None
 
 
-def _sequential(scheduler: Any, children: list[Any]) -> Seeker | None:
-    found = [None if kinds.children_of(child) else seeker(child) for child in children]
+def _sequential(scheduler: Any, children: list[Any]) -> ClosedForm | None:
+    found = [None if kinds.children_of(child) else closed_form(child) for child in children]
     parts = [part for part in found if part is not None]
     milestones = [int(step) for step in scheduler._milestones]
 
@@ -129,7 +129,7 @@ def _sequential(scheduler: Any, children: list[Any]) -> Seeker | None:
     return at if len(parts) == len(children) else None
 
 
-def _chained(scheduler: Any, children: list[Any]) -> Seeker | None:
+def _chained(scheduler: Any, children: list[Any]) -> ClosedForm | None:
     cosines = [c for c in children if kinds.torch_class(c, "CosineAnnealingLR") and c.eta_min == 0]
     if not all(child in cosines or kinds.torch_class(child, *_FACTORS) for child in children):
         return None

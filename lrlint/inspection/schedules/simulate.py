@@ -151,7 +151,7 @@ class _Entry:
         try:
             with quiet():
                 copied = Isolation().copy(self.scheduler)
-                at = closed_form.seeker(copied) if closed_form.known(copied) else None
+                at = closed_form.closed_form(copied) if closed_form.known(copied) else None
                 if at is None:
                     return None
                 rows = []
