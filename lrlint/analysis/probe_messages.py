@@ -132,7 +132,7 @@ def alternatives(facts: ProbeFacts) -> list[str]:
 
 
 def story(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
-    """The whole message about groups whose rate is too high."""
+    """The message of LR901 to LR903: `<groups> at <rate>: loss a → b in n steps; at <lower rate>: a → c in m steps`."""
     run, guilty = configured(facts), list(pairs)
     parts = [f"{rates(facts, guilty)}{': ' + course(run) if run else ''}"]
     if facts.best is not None:
@@ -143,7 +143,7 @@ def story(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
 
 
 def advice(facts: ProbeFacts) -> str:
-    """The help of such a finding."""
+    """The help of LR901 to LR903 findings: the change that held, else why none did."""
     if facts.best is not None:
         known = bounds(facts.best)
         return f"{cure(facts, facts.best)}{f' ({known})' if known else ''}"
@@ -151,7 +151,7 @@ def advice(facts: ProbeFacts) -> str:
 
 
 def numbers(facts: ProbeFacts) -> dict[str, object]:
-    """The data of such a finding."""
+    """The ``data`` of LR901 to LR903 findings: score, steps run, and all recommendations."""
     return {
         "score": facts.score,
         "steps": facts.steps_run,

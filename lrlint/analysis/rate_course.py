@@ -28,7 +28,10 @@ class RatesAt:
 
 @dataclass(frozen=True, slots=True)
 class RateProfile:
-    """An optimizer's groups when training starts, at each group's own peak, and when it ends.
+    """An optimizer's groups at three instants: when training starts, at each group's own peak (not one moment: groups may
+    peak at different steps), and when it ends.
+
+    Rates are in the optimizer's own unit; products are rate × weight decay, without unit.
 
     Without a simulated schedule all three are the groups' present rates (their peak: ``Group.peak_lr``).
     """

@@ -1,1 +1,5 @@
-"""Running steps: does training diverge, stall or suffer at the peak rates, are they too low, and which group is at fault?"""
+"""The stability probe: `probe(model, optimizer, batches=...)` runs real steps and compares runs that differ in rates alone.
+
+It says whether training diverges, stalls or suffers at the peak rates, whether they are too low, which group is at fault,
+and what repairs it.
+"""

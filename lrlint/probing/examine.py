@@ -16,8 +16,9 @@ from lrlint.errors import DeviceError, TargetError, UsageError
 from lrlint.facts import ProbeFacts, Setup
 from lrlint.probing import facts
 from lrlint.probing.diagnosis import Names
-from lrlint.probing.experiment import MEMORY, Experiment, Terms
+from lrlint.probing.experiment import MEMORY, Experiment
 from lrlint.probing.laboratory import Progress, TrialRunner
+from lrlint.probing.terms import Terms
 from lrlint.probing.training import peak_rates
 from lrlint.probing.training.batches import moved
 from lrlint.probing.training.checkpoint import Checkpoint

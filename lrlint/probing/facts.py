@@ -9,13 +9,14 @@ from statistics import median
 
 from lrlint.facts import ProbeFacts
 from lrlint.facts.probe import Headroom, LowRates, ProbeGroup, ProbeRun, ProbeTrace, Recommendation
-from lrlint.probing.experiment import Experiment, Result
+from lrlint.probing.experiment import Experiment
 from lrlint.probing.laboratory import TrialRunner
 from lrlint.probing.search.advice import Change
 from lrlint.probing.search.headroom import GroupHeadroom
 from lrlint.probing.search.low_rate import Low
-from lrlint.probing.search.thresholds import ROOM
+from lrlint.probing.search.thresholds import HEADROOM
 from lrlint.probing.search.trial import TrialRun, closing
+from lrlint.probing.terms import Result
 from lrlint.probing.training.statistics import Key
 from lrlint.probing.training.stepper import Trace
 
@@ -64,28 +65,28 @@ def facts(experiment: Experiment, result: Result, labels: Mapping[Key, str], not
         seed=lab.seed,
         notes=(*notes, *result.notes),
         extent=None if result.extent is None else replace(result.extent, share=_round(result.extent.share)),
-        low=tuple(_low(experiment, found) for found in result.low),
+        low=tuple(_low(experiment, low) for low in result.low),
         headroom=_headroom(experiment, result, labels),
         metric=None if result.metric is None else _round(result.metric),
     )
 
 
-def _low(experiment: Experiment, found: Low) -> LowRates:
+def _low(experiment: Experiment, low: Low) -> LowRates:
     length, keys = experiment.terms.length, experiment.lab.keys
-    numbers = (found.gain, found.reached, found.ratio)
+    numbers = (low.gain, low.reached, low.ratio)
     gain, reached, ratio = (None if n is None or not math.isfinite(n) else _round(n) for n in numbers)
     return LowRates(
-        verdict=found.verdict,
-        groups=tuple(keys[g] for g in found.groups),
-        factor=_short(10.0**found.exponent) if found.verdict == "too-low" else None,
+        verdict=low.verdict,
+        groups=tuple(keys[g] for g in low.groups),
+        factor=_short(10.0**low.exponent) if low.verdict == "too-low" else None,
         gain=gain,
         reached=reached,
         ratio=ratio,
-        steps=found.steps,
-        stands_for=found.stands_for,
+        steps=low.steps,
+        stands_for=low.stands_for,
         total=None if length is None else length.total,
-        pretrained=_trained([experiment.terms.pretrained.get(g) for g in found.groups]),
-        reason=found.reason,
+        pretrained=_trained([experiment.terms.pretrained.get(g) for g in low.groups]),
+        reason=low.reason,
     )
 
 
@@ -119,7 +120,7 @@ def _nothing_below(experiment: Experiment, group: int) -> float | None:
     promise = experiment.promises()[group] * (lab.ramp or 1)
     if length is None or length.total is None or not 0 < promise < math.inf:
         return None
-    return _short(ROOM.nothing * abs(lab.opening) / (promise * length.total * length.mean))
+    return _short(HEADROOM.nothing * abs(lab.opening) / (promise * length.total * length.mean))
 
 
 def _round(value: float) -> float:
@@ -129,14 +130,14 @@ def _round(value: float) -> float:
 def _groups(lab: TrialRunner, result: Result, trace: Trace, labels: Mapping[Key, str]) -> tuple[ProbeGroup, ...]:
     slopes = {key: max(-(trace.slope.get(key) or [0.0])[0], 0.0) for key in lab.keys}
     total = sum(value for value in slopes.values() if math.isfinite(value)) or 1.0
-    found = []
+    groups = []
     own = {room.group: _short(10.0**room.largest) for room in result.rooms if room.runs}
     for position, key in enumerate(lab.keys):
         gradient, update = trace.gradient.get(key, []), trace.update.get(key, [])
         weight, curvature = trace.weight.get(key, []), trace.curvature.get(key, [])
         verdict, factor = _verdict(result, position)
         factor = own.get(position, factor)
-        found.append(
+        groups.append(
             ProbeGroup(
                 optimizer=key[0],
                 index=key[1],
@@ -153,7 +154,7 @@ def _groups(lab: TrialRunner, result: Result, trace: Trace, labels: Mapping[Key,
                 pushed=lab.rates[key] > 0 and len(gradient) > 1 and _median(gradient) not in (None, 0.0),
             )
         )
-    return tuple(found)
+    return tuple(groups)
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from statistics import stdev
 from typing import Any
 
-from lrlint.probing.search.trial import COOL, TrialRun, closing, exploded, typical
+from lrlint.probing.search.thresholds import THRESHOLDS
+from lrlint.probing.search.trial import TrialRun, closing, exploded, typical
 from lrlint.probing.training.batches import Batches
 from lrlint.probing.training.statistics import Key
 from lrlint.probing.training.stepper import DECLARED, Stepper, Trace
@@ -31,7 +32,7 @@ class Spent(Exception):
 
 
 class TrialRunner:
-    """A setup on which runs are made; `lrlint.probing.search.rate_ladder.Trial` for the search.
+    """A setup on which runs are made; a `lrlint.probing.search.trial.RunFactory` for the search.
 
     ``rates``: the peak rate of each (optimizer, group) that has one, in order; ``ramp``: steps that lead to it.
     ``budget``: seconds for everything. ``others`` is what a snapshot keeps beside models and optimizers. Use it inside
@@ -160,7 +161,9 @@ class TrialRunner:
         return self._go(outcome, self.traces[outcome.number], steps, keep=True)
 
     def cool(self, outcome: TrialRun, steps: int) -> TrialRun:
-        """Another run that goes on from this one's end (or repeats it, if that was not kept) at `COOL` times its rates."""
+        """Another run that goes on from this one's end at ``cooldown_factor`` times its rates; where that end was not kept
+        the run is repeated.
+        """
         cooled = replace(outcome, cooled_from=len(outcome.losses), number=-1)
         self._begin(outcome.seed, self.batches)
         trace = Trace(self.stepper.keys)
@@ -215,7 +218,7 @@ class TrialRunner:
 
         def at(step: int) -> dict[Key, float]:
             share = min(1.0, (step + 1) / self.ramp) if self.ramp else 1.0
-            share *= COOL if cools and step >= cools else 1.0
+            share *= THRESHOLDS.cooldown_factor if cools and step >= cools else 1.0
             return {key: rate * share for key, rate in pairs}
 
         return at
@@ -255,21 +258,21 @@ class TrialRunner:
             ended = "exploded" if exploded(trace.loss, patient) else "given up"
         trace.stopped = None
         number = len(self.runs) if outcome.number < 0 else outcome.number
-        found = replace(outcome, losses=tuple(trace.loss), norms=tuple(trace.norm), ended=ended, number=number)
-        self.runs[number:] = [found, *self.runs[number + 1 :]]
+        run = replace(outcome, losses=tuple(trace.loss), norms=tuple(trace.norm), ended=ended, number=number)
+        self.runs[number:] = [run, *self.runs[number + 1 :]]
         self.traces[number], self._taken[number] = trace, self.stepper.batches
         if keep and ended == "full":
-            self._keep(found)
-        self._stands = (number, len(found.losses))
-        return self._measured(found) if self.metric is not None and not found.failed else found
+            self._keep(run)
+        self._stands = (number, len(run.losses))
+        return self._measured(run) if self.metric is not None and not run.failed else run
 
     def _measured(self, outcome: TrialRun) -> TrialRun:
         """The run with the target's own metric at its end."""
         assert self.metric is not None
-        found = replace(outcome, metric=self.metric())
-        self.runs[outcome.number] = found
+        run = replace(outcome, metric=self.metric())
+        self.runs[outcome.number] = run
         self.moved()
-        return found
+        return run
 
     def metric_at_start(self) -> float | None:
         """The target's own metric before any step."""

@@ -27,7 +27,12 @@ class Unknown(Exception):
 
 
 class ChangePropagation(ABC, Generic[S]):
-    """``states`` describe how a changed value differs; an operator whose output does not change has none."""
+    """Abstract interpretation over the operator graph: does the change of one parameter reach an output?
+
+    A subclass defines the state of a changed value (for instance the power of the factor by which it was scaled, or the
+    axes along which a constant was added), and `transfer`, which takes states through an operator. `cancelled` is True
+    where the change provably never reaches an output. Unchanged values have no state.
+    """
 
     def __init__(self, flow: Flow, live: frozenset[int]) -> None:
         self._flow = flow
@@ -41,7 +46,7 @@ class ChangePropagation(ABC, Generic[S]):
 
     @abstractmethod
     def transfer(self, op: Op, changed: dict[int, S]) -> S | None:
-        """The state of an operator's output, None where it is unchanged. Raises Matters or Unknown."""
+        """The state of an operator's output, None where it is unchanged. Raises NotCancelled or Unknown."""
 
     @abstractmethod
     def key(self, state: S) -> S:

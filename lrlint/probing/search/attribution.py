@@ -10,29 +10,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lrlint.probing.search.rate_ladder import HALF, QUICK, Diagnosis, shortfall_of
+from lrlint.probing.search.rate_ladder import Diagnosis, shortfall_of
+from lrlint.probing.search.thresholds import THRESHOLDS
 from lrlint.probing.search.trial import RunFactory, TrialRun, hopeless, relative_shortfall
-
-#: A fault that showed late is repaired when the run is as long as the one that showed it, up to so many times the length.
-PURSUED = 3
-#: A reduction repairs when it comes this near to the best run, as a share of what that one gains.
-NEAR = 0.3
-#: A run that lacks more than such a share after such a share of its steps is given up: of 277 that lacked 0.6 after two
-#: thirds, on 160 labelled setups, 16 would have repaired; what was named and recommended without these was right as often.
-LIMITS = {1 / 3: 2.0, 1 / 2: 1.2, QUICK: 0.5}
-#: So many suspects are tried alone, the first down to this exponent; not one with less than this share of the first one's
-#: −g·u (of 82 labelled setups in which one group suffices, none needed that).
-SUSPECTS, DOWN_TO = 2, -4.0
-LEAST = 0.03
-#: A group is given up when the loss, with it reduced, ends above its start by this share: after 25 attempts that ended
-#: above twice the start, the next, a decade lower, named the right group once.
-WORSE = 0.5
-#: A group in whose first step more than so many times the decrease is promised than in those of all others together, even at
-#: the best common factor, is to blame alone, though so few steps did not show it: in 8 of 522 labelled setups a larger set was
-#: found where there was such a group, and in all 8 its reduction alone made 300 steps healthy.
-DOMINANT = 3.5
-#: A set with more members is not searched for members that could stay.
-PRUNED = 6
 
 
 @dataclass
@@ -48,88 +28,102 @@ class GroupReduction:
 
 
 class Attribution:
-    """Which groups have to be reduced: suspects in order of −g·u of the first step, each tried alone, then together."""
+    """Which groups have to be reduced, for suspects in order of −g·u of the first step.
 
-    def __init__(self, trial: RunFactory, found: Diagnosis, steps: int, promises: Sequence[float]) -> None:
-        self.trial, self.found, self.steps, self.promises = trial, found, steps, promises
-        assert found.best_run is not None
-        self.level = found.best_run.level(steps)
+    1. Reduce each of the first two suspects alone (the first down to 10**−4): repaired → that one.
+    2. Else find the shortest prefix of all suspects whose reduction repairs, by doubling, then halving.
+    3. Take out of that set whichever member can keep its rate.
+    """
+
+    def __init__(self, trial: RunFactory, diagnosis: Diagnosis, steps: int, promises: Sequence[float]) -> None:
+        self.trial, self.diagnosis, self.steps, self.promises = trial, diagnosis, steps, promises
+        assert diagnosis.best_run is not None
+        self.level = diagnosis.best_run.level(steps)
         self.opening = trial.start(steps)
         self.gain = max(self.opening - self.level, 0.0)
         self.order = sorted(range(trial.count), key=lambda g: (-promises[g], g))
-        least = LEAST * promises[self.order[0]]
-        self.suspects = [g for g in self.order[:SUSPECTS] if promises[g] >= least or math.isinf(least)]
+        least = THRESHOLDS.least_promise * promises[self.order[0]]
+        self.suspects = [g for g in self.order[: THRESHOLDS.suspects] if promises[g] >= least or math.isinf(least)]
 
     @property
     def everything(self) -> GroupReduction:
         """All groups at the best common factor."""
-        return GroupReduction(tuple(range(self.trial.count)), self.found.exponent)
+        return GroupReduction(tuple(range(self.trial.count)), self.diagnosis.exponent)
 
-    def guilty(self, blame: GroupReduction) -> tuple[int, ...]:
+    def guilty(self, reduction: GroupReduction) -> tuple[int, ...]:
         """The groups of the set; only the first suspect where it is among them and dominates all others."""
         first, *others = self.order
-        own, rest = self.promises[first] * 10.0**self.found.exponent, sum(self.promises[g] for g in others)
-        return (first,) if first in blame.groups and own > DOMINANT * rest else blame.groups
+        own, rest = self.promises[first] * 10.0**self.diagnosis.exponent, sum(self.promises[g] for g in others)
+        return (first,) if first in reduction.groups and own > THRESHOLDS.dominance * rest else reduction.groups
 
     def repairs(self, outcome: TrialRun) -> bool:
         """Whether the run comes near enough to the best one."""
-        return outcome.ended == "full" and relative_shortfall(outcome.level(), self.level, self.opening) <= NEAR
+        return (
+            outcome.ended == "full"
+            and relative_shortfall(outcome.level(), self.level, self.opening) <= THRESHOLDS.repair_shortfall
+        )
 
     def candidates(self) -> Iterator[GroupReduction]:
-        """One group where one seems to suffice, then the smallest set met; that is looked for when the one does not last."""
+        """Single suspects whose reduction repairs, then the smallest set that does: see the class. The caller stops at the
+        first whose reduction lasts.
+        """
         if self.trial.count == 1:
             yield self.everything
             return
         for group in self.suspects:
-            if blame := self._alone(group):
-                yield blame
+            if reduction := self._alone(group):
+                yield reduction
         yield self._together()
 
     def _alone(self, group: int) -> GroupReduction | None:
         """The group at the ladder's best factor; the first suspect then lower while that is not enough (of 159 second ones
         3 were named there).
         """
-        exponent = lowest = self.found.exponent
+        exponent = lowest = self.diagnosis.exponent
         if group == self.suspects[0]:
-            lowest = min(DOWN_TO, exponent - 1)
+            lowest = min(THRESHOLDS.lowest_alone, exponent - 1)
         before = math.inf
         while exponent >= lowest:
             outcome = self.attempt((group,), exponent)
             if self.repairs(outcome):
                 return GroupReduction((group,), exponent) if self._lasts(outcome) else None
             level = outcome.level()
-            if not outcome.failed and level > min(before - 0.1 * self.gain, self.opening + WORSE * abs(self.opening)):
+            if not outcome.failed and level > min(
+                before - 0.1 * self.gain, self.opening + THRESHOLDS.worse_than_start * abs(self.opening)
+            ):
                 break
             before, exponent = level, exponent - 1
         return None
 
     def _lasts(self, outcome: TrialRun) -> bool:
         """It still repairs in as many steps as the fault took to show."""
-        length = min(self.found.shown_after, PURSUED * self.steps)
+        length = min(self.diagnosis.shown_after, THRESHOLDS.longest_repair * self.steps)
         if length <= self.steps:
             return True
-        return shortfall_of(self.trial, self.found, self.trial.extend(outcome, length)) <= NEAR
+        return (
+            shortfall_of(self.trial, self.diagnosis, self.trial.extend(outcome, length)) <= THRESHOLDS.repair_shortfall
+        )
 
     def attempt(self, groups: Iterable[int], exponent: float) -> TrialRun:
         """The run with these groups reduced and all others as configured, given up where it is hopelessly behind."""
         factors = GroupReduction(tuple(groups), exponent).factors(self.trial.count)
-        assert self.found.best_run is not None
-        asked = {round(share * self.steps): limit for share, limit in LIMITS.items()}
+        assert self.diagnosis.best_run is not None
+        limits = {round(share * self.steps): limit for share, limit in THRESHOLDS.give_up}
         return self.trial.run(
-            factors, self.steps, keep=True, hopeless=hopeless(asked, self.found.best_run, self.opening)
+            factors, self.steps, keep=True, hopeless=hopeless(limits, self.diagnosis.best_run, self.opening)
         )
 
-    def largest(self, blame: GroupReduction) -> GroupReduction:
+    def largest(self, reduction: GroupReduction) -> GroupReduction:
         """The set at the largest factor that repairs, in half decades."""
-        while blame.exponent + HALF < -1e-9:
-            if not self.repairs(self.attempt(blame.groups, blame.exponent + HALF)):
+        while reduction.exponent + THRESHOLDS.exponent_step < -1e-9:
+            if not self.repairs(self.attempt(reduction.groups, reduction.exponent + THRESHOLDS.exponent_step)):
                 break
-            blame = GroupReduction(blame.groups, blame.exponent + HALF)
-        return blame
+            reduction = GroupReduction(reduction.groups, reduction.exponent + THRESHOLDS.exponent_step)
+        return reduction
 
     def _together(self) -> GroupReduction:
         """The shortest prefix of the suspects that repairs (doubled, then halved), without those not needed."""
-        exponent = self.found.exponent
+        exponent = self.diagnosis.exponent
         low, high, best = 1, len(self.order), self.everything
         while high - low > 1:
             size = min(2 * low, high - 1) if high == len(self.order) else (low + high) // 2
@@ -140,15 +134,15 @@ class Attribution:
                 low = size
         return self._pruned(best)
 
-    def _pruned(self, blame: GroupReduction) -> GroupReduction:
+    def _pruned(self, reduction: GroupReduction) -> GroupReduction:
         """Members whose rate can stay are taken out, the least suspicious first."""
-        if len(blame.groups) > PRUNED:
-            return blame
-        for group in [g for g in reversed(self.order) if g in blame.groups]:
-            rest = tuple(g for g in blame.groups if g != group)
+        if len(reduction.groups) > THRESHOLDS.largest_pruned:
+            return reduction
+        for group in [g for g in reversed(self.order) if g in reduction.groups]:
+            rest = tuple(g for g in reduction.groups if g != group)
             if not rest:
                 break
-            outcome = self.attempt(rest, blame.exponent)
+            outcome = self.attempt(rest, reduction.exponent)
             if self.repairs(outcome):
-                blame = GroupReduction(rest, blame.exponent)
-        return blame
+                reduction = GroupReduction(rest, reduction.exponent)
+        return reduction

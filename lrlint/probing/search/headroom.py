@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrlint.probing.search.low_rate import Measurements, reach
-from lrlint.probing.search.thresholds import ROOM
+from lrlint.probing.search.thresholds import HEADROOM
 from lrlint.probing.search.trial import RunFactory, TrialRun
 
 _STEP = 0.5  # decades
@@ -42,21 +42,21 @@ class HeadroomSearch:
 
     def rooms(self, promises: Sequence[float]) -> list[GroupHeadroom]:
         """Of the groups, by what their first steps promise, as many as are looked at."""
-        order = sorted(range(len(self.base)), key=lambda g: (-promises[g], g))[: ROOM.most]
-        alone = len(self.base) <= ROOM.verified
-        found = []
+        order = sorted(range(len(self.base)), key=lambda g: (-promises[g], g))[: HEADROOM.most]
+        alone = len(self.base) <= HEADROOM.verified
+        rooms = []
         for group in order:
             largest = self._along(group)
-            found.append(self._runs(group, largest) if alone else self._unverified(group, largest))
-        return sorted(found, key=lambda room: room.group)
+            rooms.append(self._runs(group, largest) if alone else self._unverified(group, largest))
+        return sorted(rooms, key=lambda room: room.group)
 
     def _along(self, group: int) -> float:
         """How far the first update does no harm, above ``base``."""
         with self.bench.first_update(self._factors(group, 0.0)) as at:
-            return max(reach(at, group, self.opening, ROOM.top), 0.0)
+            return max(reach(at, group, self.opening, HEADROOM.top), 0.0)
 
     def _unverified(self, group: int, up: float) -> GroupHeadroom:
-        return GroupHeadroom(group, self.base[group] + up, capped=up >= ROOM.top)
+        return GroupHeadroom(group, self.base[group] + up, capped=up >= HEADROOM.top)
 
     def _factors(self, group: int, up: float) -> list[float]:
         return [10.0 ** (e + up if g == group else e) for g, e in enumerate(self.base)]
@@ -67,7 +67,7 @@ class HeadroomSearch:
         levels = {0.0: sound.level()}
         lowest = min(sound.level(), self.opening)
         up, good, bad, runs = max(along, _STEP), 0.0, math.inf, 0
-        while runs < ROOM.attempts:
+        while runs < HEADROOM.attempts:
             run = self.trial.run(self._factors(group, up), self.steps, hopeless=self._beyond)
             runs += 1
             lowest = min(lowest, run.level() if self._whole(run) else math.inf)
@@ -78,7 +78,7 @@ class HeadroomSearch:
             else:
                 bad = min(bad, up)
                 following = up - _STEP
-            if following <= good or following >= bad or following > ROOM.top:
+            if following <= good or following >= bad or following > HEADROOM.top:
                 break
             up = following
         return GroupHeadroom(
@@ -94,7 +94,7 @@ class HeadroomSearch:
         held = {up: level for up, level in levels.items() if up <= good}
         best = min(held, key=lambda up: (held[up], up))
         gain = max(self.opening - held[best], 0.0)
-        clear = held[0.0] - held[best] > ROOM.better * gain + ROOM.floor * abs(self.opening)
+        clear = held[0.0] - held[best] > HEADROOM.better * gain + HEADROOM.floor * abs(self.opening)
         return best if clear else 0.0
 
     def _whole(self, run: TrialRun) -> bool:
@@ -104,7 +104,7 @@ class HeadroomSearch:
         if not self._whole(run):
             return False
         gain = max(self.opening - lowest, 0.0)
-        return run.level() <= sound + ROOM.share * gain + ROOM.floor * abs(self.opening)
+        return run.level() <= sound + HEADROOM.share * gain + HEADROOM.floor * abs(self.opening)
 
     def _beyond(self, losses: Sequence[float]) -> bool:
         """Half way, clearly above the start: it will not hold."""

@@ -159,15 +159,15 @@ class LowRateSearch:
     def _along(self) -> float:
         """The exponent at which the loss is lowest along the first update of all groups; 0 where it only rises."""
         with self.bench.first_update([1.0] * self.count) as at:
-            lowest, found, exponent = at(None, 0.0), 0.0, 0.0
+            lowest, lowest_at, exponent = at(None, 0.0), 0.0, 0.0
             while exponent <= LOW.top:
                 loss = at(None, 10.0**exponent)
                 if loss < lowest:
-                    lowest, found = loss, exponent
+                    lowest, lowest_at = loss, exponent
                 if math.isinf(loss) or loss > 2 * abs(lowest) + abs(self.bench.opening):
                     break
                 exponent += 0.5
-        return found
+        return lowest_at
 
     def _ratio(self, gain: Gain, reference: float, opening: float) -> float:
         return (gain.sure - LOW.least_gain * opening) / max(reference, LOW.reference_floor * opening)
@@ -251,7 +251,7 @@ def reach(at: Callable[[int | None, float], float], group: int, opening: float, 
     below 0 where the update as configured does.
     """
     limit = at(group, 0.0) + LOW.least_gain * abs(opening)
-    found, exponent = -0.5, 0.0
+    harmless_up_to, exponent = -0.5, 0.0
     while exponent <= top + 1e-9 and at(group, 10.0**exponent) <= limit:
-        found, exponent = exponent, exponent + 0.5
-    return found
+        harmless_up_to, exponent = exponent, exponent + 0.5
+    return harmless_up_to

@@ -1,4 +1,4 @@
-"""What runs at reduced rates say: does the setup hold, and how far is it from not holding.
+"""Line search over a common factor on all rates: do they hold, and how far are they from not holding?
 
 A run as configured is compared with runs from the same state, on the same batches and with the same random numbers, in
 which only rates differ. On 373 labelled setups such interventions beat every passive signal (loss, norms, sharpness):
@@ -11,53 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lrlint.probing.search.trial import FLOOR, TINY, RunFactory, TrialRun, hopeless, relative_shortfall
-
-#: Sick: a lower rate is better by this share of what it gains, and by `FLOOR` of the initial loss.
-GAIN = 0.3
-#: The same once both runs went on to `LONG` times the length: early instabilities that heal are no fault.
-CONFIRMED = 0.45
-LONG = 2
-#: A base that lost more than this share of what the best run gains is sick there and then; a lesser loss has to show at
-#: so many times the length as well.
-SURE, INSIST = 0.6, 3
-#: A run as configured that still makes up this share of its arrears goes on, up to so many times the length; unless it
-#: would not get there at twice this pace.
-HEALS, PATIENCE = 0.25, 5
-#: Where the schedule lets rates fall, damage that heals at low ones is no fault: arrears below this share then. Nothing
-#: that is so many times above the initial loss was seen to heal.
-HEALED, HOPELESS = 0.5, 10.0
-#: A base that rose is not healed by rates at which it only falls back to its start: the run at low rates has to take this
-#: share off the loss itself. Of 10 labelled setups with such a base that would pass otherwise, 9 did: 8 were healthy after
-#: 300 steps, one reached 0.73 of the progress; the one that did not reached 0.30. Of 24 that do not pass one was healthy.
-REGAINS = 0.2
-#: A loss that fell below this share of the start, and then is above it and so many times its lowest, is pursued to the
-#: end of patience: what spikes once may end in ruin.
-FELL, SPIKES = 0.1, 5.0
-#: A run as configured that closes so many times above the start is not followed at all: of 118 healthy setups near the
-#: edge the highest stood at 34 times.
-RUINED = 100.0
-#: A loss above this share of the initial one is no progress.
-LOST = 0.95
-#: From this share on, or from a loss so many times the initial one on, both go on before anything is said; also where
-#: the run at higher rates lost more than this share: what is near the edge may go over it late.
-SUSPECT, LEAP, FRAIL = 0.15, 2.0, 1.2
-#: A run that took away this share of the initial loss learns well; if slower is not better it is not looked at again.
-LEARNS = 0.3
-#: One at reduced rates that took away this share is not looked below.
-TAKES = 0.15
-#: Below one that took that away, a run that after half of its steps lacks this share of it is given up: of 104 that did
-#: one would have become the better.
-SLOWER = 0.5
-#: Exponents of ten: the lowest of the ladder, the lowest where nothing above holds (as a rule after a slip of the
-#: decimal point), and its finest step.
-LOWEST, DEEPEST = -3.0, -6.0
-HALF = 0.5
-#: Where this share of the steps tells good from bad, attempts need no more: the run as configured has lost it all by then,
-#: and the best one learns well.
-QUICK = 2 / 3
-#: The exponent of the run at higher rates, for the margin, and its share of the steps.
-STRESS, STRESSED = 0.5, 2 / 3
+from lrlint.probing.search.thresholds import THRESHOLDS
+from lrlint.probing.search.trial import TINY, RunFactory, TrialRun, hopeless, relative_shortfall
 
 
 @dataclass
@@ -90,7 +45,7 @@ class Diagnosis:
     @property
     def floor(self) -> float:
         """A difference of the loss below this is none."""
-        return max(FLOOR * abs(self.opening), TINY)
+        return max(THRESHOLDS.least_difference * abs(self.opening), TINY)
 
     @property
     def level(self) -> float:
@@ -99,7 +54,7 @@ class Diagnosis:
 
     @property
     def shortfall(self) -> float:
-        """What the run as configured lacks of what the best one gains."""
+        """How much less than the best run the run as configured takes off the loss."""
         return self.level - (self.opening - self.progress)
 
     @property
@@ -109,22 +64,22 @@ class Diagnosis:
 
     @property
     def no_progress(self) -> bool:
-        """No run takes anything off the loss."""
+        """Whether no run takes anything off the loss."""
         runs = [run for run in (self.baseline, *self.reduced_runs.values()) if len(run.losses) >= self.length]
         return self.opening - min(run.level(self.length) for run in runs) <= self.floor
 
     @property
     def rose_far(self) -> bool:
         """Whether the run as configured went far above its start."""
-        return max(self.baseline.losses) > LEAP * max(abs(self.opening), TINY)
+        return max(self.baseline.losses) > THRESHOLDS.suspect_rise * max(abs(self.opening), TINY)
 
     @property
     def spiked(self) -> bool:
         """Whether the run as configured had nearly learnt it all, and then lost much of that."""
-        lowest, limit = math.inf, FELL * abs(self.opening)
+        lowest, limit = math.inf, THRESHOLDS.spike_floor * abs(self.opening)
         for three in zip(self.baseline.losses, self.baseline.losses[1:], self.baseline.losses[2:], strict=False):
             loss = sorted(three)[1]  # single batches differ that much where the loss is small
-            if lowest < limit and loss > max(limit, SPIKES * abs(lowest)):
+            if lowest < limit and loss > max(limit, THRESHOLDS.spike_height * abs(lowest)):
                 return True
             lowest = min(lowest, loss)
         return False
@@ -133,27 +88,27 @@ class Diagnosis:
         """Whether a run at somewhat higher rates ends above its start, and some more."""
         length = len(up.losses)
         best = min(run.level(length) for run in (self.baseline, *self.reduced_runs.values()))
-        return relative_shortfall(up.level(), best, self.opening) > FRAIL
+        return relative_shortfall(up.level(), best, self.opening) > THRESHOLDS.near_edge_shortfall
 
     def loss_after_drop(self, share: float) -> float:
-        """The initial loss less a share of its size; losses may be negative."""
+        """opening − share · |opening|: the loss once it has lost this share of its initial size (losses may be negative)."""
         return self.opening - share * abs(self.opening)
 
 
-def shortfall_of(trial: RunFactory, found: Diagnosis, run: TrialRun) -> float:
-    """What a run lacks of what the best one gains in as many steps, as a share of that: `relative_shortfall`."""
+def shortfall_of(trial: RunFactory, diagnosis: Diagnosis, run: TrialRun) -> float:
+    """`relative_shortfall` of a run against the best one, taken to as many steps; infinite for a run that failed."""
     if run.failed:
         return math.inf
-    assert found.best_run is not None
+    assert diagnosis.best_run is not None
     length = len(run.losses)
     opening = trial.start(length)
-    if not found.best_run.failed:
-        found.best_run = trial.extend(found.best_run, length)
-    return relative_shortfall(run.level(), min(found.best_run.level(length), opening), opening)
+    if not diagnosis.best_run.failed:
+        diagnosis.best_run = trial.extend(diagnosis.best_run, length)
+    return relative_shortfall(run.level(), min(diagnosis.best_run.level(length), opening), opening)
 
 
 class RateSearch:
-    """The run as configured, and those with all rates reduced, searched as if the loss had one minimum over the rate."""
+    """Line search over a common factor 10**k on all rates (k = 0, −½, −1, …), as if the final loss had one minimum over k."""
 
     def __init__(self, trial: RunFactory, steps: int, decays: bool = False) -> None:
         """``decays``: the schedule lets the rates fall below half their peak."""
@@ -163,150 +118,188 @@ class RateSearch:
         """The verdict at common factors, confirmed by longer runs where it is not clear."""
         trial = self.trial
         base = trial.run([1.0] * trial.count, self.steps, keep=True)
-        found = Diagnosis(base, self.steps, trial.start(self.steps), steps_to_tell=self.steps)
-        level, slower = base.level(), self._rung(found, -1.0).level()
-        if slower < level or math.isinf(slower) or level > found.loss_after_drop(1 - LOST):
-            self._below(found)
-            self._linger(found)
-        elif not self._clearly(found, slower):
-            self._rung(found, -HALF)
-        self._decide(found)
+        diagnosis = Diagnosis(base, self.steps, trial.start(self.steps), steps_to_tell=self.steps)
+        level, slower = base.level(), self._rung(diagnosis, -1.0).level()
+        if slower < level or math.isinf(slower) or level > diagnosis.loss_after_drop(1 - THRESHOLDS.no_progress):
+            self._below(diagnosis)
+            self._linger(diagnosis)
+        elif not self._clearly(diagnosis, slower):
+            self._rung(diagnosis, -THRESHOLDS.exponent_step)
+        self._decide(diagnosis)
         if (
-            found.best_run is not None
-            and not found.baseline.failed
-            and (self._suspect(found) or found.near_edge(self.stress()))
+            diagnosis.best_run is not None
+            and not diagnosis.baseline.failed
+            and (self._suspect(diagnosis) or diagnosis.near_edge(self.stress()))
         ):
-            self._confirm(found)
-            if found.too_high and self.decays and found.level < HOPELESS * abs(found.opening):
-                self._cool(found)
-        quick = round(QUICK * self.steps)
-        if found.too_high and self._shows(found, quick):
-            found.steps_to_tell = quick
-        return found
+            self._confirm(diagnosis)
+            if diagnosis.too_high and self.decays and diagnosis.level < THRESHOLDS.never_heals * abs(diagnosis.opening):
+                self._cool(diagnosis)
+        quick = round(THRESHOLDS.early_share * self.steps)
+        if diagnosis.too_high and self._shows(diagnosis, quick):
+            diagnosis.steps_to_tell = quick
+        return diagnosis
 
-    def _shows(self, found: Diagnosis, steps: int) -> bool:
+    def _shows(self, diagnosis: Diagnosis, steps: int) -> bool:
         """Whether so many steps tell good from bad: the base has lost it all by then, and the best run learns well."""
-        assert found.best_run is not None
-        return found.baseline.level(steps) >= found.loss_after_drop(1 - LOST) and found.best_run.level(
-            steps
-        ) < found.loss_after_drop(LEARNS)
+        assert diagnosis.best_run is not None
+        return diagnosis.baseline.level(steps) >= diagnosis.loss_after_drop(
+            1 - THRESHOLDS.no_progress
+        ) and diagnosis.best_run.level(steps) < diagnosis.loss_after_drop(THRESHOLDS.learns_well)
 
     def stress(self) -> TrialRun:
         """The run with all rates higher."""
-        return self.trial.run([10.0**STRESS] * self.trial.count, round(STRESSED * self.steps))
+        return self.trial.run(
+            [10.0**THRESHOLDS.higher_rate_exponent] * self.trial.count, round(THRESHOLDS.higher_rate_steps * self.steps)
+        )
 
-    def _rung(self, found: Diagnosis, exponent: float, above: TrialRun | None = None) -> TrialRun:
+    def _rung(self, diagnosis: Diagnosis, exponent: float, above: TrialRun | None = None) -> TrialRun:
         asked = None
-        if above is not None and above.level() < found.loss_after_drop(TAKES):
-            asked = hopeless({self.steps // 2: SLOWER}, above, found.opening)
+        if above is not None and above.level() < diagnosis.loss_after_drop(THRESHOLDS.least_progress):
+            asked = hopeless({self.steps // 2: THRESHOLDS.half_way_shortfall}, above, diagnosis.opening)
         factors = [10.0**exponent] * self.trial.count
-        found.reduced_runs[exponent] = self.trial.run(factors, self.steps, keep=True, hopeless=asked)
-        return found.reduced_runs[exponent]
+        diagnosis.reduced_runs[exponent] = self.trial.run(factors, self.steps, keep=True, hopeless=asked)
+        return diagnosis.reduced_runs[exponent]
 
-    def _below(self, found: Diagnosis) -> None:
+    def _below(self, diagnosis: Diagnosis) -> None:
         """Slower is better: down to where it no longer is. Runs that take nothing off the loss cannot tell."""
-        exponent, above = -1.0, found.reduced_runs[-1.0]
-        while exponent > (DEEPEST if above.failed else LOWEST):
+        exponent, above = -1.0, diagnosis.reduced_runs[-1.0]
+        while exponent > (THRESHOLDS.deepest_exponent if above.failed else THRESHOLDS.lowest_exponent):
             exponent -= 1
-            rung = self._rung(found, exponent, above)
-            if rung.ended == "given up" or rung.level() < found.loss_after_drop(TAKES):
+            rung = self._rung(diagnosis, exponent, above)
+            if rung.ended == "given up" or rung.level() < diagnosis.loss_after_drop(THRESHOLDS.least_progress):
                 break
-            if rung.level() >= above.level() and above.level() <= found.opening - found.floor:
+            if rung.level() >= above.level() and above.level() <= diagnosis.opening - diagnosis.floor:
                 break
             above = min(above, rung, key=TrialRun.level)
 
-    def _linger(self, found: Diagnosis) -> None:
-        """Where no rate takes anything off the loss yet, the runs as configured and just below get more time."""
-        holding = sorted((e for e, rung in found.reduced_runs.items() if not rung.failed), reverse=True)
-        if not holding or min(found.reduced_runs[e].level() for e in holding) <= found.opening - found.floor:
+    def _linger(self, diagnosis: Diagnosis) -> None:
+        """No run made progress: the run as configured and the two highest rates that did not fail go on to ``extension``
+        times the length.
+        """
+        holding = sorted((e for e, rung in diagnosis.reduced_runs.items() if not rung.failed), reverse=True)
+        if (
+            not holding
+            or min(diagnosis.reduced_runs[e].level() for e in holding) <= diagnosis.opening - diagnosis.floor
+        ):
             return
-        self._go_on(found, round(self.steps * LONG))
-        found.steps_to_tell = found.length
+        self._go_on(diagnosis, round(self.steps * THRESHOLDS.extension))
+        diagnosis.steps_to_tell = diagnosis.length
         for exponent in holding[:2]:
-            found.reduced_runs[exponent] = self.trial.extend(found.reduced_runs[exponent], found.length)
+            diagnosis.reduced_runs[exponent] = self.trial.extend(diagnosis.reduced_runs[exponent], diagnosis.length)
 
-    def _clearly(self, found: Diagnosis, slower: float) -> bool:
+    def _clearly(self, diagnosis: Diagnosis, slower: float) -> bool:
         """The base learns well, and slower learns much less."""
-        return found.level < found.loss_after_drop(LEARNS) and slower - found.level > LEARNS * (
-            found.opening - found.level
+        return diagnosis.level < diagnosis.loss_after_drop(
+            THRESHOLDS.learns_well
+        ) and slower - diagnosis.level > THRESHOLDS.learns_well * (diagnosis.opening - diagnosis.level)
+
+    def _decide(self, diagnosis: Diagnosis) -> None:
+        length = diagnosis.length
+        levels = {
+            e: r.level(length) for e, r in diagnosis.reduced_runs.items() if not r.failed and len(r.losses) >= length
+        }
+        diagnosis.exponent = min(levels, key=lambda e: (levels[e], -e), default=0.0)
+        diagnosis.best_run = diagnosis.reduced_runs.get(diagnosis.exponent)
+        self._measure(diagnosis)
+
+    def _suspect(self, diagnosis: Diagnosis) -> bool:
+        """Slower is a little better, or the loss leapt at first: what that destroyed may show later."""
+        return (
+            diagnosis.rose_far
+            or diagnosis.spiked
+            or diagnosis.shortfall > THRESHOLDS.suspect_shortfall * diagnosis.progress + diagnosis.floor / 2
         )
 
-    def _decide(self, found: Diagnosis) -> None:
-        length = found.length
-        levels = {e: r.level(length) for e, r in found.reduced_runs.items() if not r.failed and len(r.losses) >= length}
-        found.exponent = min(levels, key=lambda e: (levels[e], -e), default=0.0)
-        found.best_run = found.reduced_runs.get(found.exponent)
-        self._measure(found)
-
-    def _suspect(self, found: Diagnosis) -> bool:
-        """Slower is a little better, or the loss leapt at first: what that destroyed may show later."""
-        return found.rose_far or found.spiked or found.shortfall > SUSPECT * found.progress + found.floor / 2
-
-    def _measure(self, found: Diagnosis) -> None:
+    def _measure(self, diagnosis: Diagnosis) -> None:
         """Verdict and score: what the base loses, as a share of what the best run gains."""
-        best = math.inf if found.best_run is None else found.best_run.level(found.length)
-        found.progress = max(found.opening - best, 0.0)
-        if found.baseline.failed:
-            found.too_high, found.course = found.best_run is not None, "diverges"
-            found.score = 3.0 - len(found.baseline.losses) / max(3 * found.length, 1)
+        best = math.inf if diagnosis.best_run is None else diagnosis.best_run.level(diagnosis.length)
+        diagnosis.progress = max(diagnosis.opening - best, 0.0)
+        if diagnosis.baseline.failed:
+            diagnosis.too_high, diagnosis.course = diagnosis.best_run is not None, "diverges"
+            diagnosis.score = 3.0 - len(diagnosis.baseline.losses) / max(3 * diagnosis.length, 1)
         else:
-            share, found.course = CONFIRMED if found.confirmed else GAIN, "learns"
-            found.score = (
-                max(min(found.relative_shortfall, 2.0), -2.0) if math.isfinite(found.relative_shortfall) else 0.0
+            share, diagnosis.course = (
+                THRESHOLDS.confirmed_shortfall if diagnosis.confirmed else THRESHOLDS.shortfall,
+                "learns",
             )
-            found.too_high = found.best_run is not None and found.shortfall > share * found.progress + found.floor
-        if found.too_high:
-            found.course = "diverges" if found.level >= found.loss_after_drop(1 - LOST) else "degraded"
-            found.shown_after = found.shown_after or found.length
+            diagnosis.score = (
+                max(min(diagnosis.relative_shortfall, 2.0), -2.0)
+                if math.isfinite(diagnosis.relative_shortfall)
+                else 0.0
+            )
+            diagnosis.too_high = (
+                diagnosis.best_run is not None and diagnosis.shortfall > share * diagnosis.progress + diagnosis.floor
+            )
+        if diagnosis.too_high:
+            diagnosis.course = (
+                "diverges" if diagnosis.level >= diagnosis.loss_after_drop(1 - THRESHOLDS.no_progress) else "degraded"
+            )
+            diagnosis.shown_after = diagnosis.shown_after or diagnosis.length
 
-    def _confirm(self, found: Diagnosis) -> None:
+    def _confirm(self, diagnosis: Diagnosis) -> None:
         """Both go on: an early instability that heals is no fault, and a slow one shows."""
-        found.confirmed = True
-        if found.level > RUINED * abs(found.opening):
+        diagnosis.confirmed = True
+        if diagnosis.level > THRESHOLDS.ruined * abs(diagnosis.opening):
             return
-        kept, length = 1.0, round(found.length * LONG)
-        while length <= PATIENCE * self.steps:
-            before = found.relative_shortfall
-            self._go_on(found, length)
-            self._measure(found)
-            if found.baseline.failed:
+        kept, length = 1.0, round(diagnosis.length * THRESHOLDS.extension)
+        while length <= THRESHOLDS.longest * self.steps:
+            before = diagnosis.relative_shortfall
+            self._go_on(diagnosis, length)
+            self._measure(diagnosis)
+            if diagnosis.baseline.failed:
                 return
-            kept = max(found.relative_shortfall, 0.0) / max(before, TINY)
-            doubtful = found.too_high and found.score < SURE and length < INSIST * self.steps
-            heals = (
-                kept < 1 - HEALS
-                and found.relative_shortfall * kept ** (2 * (PATIENCE - length / self.steps)) <= CONFIRMED
+            kept = max(diagnosis.relative_shortfall, 0.0) / max(before, TINY)
+            doubtful = (
+                diagnosis.too_high
+                and diagnosis.score < THRESHOLDS.certain_shortfall
+                and length < THRESHOLDS.uncertain_length * self.steps
             )
-            falls_behind = found.score > SUSPECT and found.relative_shortfall > before * (1 + HEALS)
-            if not (doubtful or found.spiked or (heals if found.too_high else falls_behind)):
+            heals = (
+                kept < 1 - THRESHOLDS.healing
+                and diagnosis.relative_shortfall * kept ** (2 * (THRESHOLDS.longest - length / self.steps))
+                <= THRESHOLDS.confirmed_shortfall
+            )
+            falls_behind = diagnosis.score > THRESHOLDS.suspect_shortfall and diagnosis.relative_shortfall > before * (
+                1 + THRESHOLDS.healing
+            )
+            if not (doubtful or diagnosis.spiked or (heals if diagnosis.too_high else falls_behind)):
                 return
             length += self.steps
-        self._foresee(found, kept)
+        self._foresee(diagnosis, kept)
 
-    def _cool(self, found: Diagnosis) -> None:
+    def _cool(self, diagnosis: Diagnosis) -> None:
         """The base goes on at low rates: where the schedule lets them fall, only damage that lasts is a fault."""
-        if found.length < INSIST * self.steps:
-            self._go_on(found, INSIST * self.steps)
-            self._measure(found)
-        if found.baseline.failed or not found.too_high or found.best_run is None:
+        if diagnosis.length < THRESHOLDS.uncertain_length * self.steps:
+            self._go_on(diagnosis, THRESHOLDS.uncertain_length * self.steps)
+            self._measure(diagnosis)
+        if diagnosis.baseline.failed or not diagnosis.too_high or diagnosis.best_run is None:
             return
-        length = found.length + round(LONG * self.steps)
-        cooled, best = self.trial.cool(found.baseline, length), self.trial.extend(found.best_run, length)
+        length = diagnosis.length + round(THRESHOLDS.extension * self.steps)
+        cooled, best = self.trial.cool(diagnosis.baseline, length), self.trial.extend(diagnosis.best_run, length)
         left = relative_shortfall(cooled.level(), best.level(), self.trial.start(length))
-        regained = self.trial.start(length) - cooled.level() >= REGAINS * abs(self.trial.start(length))
-        if left < HEALED and (regained or found.level <= found.opening + found.floor):
-            found.too_high, found.healed, found.course, found.score = False, True, "learns", min(found.score, left)
+        regained = self.trial.start(length) - cooled.level() >= THRESHOLDS.regained * abs(self.trial.start(length))
+        if left < THRESHOLDS.healed_shortfall and (regained or diagnosis.level <= diagnosis.opening + diagnosis.floor):
+            diagnosis.too_high, diagnosis.healed, diagnosis.course, diagnosis.score = (
+                False,
+                True,
+                "learns",
+                min(diagnosis.score, left),
+            )
 
-    def _go_on(self, found: Diagnosis, length: int) -> None:
+    def _go_on(self, diagnosis: Diagnosis, length: int) -> None:
         """The base, and what it is compared with, to this length."""
-        found.length, found.opening = length, self.trial.start(length)
-        if not found.baseline.failed:
-            found.baseline = self.trial.extend(found.baseline, length)
-        if found.best_run is not None and not found.best_run.failed:
-            found.best_run = found.reduced_runs[found.exponent] = self.trial.extend(found.best_run, length)
+        diagnosis.length, diagnosis.opening = length, self.trial.start(length)
+        if not diagnosis.baseline.failed:
+            diagnosis.baseline = self.trial.extend(diagnosis.baseline, length)
+        if diagnosis.best_run is not None and not diagnosis.best_run.failed:
+            diagnosis.best_run = diagnosis.reduced_runs[diagnosis.exponent] = self.trial.extend(
+                diagnosis.best_run, length
+            )
 
-    def _foresee(self, found: Diagnosis, kept: float) -> None:
-        """Still healing when patience ends: at this pace, is it healed after as many steps again?"""
-        score = found.score * kept ** (found.length / self.steps)
-        if found.course == "degraded" and score < CONFIRMED:
-            found.too_high, found.course, found.score = False, "learns", score
+    def _foresee(self, diagnosis: Diagnosis, kept: float) -> None:
+        """Still healing at the longest length: drop the verdict if the shortfall, which shrinks to ``kept`` of itself per
+        extension, would be healed within as many steps again.
+        """
+        score = diagnosis.score * kept ** (diagnosis.length / self.steps)
+        if diagnosis.course == "degraded" and score < THRESHOLDS.confirmed_shortfall:
+            diagnosis.too_high, diagnosis.course, diagnosis.score = False, "learns", score

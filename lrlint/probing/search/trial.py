@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
 
+from lrlint.probing.search.thresholds import THRESHOLDS
+
 #: No loss is told from zero below this.
 TINY = 1e-12
-#: What is less than this share of the initial loss is no difference.
-FLOOR = 0.02
-#: Losses so many times the first are beyond repair, ``BRIEF`` in a row; so are ``SPIKE`` above ten times the first.
-BEYOND, BRIEF, SPIKE = 1e3, 3, 5
-#: The factor on all rates at the end of a run that is to show whether damage lasts.
-COOL = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,16 @@ def exploded(losses: Sequence[float], patient: bool = False) -> bool:
     loss for a while and come back (Adagrad's first steps, a residual network under Adam): the run as configured is
     given more ``patience``.
     """
-    if len(losses) <= BRIEF:
+    if len(losses) <= THRESHOLDS.beyond_repair_steps:
         return False
     start = max(abs(losses[0]), TINY)
-    far = min(losses[-BRIEF:])
+    far = min(losses[-THRESHOLDS.beyond_repair_steps :])
     if patient:
-        return far > BEYOND**2 * start
-    return far > BEYOND * start or (len(losses) > SPIKE and min(losses[-SPIKE:]) > 10 * start)
+        return far > THRESHOLDS.beyond_repair**2 * start
+    return far > THRESHOLDS.beyond_repair * start or (
+        len(losses) > THRESHOLDS.far_above_start_steps
+        and min(losses[-THRESHOLDS.far_above_start_steps :]) > THRESHOLDS.far_above_start * start
+    )
 
 
 def typical(losses: Iterable[float]) -> float:
@@ -80,8 +79,11 @@ def closing_level(losses: Sequence[float]) -> float:
 
 
 def relative_shortfall(level: float, best: float, opening: float) -> float:
-    """What a run that ends at ``level`` lacks of what the best one takes off the opening loss, as a share of that."""
-    return (level - best) / max(opening - best, FLOOR * abs(opening), TINY)
+    """(level − best) / (opening − best): 0 as good as the best run, 1 no progress, above 1 worse than the start.
+
+    Levels are robust means of a run's last losses (`closing_level`).
+    """
+    return (level - best) / max(opening - best, THRESHOLDS.least_difference * abs(opening), TINY)
 
 
 def hopeless(limits: Mapping[int, float], best: TrialRun, opening: float) -> Callable[[Sequence[float]], bool]:
@@ -90,11 +92,11 @@ def hopeless(limits: Mapping[int, float], best: TrialRun, opening: float) -> Cal
     ``best``: the run it is compared with, at least as long as the steps that have a limit.
     """
 
-    def asked(losses: Sequence[float]) -> bool:
+    def is_hopeless(losses: Sequence[float]) -> bool:
         steps = len(losses)
         return steps in limits and relative_shortfall(closing_level(losses), best.level(steps), opening) > limits[steps]
 
-    return asked
+    return is_hopeless
 
 
 def closing(steps: int) -> int:
@@ -130,4 +132,4 @@ class RunFactory(Protocol):
         """The same run with more steps, ``steps`` in all."""
 
     def cool(self, outcome: TrialRun, steps: int) -> TrialRun:
-        """Another run that goes on from this one's end, at `COOL` times its rates, to so many steps in all."""
+        """Another run that goes on from this one's end, at ``cooldown_factor`` times its rates, to so many steps in all."""

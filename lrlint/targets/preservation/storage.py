@@ -50,7 +50,7 @@ def region(extent: Extent) -> torch.Tensor:
 
 
 class SnapshotStorage:
-    """A copy of some memory regions (flat byte tensors), and the way back."""
+    """Saved copy of tensor storages (flat byte tensors) on the device, in host memory or on disk, and its `restore`."""
 
     def __init__(self, regions: Sequence[torch.Tensor], place: str, reserve: int) -> None:
         if place not in PLACES:

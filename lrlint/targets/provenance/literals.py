@@ -1,4 +1,4 @@
-"""Know which literal a parameter group was written as: mark ``{"params": ...}`` while the user's modules are compiled.
+"""Import hook that rewrites ``{"params": ...}`` literals to a recording call, so that findings can point at their line.
 
 torch keeps the very dict object it is given, so that its identity leads to the literal. In modules of the project the
 expression ``{"params": ...}`` (or ``dict(params=...)``) is compiled as ``__lrlint_mark__({"params": ...}, n)``, which
