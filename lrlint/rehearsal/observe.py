@@ -2,62 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import pairwise
 
 from lrlint.facts import Span
 from lrlint.facts.loop import (
-    AverageSeen,
     Happening,
     Loop,
     LoopFacts,
     Occurrence,
     OptimizerSeen,
-    Raised,
-    SchedulerSeen,
     Total,
     Uncovered,
 )
 from lrlint.rehearsal.crossings import clips, leaks, lost_backwards
-from lrlint.rehearsal.ledger import Tensor
+from lrlint.rehearsal.material import Material, same_loops
 from lrlint.rehearsal.recorder import Event
 from lrlint.rehearsal.replay import Replay, Step, replay, window_of
-from lrlint.rehearsal.totals import Counting, depth, interval
-
-
-@dataclass
-class Material:
-    """What a rehearsal leaves: events and everything that has to be asked of live objects.
-
-    ``names`` are those of tensors, by number; ``optimizers`` and ``schedulers`` the indices of the setup, by number;
-    ``sites`` and ``loaders`` the places of loops, ``runs`` (site, run, visited, length, iteration) of those with steps.
-    ``step_calls`` are the receivers of every ``.step(`` in the sources.
-    """
-
-    events: Sequence[Event]
-    tensors: Sequence[Tensor]
-    names: Mapping[int, str] = field(default_factory=dict)
-    optimizers: Mapping[int, int] = field(default_factory=dict)
-    schedulers: Mapping[int, int] = field(default_factory=dict)
-    created: Mapping[tuple[str, int], Span | None] = field(default_factory=dict)
-    bindings: Mapping[int, str] = field(default_factory=dict)  # of schedulers: the name they were bound to
-    sub_schedulers: frozenset[int] = frozenset()
-    sites: Sequence[Span] = ()
-    runs: Sequence[tuple[int, int, int, int | None, int]] = ()
-    step_calls: Sequence[str] = ()
-    averages: Sequence[AverageSeen] = ()
-    variables: Sequence[Occurrence] = ()
-    train_span: Span | None = None
-    endless: int | None = None
-    batch_size: int | None = None
-    raised: Raised | None = None
-    non_finite: int | None = None
-    end: str = ""
-    ended: bool = False
-    seconds: float = 0.0
+from lrlint.rehearsal.schedulers import SchedulerObserver
+from lrlint.rehearsal.totals import Counting, depth
 
 
 def observe(material: Material) -> LoopFacts:
@@ -79,7 +43,7 @@ class _Observer:
         material, steps = self.material, self.replay.steps
         optimizers = [self._optimizer(number) for number in self.replay.optimizers]
         main = self._main(optimizers)
-        schedulers, alternating = self._schedulers()
+        schedulers, alternating = SchedulerObserver(material, self.replay, self.counting).facts()
         outer = self._outermost([step.event for step in steps])
         found = clips(self.replay, self._name)
         limits = {clip.limit for clip in found if clip.limit and not clip.foreign}
@@ -205,7 +169,7 @@ class _Observer:
         }
         if not steps:
             return OptimizerSeen(**common)
-        skip = depth(built) if _same_loops(built, own[0]) else 0
+        skip = depth(built) if same_loops(built, own[0]) else 0
         total = None if common["rebuilt"] else self.counting.total(own, skip)
         outer = own[0].loops[skip].length if len(own[0].loops) > skip + 1 else None
         per_epoch = (total[0] // outer, -(-total[1] // outer)) if total and outer else None
@@ -335,63 +299,6 @@ class _Observer:
             for (span, _, evaluation), numbers in groups.items()
         ]
 
-    # -- schedulers ------------------------------------------------------------------------------------------------
-
-    def _schedulers(self) -> tuple[list[SchedulerSeen], list[tuple[int, int]]]:
-        found, iterations = [], {}
-        calls: dict[int, list[Event]] = defaultdict(list)
-        nested = set(self.material.sub_schedulers)
-        for event in self.events:
-            if event.kind == "scheduler_step":
-                nested |= {event["scheduler"]} if event["nested"] else set()
-                calls[event["scheduler"]].append(event)
-        for built in (event for event in self.events if event.kind == "scheduler"):
-            number = built["scheduler"]
-            own = [] if number in nested else calls[number]
-            found.append(self._scheduler(built, own, number in nested))
-            index = self.material.schedulers.get(number)
-            if index is not None and number not in nested:  # one that was not seen stepping shares no iteration
-                iterations[index] = {e.loops[0].iteration for e in own if e.loops}
-        pairs = [(a, b) for a in iterations for b in iterations if a < b and not iterations[a] & iterations[b]]
-        return found, pairs
-
-    def _scheduler(self, built: Event, calls: list[Event], nested: bool) -> SchedulerSeen:
-        number, driven = built["scheduler"], built["optimizer"]
-        mine = [s.event for s in self.replay.steps if s.optimizer == driven]
-        steps = mine or [s.event for s in self.replay.steps if not s.event.inside]
-        after = [event for event in steps if event.time > built.time]
-        skip = depth(built) if after and _same_loops(built, after[0]) else 0
-        apart = [x for s in self.replay.steps for x in s.event["scheduled"] if x[0] == number and s.optimizer != driven]
-        return SchedulerSeen(
-            class_name=built["label"],
-            schedule=self.material.schedulers.get(number),
-            optimizer=self.material.optimizers.get(driven) if driven is not None else None,
-            span=self.material.created.get(("scheduler", number)) or built.span,
-            step_span=calls[0].span if calls else None,
-            calls=len(calls),
-            steps=len(after),
-            total=self.counting.total(calls, skip) if calls else None,
-            interval=interval(calls, after, skip, self.material.ended),
-            outer=len({(e.loops[skip].run, e.loops[skip].iteration) for e in after if len(e.loops) > skip}),
-            ended=self.material.ended,
-            mentioned=not calls and not nested and self._mentioned(number),
-            early=bool(calls and after) and calls[0].time < after[0].time and bool(calls[0].loops),
-            nested=nested,
-            unreached=(apart[0][1], apart[0][2], len(apart)) if apart else None,
-        )
-
-    def _mentioned(self, number: int) -> bool:
-        """Whether the source has a `.step()` that was not reached and may be this scheduler's."""
-        stepped = {
-            _tail(self.material.bindings.get(event["scheduler"], ""))
-            for event in self.events
-            if event.kind == "scheduler_step"
-        }
-        bound = _tail(self.material.bindings.get(number, ""))
-        free = [call for call in self.material.step_calls if not any(s and call.endswith(s) for s in stepped)]
-        named = any(bound and call.endswith(bound) for call in free)
-        return named or any(re.search("sched|warm|anneal|plateau", call, re.IGNORECASE) for call in free)
-
     # -- the rest --------------------------------------------------------------------------------------------------
 
     def _occurrences(self) -> list[Occurrence]:
@@ -409,19 +316,8 @@ class _Observer:
         return found
 
 
-def _tail(name: str) -> str:
-    """The last part of a dotted or indexed name."""
-    return re.split(r"[.\[]", name.strip())[-1]
-
-
 def _members(built: Event) -> set[int]:
     return {number for group in built["groups"] for number in group}
-
-
-def _same_loops(built: Event, later: Event) -> bool:
-    """Whether the later event is inside the very iterations that the earlier one was in."""
-    pairs = zip(built.loops, later.loops, strict=False)
-    return len(built.loops) <= len(later.loops) and all(a.run == b.run and a.iteration == b.iteration for a, b in pairs)
 
 
 def _stale(step: Step) -> set[int]:

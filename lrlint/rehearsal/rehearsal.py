@@ -22,8 +22,9 @@ from lrlint.inspection.model.parameters import Registry, register_tree
 from lrlint.inspection.model.tree import walk
 from lrlint.rehearsal import instrument
 from lrlint.rehearsal.loops import Limits, Loops
+from lrlint.rehearsal.material import Material
 from lrlint.rehearsal.modules import Modules
-from lrlint.rehearsal.observe import Material, observe
+from lrlint.rehearsal.observe import observe
 from lrlint.rehearsal.patches import Patches
 from lrlint.rehearsal.recorder import Recorder, rates_of
 from lrlint.targets.live_target import LiveTarget

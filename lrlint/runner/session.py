@@ -21,7 +21,7 @@ from lrlint.lint.selection import select
 from lrlint.runner import ranks
 
 if TYPE_CHECKING:
-    from lrlint.runner.workers import Job
+    from lrlint.runner.job import Job
 
 #: Options of the command line that fill the settings, by field name.
 FLAGS = ("select", "extend_select", "ignore", "extend_ignore", "fail_on", "min_confidence", "baseline", "extra_rules")
