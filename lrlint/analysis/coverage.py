@@ -122,15 +122,15 @@ def _copies(setup: Setup, missing: Sequence[Parameter], gone: frozenset[str]) ->
     """Missing parameters of modules that are copies by name, or by being equal to a module that trains."""
     verdict: dict[str, bool] = {}
     twins = _twins(setup, gone)
-    found = set()
+    copies = set()
     for parameter in missing:
         around = [path for path in ancestors(parameter.module) if path in gone]
         for path in around:
             if path not in verdict:
                 verdict[path] = is_copy(path.rsplit(".", 1)[-1]) or path in twins
         if any(verdict[path] for path in around):
-            found.add(parameter.index)
-    return found
+            copies.add(parameter.index)
+    return copies
 
 
 def _twins(setup: Setup, gone: frozenset[str]) -> set[str]:
@@ -174,9 +174,9 @@ def _tells(values: Iterable[tuple[float, float] | None]) -> bool:
 def is_copied(setup: Setup, parameters: Iterable[Parameter]) -> bool:
     """Whether parameters beside the models have the shapes and values of parameters that train: an average, a target."""
     marks = {(p.leaf, p.shape, _spread(p)) for p in setup.parameters if p.origin == "model" and p.requires_grad}
-    found = {(p.leaf, p.shape, _spread(p)) for p in parameters}
-    spreads = [spread for *_, spread in found]
-    return None not in spreads and found <= marks and _tells(spreads)
+    copy_marks = {(p.leaf, p.shape, _spread(p)) for p in parameters}
+    spreads = [spread for *_, spread in copy_marks]
+    return None not in spreads and copy_marks <= marks and _tells(spreads)
 
 
 def _spread(parameter: Parameter) -> tuple[float, float] | None:
@@ -271,11 +271,11 @@ def _replaced(paired: Sequence[Parameter], missing: Sequence[Parameter], gone: f
     """The paired parameters, with what is missing of the same modules: one replacement, one fault."""
     modules = {p.module for p in paired}
     tops = {path for p in paired for path in ancestors(p.module) if path in gone}
-    found = {p.index for p in paired}
+    replaced = {p.index for p in paired}
     for parameter in missing:
         if parameter.module in modules or any(path in tops for path in ancestors(parameter.module)):
-            found.add(parameter.index)
-    return found
+            replaced.add(parameter.index)
+    return replaced
 
 
 def _is_sharded(setup: Setup) -> bool:
@@ -318,12 +318,12 @@ def bundles(cover: Coverage, limit: int = 6) -> list[Bundle]:
     all_vectors = len(vectors) >= _FEW and all(p.index in lost for p in vectors)
     held = {p.module_class for p in cover.trainable if p.index not in lost}
     modules = Counter(cls for _, cls in {(p.module, p.module_class) for p in cover.unexplained})
-    found: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
+    by_cause: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
     for p in cover.unexplained:
-        found[_cause(p, cover, all_vectors, p.module_class not in held and modules[p.module_class] > 1)].append(p)
-    if len(found) > limit:
+        by_cause[_cause(p, cover, all_vectors, p.module_class not in held and modules[p.module_class] > 1)].append(p)
+    if len(by_cause) > limit:
         return [Bundle("most", "", cover.unexplained)]
-    return [Bundle(cause, place, tuple(parameters)) for (cause, place), parameters in found.items()]
+    return [Bundle(cause, location, tuple(parameters)) for (cause, location), parameters in by_cause.items()]
 
 
 def _cause(p: Parameter, cover: Coverage, all_vectors: bool, whole_class: bool) -> tuple[str, str]:

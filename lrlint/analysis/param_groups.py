@@ -72,8 +72,8 @@ class DecayPolicyByModule:
 
     def decay(self, member: Member) -> bool:
         """Whether the innermost part around the member that has matrices decays any of them."""
-        found = (self._decays[path] for path in enclosing_modules(member.parameter.module) if path in self._decays)
-        return next(found, False)
+        policies = (self._decays[path] for path in enclosing_modules(member.parameter.module) if path in self._decays)
+        return next(policies, False)
 
 
 class WholeModuleGroups:
@@ -146,10 +146,10 @@ def rated(optimizer: Optimizer) -> list[Group]:
 
 def by_family(groups: Iterable[Group]) -> dict[str, list[Group]]:
     """Groups by the algorithm that updates them: rates are comparable within one."""
-    found: dict[str, list[Group]] = {}
+    families: dict[str, list[Group]] = {}
     for group in groups:
-        found.setdefault(group.family, []).append(group)
-    return found
+        families.setdefault(group.family, []).append(group)
+    return families
 
 
 def is_ladder(groups: Iterable[Group]) -> bool:

@@ -31,19 +31,19 @@ def severity(facts: ProbeFacts, usual: str) -> str:
 
 def rates(facts: ProbeFacts, pairs: Sequence[Pair]) -> str:
     """```head` at 3e-03``, or ``all groups``, with the rate they were judged at."""
-    found = [group for pair in pairs if (group := facts.group(pair)) is not None]
-    everything = len(found) == len(facts.groups)
-    values = sorted({group.lr for group in found})
+    judged = [group for pair in pairs if (group := facts.group(pair)) is not None]
+    everything = len(judged) == len(facts.groups)
+    values = sorted({group.lr for group in judged})
     at = f" at {rate(values[0])}" if len(values) == 1 else f" at {rate(values[0])} to {rate(values[-1])}"
-    if everything and len(found) > 1:
-        return f"all {count(len(found), 'group')}{at}"
+    if everything and len(judged) > 1:
+        return f"all {count(len(judged), 'group')}{at}"
     return labels(facts, pairs) + at
 
 
 def labels(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
     """```body` and `head```; of more than four groups the first."""
-    found = [f"`{group.label}`" for pair in pairs if (group := facts.group(pair)) is not None]
-    return f"{', '.join(found[:4])} and more" if len(found) > 4 else listing(found)
+    names = [f"`{group.label}`" for pair in pairs if (group := facts.group(pair)) is not None]
+    return f"{', '.join(names[:4])} and more" if len(names) > 4 else listing(names)
 
 
 def course(arm: ProbeRun) -> str:

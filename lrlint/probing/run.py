@@ -63,8 +63,8 @@ def probe(
     )
     setup = build(built, graph=False)
     more: dict[str, Any] = {"metric_fn": metric_fn, "resume": resume, "headroom": headroom, "thorough": thorough}
-    found = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress, **more)
-    return ProbeResult(found, replace(setup, probe=found))
+    facts = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress, **more)
+    return ProbeResult(facts, replace(setup, probe=facts))
 
 
 __all__ = ["examine", "probe"]

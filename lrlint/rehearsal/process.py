@@ -113,11 +113,11 @@ class Runner:
         self._rehearsal = Rehearsal(self._plan, job.project)
         self._rehearsal.install(job.contexts)
 
-    def first_step(self, found: ReturnedParts, seen: Any) -> None:
+    def first_step(self, returned: ReturnedParts, seen: Any) -> None:
         """Fork the reporter; here the script goes on."""
         job, rehearsal = self._job, self._rehearsal
         assert rehearsal is not None  # it was installed
-        built = job.complete(job.assembled(found), training_settings())
+        built = job.complete(job.assembled(returned), training_settings())
         receive, self._facts = os.pipe()
         _flush()
         _write(self._send, b"")  # the first step is reached
@@ -213,8 +213,8 @@ class _Watch:
                     continue
                 return pickle.loads(data)  # type: ignore[no-any-return]
             now = time.monotonic()
-            if code is None and (found := os.waitpid(self._runner, os.WNOHANG))[0]:
-                code = os.waitstatus_to_exitcode(found[1])
+            if code is None and (ended := os.waitpid(self._runner, os.WNOHANG))[0]:
+                code = os.waitstatus_to_exitcode(ended[1])
                 until = now + (REPORT if self._reached else 1.0)
             elif until is not None and now >= until:
                 if code is not None:
@@ -250,15 +250,15 @@ def _read(pipe: int, seconds: float | None) -> bytes | None:
 
 
 def _exactly(pipe: int, count: int, seconds: float | None) -> bytes | None:
-    found = b""
-    while len(found) < count:
+    received = b""
+    while len(received) < count:
         if seconds is not None and not select.select([pipe], [], [], seconds)[0]:
             return None
-        part = os.read(pipe, min(count - len(found), 1 << 20))
+        part = os.read(pipe, min(count - len(received), 1 << 20))
         if not part:
             return None
-        found += part
-    return found
+        received += part
+    return received
 
 
 def _flush() -> None:

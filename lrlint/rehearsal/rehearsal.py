@@ -171,10 +171,10 @@ class Rehearsal:
             return ""
         try:
             lines = Path(self.project.root, span.path).read_text(encoding="utf-8", errors="replace").split("\n")
-            found = _BINDING.match(lines[span.line - 1])
+            match = _BINDING.match(lines[span.line - 1])
         except (OSError, IndexError):
             return ""
-        return found[1].split(",")[-1].strip() if found else ""
+        return match[1].split(",")[-1].strip() if match else ""
 
     def _unused_variables(self) -> Iterator[Occurrence]:
         for variable in self.modules.variables.values():

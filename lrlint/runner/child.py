@@ -101,7 +101,7 @@ def _fault(job: Job, error: Exception) -> dict[str, Any]:
     from lrlint.targets.user_traceback import first_line, is_users, last_user_frame, trim
 
     project = Project(job.folder)
-    said = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+    description = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
     if is_users(error, project):
         frame = last_user_frame(error, project)
         where = f" at {frame.filename}:{frame.lineno}" if frame else ""
@@ -109,10 +109,10 @@ def _fault(job: Job, error: Exception) -> dict[str, Any]:
         return {"message": message.rstrip(": "), "hint": "", "exit_code": 3, "trace": trim(error, project)}
     if isinstance(error, RecursionError):
         hint = "its modules or containers are nested too deeply for Python; raise sys.setrecursionlimit in the target"
-        return {"message": f"it cannot be walked through: {said}", "hint": hint, "exit_code": 3, "trace": ""}
+        return {"message": f"it cannot be walked through: {description}", "hint": hint, "exit_code": 3, "trace": ""}
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SCARCE:
-        return {"message": f"its process ran out of something: {said}", "hint": "", "exit_code": 3, "trace": ""}
-    text = f"lrlint itself failed on this target: {said}"
+        return {"message": f"its process ran out of something: {description}", "hint": "", "exit_code": 3, "trace": ""}
+    text = f"lrlint itself failed on this target: {description}"
     hint = "this is a defect in lrlint; please report it with the traceback"
     return {"message": text, "hint": hint, "exit_code": 70, "trace": traceback.format_exc()}
 
@@ -194,13 +194,13 @@ def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any]) -> Any:
     from lrlint.probing.run import examine
     from lrlint.probing.training.device import require
 
-    given = {key.replace("-", "_"): value for key, value in arguments.items()}
-    required = given.pop("require_device", None)
+    options = {key.replace("-", "_"): value for key, value in arguments.items()}
+    required = options.pop("require_device", None)
     if required is not None:
         require(required)
-    device = given.pop("device", None) or required or "auto"
+    device = options.pop("device", None) or required or "auto"
     with _progress() as tell:
-        return examine(built, setup, **given, device=device, progress=tell)
+        return examine(built, setup, **options, device=device, progress=tell)
 
 
 @contextmanager

@@ -96,25 +96,25 @@ def from_objects(model: Any, optimizer: Any = None, scheduler: Any = None, **dec
     else the one it makes. Raises UsageError.
     """
     try:
-        found = ReturnedParts(declared=dict(declared))
+        parts = ReturnedParts(declared=dict(declared))
         if returned.is_trainer(model):
-            found.trainer = model
+            parts.trainer = model
         else:
-            found.models = returned.named(model, returned.is_model, "model, where a torch.nn.Module")
+            parts.models = returned.named(model, returned.is_model, "model, where a torch.nn.Module")
         if optimizer is not None:
-            found.optimizers = returned.named(
+            parts.optimizers = returned.named(
                 optimizer, returned.is_optimizer, "optimizer, where a torch.optim.Optimizer"
             )
-        returned.take_declared(found)
+        returned.take_declared(parts)
         if scheduler is not None:
-            returned.put(found, "scheduler", scheduler)
+            returned.put(parts, "scheduler", scheduler)
         project = Project(root_for(None))
-        own = list(found.models.values())
+        own = list(parts.models.values())
         with ExitStack() as stack:
-            if not found.optimizers:  # the LightningModule or Trainer makes them
+            if not parts.optimizers:  # the LightningModule or Trainer makes them
                 stack.enter_context(user_code())
                 stack.enter_context(preserved(own, [], lazily=True))
-            built = assemble(found, ConstructionRecorder.none(project.root), {})
+            built = assemble(parts, ConstructionRecorder.none(project.root), {})
         return replace(built, shared=True, span=built.span or project.call_span(_caller(sys._getframe(1))))
     except NotASetup as nonsense:
         hint = "pass a model and its optimizer (lists or dicts of them), or a Trainer or LightningModule alone"
@@ -188,10 +188,10 @@ class _Job:
             settings=settings,
         )
 
-    def assembled(self, found: ReturnedParts) -> LiveTarget:
+    def assembled(self, parts: ReturnedParts) -> LiveTarget:
         """The parts of a script's setup, put together."""
-        self.span = found.span
-        return assemble(found, self.recording, self.declared, fresh=True)
+        self.span = parts.span
+        return assemble(parts, self.recording, self.declared, fresh=True)
 
     def _build(self, build: Callable[[_Job], ReturnedParts]) -> LiveTarget:
         try:
@@ -229,8 +229,8 @@ class _Job:
         frame = user_traceback.last_user_frame(error, self.project)
         doing = "" if self.doing == f"running {self.text}" else f" while {self.doing}"
         where = f" at {frame.filename}:{frame.lineno}" if frame else ""
-        said = f"{self.text} raised {type(error).__name__}{doing}{where}: {user_traceback.first_line(error)}"
-        return TargetError(said.rstrip(": "), _hint(error), shown)
+        text = f"{self.text} raised {type(error).__name__}{doing}{where}: {user_traceback.first_line(error)}"
+        return TargetError(text.rstrip(": "), _hint(error), shown)
 
     def find(self, spec: target_spec.Spec) -> Any:
         """Import the module and take the object from it."""
@@ -239,9 +239,9 @@ class _Job:
         if file := getattr(module, "__file__", None):  # two factories of one file share its classes
             self.modules[Path(file)] = module
         watch_others(self.recording, self.stack)
-        found = target_spec.find(spec, module)
-        self.found.append((found, str(file or ""), spec.attribute))
-        return found
+        target = target_spec.find(spec, module)
+        self.found.append((target, str(file or ""), spec.attribute))
+        return target
 
     def _definition(self) -> Span | None:
         """Where the target's own object is defined, or named: a partial, a lambda, code that is not on disk."""
@@ -249,9 +249,11 @@ class _Job:
             return self.project.definition(item) or self.project.binding(file, name)
         return None
 
-    def call(self, function: Callable[..., Any], given: Mapping[str, Any], label: str, *positional: Any) -> Any:
+    def call(
+        self, function: Callable[..., Any], values_by_name: Mapping[str, Any], label: str, *positional: Any
+    ) -> Any:
         """Call a factory with converted arguments; an object that is no factory is taken as it is."""
-        values = arguments.bind(function, given, label, len(positional))
+        values = arguments.bind(function, values_by_name, label, len(positional))
         self.doing = f"running {label}"
         result = function(*positional, **values)
         if inspect.iscoroutine(result):
@@ -276,12 +278,12 @@ def _hint(error: BaseException) -> str:
 
 def _whole(job: _Job) -> ReturnedParts:
     spec = job.specs[0]
-    found = job.find(spec)
-    if _is_factory(found):
-        return returned.read(job.call(found, job.args, spec.text))
+    target = job.find(spec)
+    if _is_factory(target):
+        return returned.read(job.call(target, job.args, spec.text))
     if job.args:
         raise UsageError(f"{spec.text} is no function: it takes no --arg")
-    return returned.read(found)
+    return returned.read(target)
 
 
 def _as_script(job: _Job) -> ReturnedParts:
@@ -312,28 +314,28 @@ def _in_parts(job: _Job) -> ReturnedParts:
         function, label = functions[position], job.specs[position].text
         if not _is_factory(function):
             return function
-        given = {n: v for n, v in job.args.items() if arguments.accepts(function, n, len(inputs))}
-        return job.call(function, given, label, *inputs)
+        accepted = {n: v for n, v in job.args.items() if arguments.accepts(function, n, len(inputs))}
+        return job.call(function, accepted, label, *inputs)
 
     model = call(0)
-    found = ReturnedParts(
+    parts = ReturnedParts(
         models=returned.named(model, returned.is_model, f"{job.specs[0].attribute}, where a torch.nn.Module")
     )
     direct = (
         isinstance(functions[1], type) and returned.is_model(model) and issubclass(functions[1], _optimizer_class())
     )
-    returned.put(found, "optimizer", call(1, model.parameters() if direct else model))
+    returned.put(parts, "optimizer", call(1, model.parameters() if direct else model))
     if len(functions) > 2:
-        returned.put(found, "scheduler", call(2, *[found.optimizers.get("", found.optimizers)]))
-    return found
+        returned.put(parts, "scheduler", call(2, *[parts.optimizers.get("", parts.optimizers)]))
+    return parts
 
 
 def _optimizer_class() -> type:
     return sys.modules["torch.optim"].Optimizer  # type: ignore[no-any-return]
 
 
-def _is_factory(found: Any) -> bool:
+def _is_factory(target: Any) -> bool:
     """Whether it is to be called: functions and classes, not objects that are setups themselves."""
-    if isinstance(found, type):
+    if isinstance(target, type):
         return True
-    return callable(found) and not (returned.is_model(found) or returned.is_trainer(found))
+    return callable(target) and not (returned.is_model(target) or returned.is_trainer(target))

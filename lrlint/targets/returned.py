@@ -191,11 +191,11 @@ def put(outcome: ReturnedParts, name: str, value: Any) -> None:
     elif part == "optimizers":
         outcome.optimizers.update(named(value, is_optimizer, f"{name!r}, where a torch.optim.Optimizer"))
     elif part == "schedulers":
-        found = named(value, is_scheduler, f"{name!r}, where a learning rate scheduler") if _some(value) else {}
-        outcome.schedulers.extend(found.values())
+        named_parts = named(value, is_scheduler, f"{name!r}, where a learning rate scheduler") if _some(value) else {}
+        outcome.schedulers.extend(named_parts.values())
     elif part == "extra_modules":
-        found = named(value, is_model, "'extra_modules', where a torch.nn.Module") if _some(value) else {}
-        outcome.extra_modules.update({key or type(item).__name__: item for key, item in found.items()})
+        named_parts = named(value, is_model, "'extra_modules', where a torch.nn.Module") if _some(value) else {}
+        outcome.extra_modules.update({key or type(item).__name__: item for key, item in named_parts.items()})
     elif part == "criterion":
         if is_model(value):
             outcome.extra_modules[name] = value

@@ -54,8 +54,8 @@ class Stopped(BaseException):
 class Observer(Protocol):
     """Lets a script go on from its first step."""
 
-    def first_step(self, found: ReturnedParts, seen: Seen) -> None:
-        """The step is about to be taken; ``found`` is the setup, ``seen`` what is in sight."""
+    def first_step(self, parts: ReturnedParts, seen: Seen) -> None:
+        """The step is about to be taken; ``parts`` is the setup, ``seen`` what is in sight."""
 
     def ended(self, error: BaseException | None) -> NoReturn:
         """The script has ended, or raised, after its first step."""
@@ -99,11 +99,11 @@ def until_first_step(
             calls.stop()
             if observer is not None:
                 try:
-                    found = _found(first[0], recording, calls)
+                    parts = _found(first[0], recording, calls)
                 except TargetError as error:  # there is nothing to observe; the script must not swallow it
                     failed.append(error)
                     raise first[0] from None
-                observer.first_step(found, first[0].seen)
+                observer.first_step(parts, first[0].seen)
         if observer is None or failed:
             raise first[0]
 
@@ -133,9 +133,9 @@ def until_first_step(
     if first:
         return _found(first[0], recording, calls)
     if others or taken:
-        wanted = f"step {at_step}" + (f" of {steps_of!r}" if steps_of else "")
+        step_name = f"step {at_step}" + (f" of {steps_of!r}" if steps_of else "")
         hint = f"it took {max(taken.values())}" if taken else f"optimizers that stepped: {', '.join(sorted(others))}"
-        raise TargetError(f"the script ended before {wanted}", hint)
+        raise TargetError(f"the script ended before {step_name}", hint)
     if tried:
         raise TargetError(
             "the only steps that the script took are those of a learning rate range test, which is no training",
@@ -148,10 +148,10 @@ def until_first_step(
 
 
 def _found(first: _Reached, recording: ConstructionRecorder, calls: ForwardInputs) -> ReturnedParts:
-    found = replace(_setup(first.optimizer, first.seen, recording), span=first.span)
-    if len(found.models) == 1 and found.example_inputs is None:
-        found.example_inputs = calls.of(next(iter(found.models.values())))
-    return found
+    parts = replace(_setup(first.optimizer, first.seen, recording), span=first.span)
+    if len(parts.models) == 1 and parts.example_inputs is None:
+        parts.example_inputs = calls.of(next(iter(parts.models.values())))
+    return parts
 
 
 @contextlib.contextmanager
@@ -224,16 +224,16 @@ def _setup(stepping: Optimizer, seen: Seen, recording: ConstructionRecorder) -> 
             "no model in sight holds the parameters that the script's first optimizer.step() trains",
             "write a factory that returns the model and its optimizer: train.py:build",
         )
-    found = ReturnedParts(models=_keyed(trained), in_training=True)
-    found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
+    parts = ReturnedParts(models=_keyed(trained), in_training=True)
+    parts.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
     schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
-    found.schedulers = running.with_wrappers(schedulers, seen)
-    found.extra_modules = {n: m for n, m in losses if any(True for _ in m.parameters())}
-    found.batches = running.batch_of(seen)
-    found.engine = running.engine_of(seen)
+    parts.schedulers = running.with_wrappers(schedulers, seen)
+    parts.extra_modules = {n: m for n, m in losses if any(True for _ in m.parameters())}
+    parts.batches = running.batch_of(seen)
+    parts.engine = running.engine_of(seen)
     scaler = next((value for _, value in seen if type(value).__name__ == "GradScaler"), None)
-    found.declared = {} if scaler is None else {"grad_scaler": scaler}
-    return found
+    parts.declared = {} if scaler is None else {"grad_scaler": scaler}
+    return parts
 
 
 def _in_use(stepping: Optimizer, seen: Seen, created: list[Any]) -> list[Any]:
@@ -242,9 +242,9 @@ def _in_use(stepping: Optimizer, seen: Seen, created: list[Any]) -> list[Any]:
     for _, value in seen:
         for part in _parts(value):
             visible |= {id(part), id(getattr(part, "optimizer", None))} if returned.is_optimizer(part) else set()
-    found = [optimizer for optimizer in created if id(optimizer) in visible] or [stepping]
-    inner = {id(part) for optimizer in found for part in _inside(optimizer)}
-    return [optimizer for optimizer in found if id(optimizer) not in inner]
+    used = [optimizer for optimizer in created if id(optimizer) in visible] or [stepping]
+    inner = {id(part) for optimizer in used for part in _inside(optimizer)}
+    return [optimizer for optimizer in used if id(optimizer) not in inner]
 
 
 def _inside(optimizer: Any) -> Iterator[Any]:

@@ -34,6 +34,6 @@ def diff(before: str, after: str, **options: Any) -> int:
     from lrlint.runner import session
 
     setups = [session.one(session.with_progress(session.request([name], options))).setup for name in (before, after)]
-    found = setup_diff.compare(*setups)
-    echo(views.render(options["format_"], found, before, after, style_for(options["colour"])))
-    return 0 if found.same else 1
+    comparison = setup_diff.compare(*setups)
+    echo(views.render(options["format_"], comparison, before, after, style_for(options["colour"])))
+    return 0 if comparison.same else 1

@@ -29,19 +29,21 @@ def fix(**options: Any) -> int:
     from lrlint.fixes.repair import uncommitted
     from lrlint.runner import session
 
-    run, found = session.repairs(session.with_progress(session.request(options["targets"], options)))
+    run, repairs = session.repairs(session.with_progress(session.request(options["targets"], options)))
     report_failures(run)
     texts: dict[Path, tuple[str, str]] = {}
-    for repair in found:
+    for repair in repairs:
         for path, text in repair.texts.items():
             before, known = texts.get(repair.root / path, (repair.before[path], text))
             if known != text:  # two targets edit one file: the second runs again on what the first wrote
                 continue
             if options["apply"] and (lines := uncommitted(repair.root, path, before, text)):
-                told = ", ".join(map(str, lines))
-                raise UsageError(f"{path}: line {told} has uncommitted changes", "commit or stash them, then fix again")
+                listed = ", ".join(map(str, lines))
+                raise UsageError(
+                    f"{path}: line {listed} has uncommitted changes", "commit or stash them, then fix again"
+                )
             texts[repair.root / path] = (before, text)
-    for repair in found:
+    for repair in repairs:
         for finding in repair.fixed:
             complain(f"{finding.target}: {finding.rule} {finding.name} gone; nothing new, no other parameter changed")
         for finding in repair.open:
@@ -50,7 +52,7 @@ def fix(**options: Any) -> int:
         from lrlint.fixes.repair import replacements
         from lrlint.reports import sarif
 
-        write(Path(options["sarif"]), sarif.render(run, {k: v for r in found for k, v in replacements(r).items()}))
+        write(Path(options["sarif"]), sarif.render(run, {k: v for r in repairs for k, v in replacements(r).items()}))
     if run.failures:
         return run.exit_code
     if options["apply"]:
@@ -58,6 +60,6 @@ def fix(**options: Any) -> int:
             write(file, text)
             echo(f"wrote {file.name}\n")
         return 0
-    shown = dict.fromkeys(repair.diff() for repair in found)
-    echo("".join(shown))
+    diffs = dict.fromkeys(repair.diff() for repair in repairs)
+    echo("".join(diffs))
     return 1 if texts else 0

@@ -55,8 +55,8 @@ def report(**options: Any) -> int:
     )
     report_failures(run)
     for part in run.checked:
-        found = [f for f in run.findings if f.target == part.target]
-        echo(f"{part.target}: {verdict.verdict(found, part.setup).text}\n")
+        findings = [f for f in run.findings if f.target == part.target]
+        echo(f"{part.target}: {verdict.verdict(findings, part.setup).text}\n")
     writers = {"html": html.render, "markdown": audit_markdown.render}
     for name, path in destinations:
         text = writers[name](run, context) if name in writers else reports.render(name, run)

@@ -76,8 +76,8 @@ def rule(name: str | None, new: str | None, **options: Any) -> int:
     if name is None or listed:
         echo(rule_view.catalogue_json(listed) if options["as_json"] else rule_view.catalogue(listed, style))
         return 0
-    found = rule_view.find(known, name)
-    echo(rule_view.rule_json(found) if options["as_json"] else rule_view.render(found, style))
+    shown = rule_view.find(known, name)
+    echo(rule_view.rule_json(shown) if options["as_json"] else rule_view.render(shown, style))
     return 0
 
 
@@ -97,5 +97,5 @@ def _rule_pages(known: Any, name: str | None, style: Any, options: Mapping[str, 
         echo(f"wrote {len(pages)} pages into {options['folder_out']}\n")
         return 0
     markdown = options["format_"] == "markdown"
-    echo("\n".join(rule_markdown.page(found) if markdown else rule_view.render(found, style) for found in rules))
+    echo("\n".join(rule_markdown.page(shown) if markdown else rule_view.render(shown, style) for shown in rules))
     return 0

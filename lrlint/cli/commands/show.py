@@ -54,27 +54,27 @@ def show(**options: Any) -> int:
 
         echo(settings_view.render(session.settings_from(options)))
         return 0
-    found = session.one(session.with_progress(session.request(options["targets"], options)))
+    inspected = session.one(session.with_progress(session.request(options["targets"], options)))
     for path in options["outputs"]:
         from lrlint.config.files import dump
         from lrlint.reports.views.setup import size
 
-        write(Path(path), dump(found.setup.to_dict()))
-        echo(f"wrote {path}: {found.target.name}, {size(found.setup)}\n")
+        write(Path(path), dump(inspected.setup.to_dict()))
+        echo(f"wrote {path}: {inspected.target.name}, {size(inspected.setup)}\n")
     if not options["outputs"] or any(options[f"show_{view}"] for view in ("graph", "schedule", "loop")):
-        echo(_view(found, options))
+        echo(_view(inspected, options))
     return 0
 
 
-def _view(found: Found, options: Mapping[str, Any]) -> str:
-    style, setup = style_for(options["colour"]), found.setup
+def _view(inspected: Found, options: Mapping[str, Any]) -> str:
+    style, setup = style_for(options["colour"]), inspected.setup
     if options["show_loop"]:
         if setup.loop is None:
             raise UsageError(f"no loop was seen: {setup.note('loop') or 'only scripts are rehearsed (--script FILE)'}")
         from lrlint.reports.views import loop as loop_view
         from lrlint.text.sources import Sources
 
-        return loop_view.render(setup.loop, style, Sources(found.root))
+        return loop_view.render(setup.loop, style, Sources(inspected.root))
     if options["show_graph"]:
         if setup.graph is None:
             reason = setup.note("graph") or "this snapshot was saved without it"

@@ -64,8 +64,8 @@ class ChangePropagation(ABC, Generic[S]):
             verdict = False
         except Unknown:
             verdict = None
-        for place in trail:
-            self._verdicts[place] = verdict
+        for visited in trail:
+            self._verdicts[visited] = verdict
         return verdict
 
     def _users(self, op: Op) -> list[Op]:
@@ -100,14 +100,14 @@ class ChangePropagation(ABC, Generic[S]):
                     queued.add(user.index)
                     heapq.heappush(heap, user.index)
             if len(waiting) == 1:
-                place = (op.index, self.key(state))
-                if place in self._verdicts:
-                    return self._known(place)
-                trail.append(place)
+                visited = (op.index, self.key(state))
+                if visited in self._verdicts:
+                    return self._known(visited)
+                trail.append(visited)
         raise Unknown
 
-    def _known(self, place: tuple[int, S]) -> bool:
-        verdict = self._verdicts[place]
+    def _known(self, visited: tuple[int, S]) -> bool:
+        verdict = self._verdicts[visited]
         if verdict is None:
             raise Unknown
         return verdict

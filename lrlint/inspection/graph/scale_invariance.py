@@ -119,7 +119,7 @@ class ScaleInvariance(ChangePropagation[Any]):
     def _alike(self, op: Op, of: _Lookup) -> Degree:
         """Operators whose tensors must all scale alike. Zeros scale like anything; so does the eps of a statistic."""
         if op.name == "addcmul":
-            a, b, c = (of(op.arg(place)) for place in range(3))
+            a, b, c = (of(op.arg(position)) for position in range(3))
             return a if a == b + c else _matters()
         operands = [i for i in op.inputs if i.floating and i.shape is not None and 0 not in i.shape]
         if op.name == "where":
@@ -162,10 +162,10 @@ class _Lookup:
         self._changed = changed
 
     def __call__(self, value: Any) -> Any:
-        found = self._changed.get(value.index, 0.0) if isinstance(value, Op) else 0.0
-        if isinstance(found, tuple):
+        degree = self._changed.get(value.index, 0.0) if isinstance(value, Op) else 0.0
+        if isinstance(degree, tuple):
             raise Unknown
-        return found
+        return degree
 
 
 def _matters() -> float:

@@ -171,7 +171,7 @@ def _layer(op: Op, changed: dict[int, Any]) -> Axes:
 def _view(value: Op, state: Axes, op: Op) -> Axes:
     """Axes of a reshaped value: of each run of axes that stay together, constant if all of the old run are."""
     old, new = value.shape or (), op.shape or ()
-    found: set[int] = set()
+    axes: set[int] = set()
     i = j = 0
     while i < len(old) or j < len(new):
         start, begin = i, j
@@ -188,9 +188,9 @@ def _view(value: Op, state: Axes, op: Op) -> Axes:
                 b *= new[j]
                 j += 1
         if all(axis in state or old[axis] == 1 for axis in range(start, i)):
-            found.update(range(begin, j))
-    found.update(axis for axis, size in enumerate(new) if size == 1)
-    return frozenset(found)
+            axes.update(range(begin, j))
+    axes.update(axis for axis, size in enumerate(new) if size == 1)
+    return frozenset(axes)
 
 
 def _picked(value: Op, state: Axes, op: Op) -> Axes:
@@ -229,7 +229,7 @@ def _reduced(op: Op, first: Op, state: Axes) -> Axes:
     if op.shape is not None and len(op.shape) == first.ndim:
         return state | gone
     kept = [axis for axis in range(first.ndim) if axis not in gone]
-    return frozenset(place for place, axis in enumerate(kept) if axis in state)
+    return frozenset(position for position, axis in enumerate(kept) if axis in state)
 
 
 def _joined(op: Op, changed: dict[int, Any]) -> Axes:
@@ -250,14 +250,14 @@ def _moved(op: Op, first: Op, state: Axes) -> Axes:
         return frozenset(swap.get(axis, axis) for axis in state)
     if name == "permute":
         order = [axis % ndim for axis in op.arg(1)]
-        return frozenset(place for place, axis in enumerate(order) if axis in state)
+        return frozenset(position for position, axis in enumerate(order) if axis in state)
     if name in ("expand", "expand_as", "repeat"):
         return _broadcast(first, state, op)
     if name in ("slice", "narrow"):
         return frozenset(state)
     if name == "constant_pad_nd":
         pads = op.arg(1)
-        padded = {ndim - 1 - place // 2 for place, length in enumerate(pads) if length}
+        padded = {ndim - 1 - position // 2 for position, length in enumerate(pads) if length}
         return state - padded
     if name == "select":
         return _without(state, op.arg(1), ndim)

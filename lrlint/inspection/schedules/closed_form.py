@@ -60,9 +60,9 @@ def _values(scheduler: Any) -> Callable[[int], list[Any]] | None:
 
     def values(step: int) -> list[Any]:
         scheduler.last_epoch, scheduler._step_count = step, step + 1
-        found: list[Any] = compute()
-        scheduler._last_lr = found
-        return found
+        rates: list[Any] = compute()
+        scheduler._last_lr = rates
+        return rates
 
     return values
 
@@ -118,8 +118,8 @@ def _nested(scheduler: Any, children: list[Any]) -> ClosedForm | None:
 
 
 def _sequential(scheduler: Any, children: list[Any]) -> ClosedForm | None:
-    found = [None if kinds.children_of(child) else closed_form(child) for child in children]
-    parts = [part for part in found if part is not None]
+    forms = [None if kinds.children_of(child) else closed_form(child) for child in children]
+    parts = [part for part in forms if part is not None]
     milestones = [int(step) for step in scheduler._milestones]
 
     def at(step: int) -> None:
@@ -155,28 +155,28 @@ def _chained(scheduler: Any, children: list[Any]) -> ClosedForm | None:
 
 def hints(scheduler: Any, horizon: int) -> set[int]:
     """Steps at which the formula is known to bend or jump, and where its extremes lie."""
-    found: set[float] = set()
+    steps: set[float] = set()
     offset = 0.0
     if kinds.children_of(scheduler):
         milestones = [0, *map(int, getattr(scheduler, "_milestones", ()))]
         for index, child in enumerate(kinds.children_of(scheduler)):
             begun = milestones[index] if index < len(milestones) else 0
-            found.update({begun - 1, begun}, (begun + step for step in hints(child, horizon)))
-        return {int(step) for step in found if 0 <= step <= horizon}
+            steps.update({begun - 1, begun}, (begun + step for step in hints(child, horizon)))
+        return {int(step) for step in steps if 0 <= step <= horizon}
     length = kinds.length_of(scheduler)
     if length is not None:
-        found.update((length.steps, 2 * length.steps))
-    found.update(getattr(scheduler, "milestones", ()))
+        steps.update((length.steps, 2 * length.steps))
+    steps.update(getattr(scheduler, "milestones", ()))
     for phase in getattr(scheduler, "_schedule_phases", ()):
-        found.update((math.floor(phase["end_step"]), math.ceil(phase["end_step"])))
+        steps.update((math.floor(phase["end_step"]), math.ceil(phase["end_step"])))
     step_ratio = getattr(scheduler, "step_ratio", None)
     cycle = next((value for key in ("total_size", "T_0", "step_size") if (value := getattr(scheduler, key, None))), 0)
     growth = getattr(scheduler, "T_mult", 1)
-    while cycle and len(found) < 400 and offset <= horizon:
-        found.update((offset - 1, offset, offset + cycle * (step_ratio or 0.0)))
+    while cycle and len(steps) < 400 and offset <= horizon:
+        steps.update((offset - 1, offset, offset + cycle * (step_ratio or 0.0)))
         offset, cycle = offset + cycle, cycle * growth
     for function in kinds.lambdas_of(scheduler):
         bound = [value for value in kinds.bound_names(function).values() if type(value) in (int, float)]
-        found.update(value for value in bound if 1 <= value <= horizon)
-    near = {int(step) + shift for step in found if step == step and abs(step) < 1e15 for shift in (-1, 0, 1)}
+        steps.update(value for value in bound if 1 <= value <= horizon)
+    near = {int(step) + shift for step in steps if step == step and abs(step) < 1e15 for shift in (-1, 0, 1)}
     return {step for step in near if 0 <= step <= horizon}

@@ -33,11 +33,11 @@ def shared_variables(functions: Sequence[Any]) -> dict[str, Any]:
     # At module level the variable of a loop is a global, which every function shares by nature.
     candidates = [*shared, *first.__code__.co_names]
     targets = _loop_targets(first)
-    found: dict[str, Any] = {"shared": shared} if shared else {}
+    facts: dict[str, Any] = {"shared": shared} if shared else {}
     if targets is None:
-        return {**found, "source": False} if shared else {}
+        return {**facts, "source": False} if shared else {}
     loop = sorted(targets.intersection(candidates))
-    return {**found, "loop": loop} if loop else found
+    return {**facts, "loop": loop} if loop else facts
 
 
 def _loop_targets(function: types.FunctionType) -> set[str] | None:
@@ -46,14 +46,14 @@ def _loop_targets(function: types.FunctionType) -> set[str] | None:
     if tree is None:
         return None
     line = function.__code__.co_firstlineno
-    found: set[str] = set()
+    targets: set[str] = set()
     for node, around in _nested(tree, ()):
         if isinstance(node, _FUNCTIONS) and _first_line(node) == line:
             for outer in reversed(around):
                 if isinstance(outer, _FUNCTIONS):
                     break  # a function around it is called anew for each turn: its variables are its own
-                found |= _targets(outer)
-    return found
+                targets |= _targets(outer)
+    return targets
 
 
 def _first_line(node: ast.AST) -> int:

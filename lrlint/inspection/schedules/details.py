@@ -25,10 +25,10 @@ def number(value: Any) -> float | None:
 
 def rates_of(scheduler: Any, name: str = "base_lrs") -> list[float] | None:
     """One of its per-group lists as numbers; None where it has none."""
-    found = getattr(scheduler, name, None)
-    if not isinstance(found, (list, tuple)):
+    values = getattr(scheduler, name, None)
+    if not isinstance(values, (list, tuple)):
         return None
-    rates = [number(value) for value in found]
+    rates = [number(value) for value in values]
     return [rate for rate in rates if rate is not None] if None not in rates else None
 
 
@@ -126,8 +126,8 @@ def constructed_at(scheduler: Any) -> int | None:
     """The ``last_epoch`` given to the constructor of one of torch's own schedulers, where it was not -1."""
     if not isinstance(scheduler, LRScheduler) or type(scheduler).step is not LRScheduler.step:
         return None
-    given = scheduler.last_epoch - getattr(scheduler, "_step_count", scheduler.last_epoch + 1)
-    return given if given >= 0 else None
+    counted_from = scheduler.last_epoch - getattr(scheduler, "_step_count", scheduler.last_epoch + 1)
+    return counted_from if counted_from >= 0 else None
 
 
 def before_of(options: Mapping[str, Any]) -> dict[str, Any]:

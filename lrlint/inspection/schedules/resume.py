@@ -189,8 +189,8 @@ def _arguments(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
                 continue
             configured, loaded = _listed(getattr(scheduler, option)), _listed(state[option])
             if None not in (configured, loaded) and not _equal(configured, loaded):
-                told = {"class_name": name, "option": option.lstrip("_")}
-                changes.append({**told, "configured": configured, "loaded": loaded})
+                option_ = {"class_name": name, "option": option.lstrip("_")}
+                changes.append({**option_, "configured": configured, "loaded": loaded})
     inner = state.get("_schedulers")
     children = kinds.children_of(scheduler)
     if isinstance(inner, list) and len(inner) == len(children):

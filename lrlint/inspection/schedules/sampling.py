@@ -65,12 +65,12 @@ class SampledSchedule:
     def traces(self) -> list[Trace]:
         """A trace per column; columns of equal values share one."""
         known: dict[Values, Trace] = {}
-        found = []
+        traces = []
         for column in zip(*self.rows, strict=True):
             if column not in known:
                 known[column] = compress(self.steps, column)
-            found.append(known[column])
-        return found
+            traces.append(known[column])
+        return traces
 
 
 def explore(evaluate: Callable[[int], Values], horizon: int, hints: Iterable[int], budget: int) -> SampledSchedule:
@@ -127,8 +127,8 @@ def _bisect(
             return
         middle = (left + right) // 2
         share = (middle - left) / (right - left)
-        found, first, last = value(middle), known[left], known[right]
-        errors = (abs(found[c] - first[c] - share * (last[c] - first[c])) / scale[c] for c in guides)
+        between, first, last = value(middle), known[left], known[right]
+        errors = (abs(between[c] - first[c] - share * (last[c] - first[c])) / scale[c] for c in guides)
         error = max(errors, default=0.0)
         if error > _REFINE:
             heapq.heappush(queue, (-error, left, right))

@@ -193,7 +193,7 @@ def _dropped(built: LiveTarget, optimizers: Sequence[Any]) -> list[Schedule]:
     kept = {id(node) for scheduler in built.schedulers for node in kinds.tree(scheduler)}
     lost = [scheduler for scheduler, _ in built.recording.created_schedulers if id(scheduler) not in kept]
     inner = {id(child) for scheduler in lost for child in kinds.children_of(scheduler)}
-    found: list[Schedule] = []
+    dropped: list[Schedule] = []
     for scheduler in lost:
         index = next(
             (i for i, o in enumerate(optimizers) if kinds.same_optimizer(o, kinds.optimizer_of(scheduler))), None
@@ -201,9 +201,9 @@ def _dropped(built: LiveTarget, optimizers: Sequence[Any]) -> list[Schedule]:
         if index is None or id(scheduler) in inner:
             continue
         cls = type(scheduler)
-        found.append(
+        dropped.append(
             Schedule(
-                index=len(built.schedulers) + len(found),
+                index=len(built.schedulers) + len(dropped),
                 class_name=cls.__name__,
                 qualified=f"{cls.__module__}.{cls.__qualname__}",
                 optimizer=index,
@@ -212,7 +212,7 @@ def _dropped(built: LiveTarget, optimizers: Sequence[Any]) -> list[Schedule]:
                 span=built.recording.scheduler(scheduler),
             )
         )
-    return found
+    return dropped
 
 
 def _share(first: _Entry, second: _Entry) -> bool:
@@ -221,9 +221,9 @@ def _share(first: _Entry, second: _Entry) -> bool:
 
 def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
     """Each set of schedulers on one optimizer is followed as one; a scheduler that cannot be copied is skipped."""
-    found: dict[int, Followed] = {}
+    followed: dict[int, Followed] = {}
     for entry in entries:
-        if not entry.active or entry.index in found:
+        if not entry.active or entry.index in followed:
             continue
         team = [e for e in entries if e.active and _share(e, entry)]
         try:
@@ -240,8 +240,8 @@ def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
             for member in team:
                 member.skipped = f"{type(member.scheduler).__name__} was not simulated: {reason}"
             continue
-        found.update(dict.fromkeys((member.index for member in team), result))
-    return found
+        followed.update(dict.fromkeys((member.index for member in team), result))
+    return followed
 
 
 def _over_the_top(entry: _Entry, result: Followed) -> Followed:

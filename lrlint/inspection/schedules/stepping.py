@@ -139,12 +139,12 @@ class Columns:
         return min(index for index, value in zip(owners, row, strict=True) if not math.isfinite(value))
 
     def traces(self, course: SampledSchedule) -> list[dict[str, Trace]]:
-        found: list[dict[str, Trace]] = [{} for _ in range(self._width)]
+        by_group: list[dict[str, Trace]] = [{} for _ in range(self._width)]
         traces = iter(course.traces())
         for option in self._options:
             for index, trace in zip(option.indices, traces):  # noqa: B905 (the next option goes on where this ended)
-                found[index][option.name] = trace
-        return found
+                by_group[index][option.name] = trace
+        return by_group
 
 
 @dataclass
@@ -167,8 +167,8 @@ class _Option:
             return present  # type: ignore[return-value]
         same = len(self._seen) == len(present) and all(map(operator.is_, present, self._seen))
         if not same or not kinds_met <= _IMMUTABLE:
-            found = (_number(value, self.part) for value in present)
-            self._numbers = [math.nan if value is None else value for value in found]
+            numbers = (_number(value, self.part) for value in present)
+            self._numbers = [math.nan if value is None else value for value in numbers]
             self._seen = present
         return self._numbers
 
@@ -190,9 +190,9 @@ def follow(copies: Copies, groups_of: GroupsOf) -> Followed:
     limit = max(_FLOOR, _BUDGET // (len(groups) + 2))
     needed = sum(horizon * driver.clock.calls // driver.clock.period for driver in drivers)
     if needed > limit and len(drivers) == 1:
-        found = _by_formula(copies, groups_of, horizon)
-        if found is not None:
-            return found
+        traces = _by_formula(copies, groups_of, horizon)
+        if traces is not None:
+            return traces
     return _by_steps(drivers, groups, period, horizon, limit)
 
 

@@ -50,7 +50,7 @@ class File:
 
     @cached_property
     def _place_of(self) -> dict[ast.AST, Place]:
-        return {place.node: place for place in self.places}
+        return {scope.node: scope for scope in self.places}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,49 +119,51 @@ class Code:
         lines = linecache.getlines(str(self._project.root / path))
         return None if not lines or len(lines) > _LONGEST else _parsed(path, tuple(lines))
 
-    def reached(self, place: Place) -> list[Place]:
+    def reached(self, scope: Place) -> list[Place]:
         """A function, those that stand in it, and those of the project that any of these calls."""
-        found: dict[ast.AST, Place] = {}
-        waiting = deque([place])
+        scope_of: dict[ast.AST, Place] = {}
+        waiting = deque([scope])
         while waiting:
-            place = waiting.popleft()
-            if place.node not in found:
-                found[place.node] = place
-                waiting += self._reached_next(place)
-        return list(found.values())
+            scope = waiting.popleft()
+            if scope.node not in scope_of:
+                scope_of[scope.node] = scope
+                waiting += self._reached_next(scope)
+        return list(scope_of.values())
 
-    def _reached_next(self, place: Place) -> list[Place]:
+    def _reached_next(self, scope: Place) -> list[Place]:
         """The functions that stand in a function, and those that it calls."""
-        if place.node not in self._next:
-            called = [self.called(place, node) for node in place.nodes if isinstance(node, ast.Call)]
-            self._next[place.node] = [*place.inner.values(), *(inside for inside in called if inside is not None)]
-        return self._next[place.node]
+        if scope.node not in self._next:
+            called = [self.called(scope, node) for node in scope.nodes if isinstance(node, ast.Call)]
+            self._next[scope.node] = [*scope.inner.values(), *(inside for inside in called if inside is not None)]
+        return self._next[scope.node]
 
-    def reach(self, place: Place) -> list[tuple[File, ast.stmt]]:
+    def reach(self, scope: Place) -> list[tuple[File, ast.stmt]]:
         """The functions or classes of a file that a function stands in, and those that what it calls stands in."""
-        found: list[tuple[File, ast.stmt]] = []
-        for inside in self.reached(place):
+        statements: list[tuple[File, ast.stmt]] = []
+        for inside in self.reached(scope):
             line = getattr(inside.node, "lineno", None)
-            found += [(inside.file, n) for n in inside.file.tree.body if line is None or n.lineno <= line <= _end(n)]
-        return found
+            statements += [
+                (inside.file, n) for n in inside.file.tree.body if line is None or n.lineno <= line <= _end(n)
+            ]
+        return statements
 
-    def called(self, place: Place, call: ast.Call) -> Place | None:
+    def called(self, scope: Place, call: ast.Call) -> Place | None:
         """The function of the project that is called; None where that cannot be told."""
         function = call.func
         if isinstance(function, ast.Name):
-            if function.id in place.inner:
-                return place.inner[function.id]
-            return self._find(place.file, function.id)
+            if function.id in scope.inner:
+                return scope.inner[function.id]
+            return self._find(scope.file, function.id)
         if not isinstance(function, ast.Attribute):
             return None
         holder = function.value
-        if isinstance(holder, ast.Name) and holder.id in ("self", "cls") and place.owner is not None:
-            return self._method(place.file, place.owner, function.attr)
-        if isinstance(holder, ast.Call) and last(holder.func) == "super" and place.owner is not None:
-            return self._inherited(place.file, place.owner, function.attr)
-        if isinstance(holder, ast.Name) and holder.id in place.file.imports:
-            module, name = place.file.imports[holder.id]
-            inside = self._module(place.file, f"{module}.{name}".replace("..", ".") if name else module)
+        if isinstance(holder, ast.Name) and holder.id in ("self", "cls") and scope.owner is not None:
+            return self._method(scope.file, scope.owner, function.attr)
+        if isinstance(holder, ast.Call) and last(holder.func) == "super" and scope.owner is not None:
+            return self._inherited(scope.file, scope.owner, function.attr)
+        if isinstance(holder, ast.Name) and holder.id in scope.file.imports:
+            module, name = scope.file.imports[holder.id]
+            inside = self._module(scope.file, f"{module}.{name}".replace("..", ".") if name else module)
             return None if inside is None else self._find(inside, function.attr, follow=False)
         return None
 
@@ -185,10 +187,10 @@ class Code:
             home, base_name = file, last(base)
             if base_name not in file.classes and base_name in file.imports:
                 module, base_name = file.imports[base_name]
-                found = self._module(file, module)
-                if found is None:
+                module_file = self._module(file, module)
+                if module_file is None:
                     continue
-                home = found
+                home = module_file
             if base_name in home.classes and home.classes[base_name] is not owner:
                 method = self._method(home, home.classes[base_name], name, depth + 1)
                 if method is not None:
@@ -232,12 +234,12 @@ def _parsed(path: str, lines: tuple[str, ...]) -> File | None:
             file.functions[node.name] = node
         elif isinstance(node, ast.ClassDef):
             file.classes[node.name] = node
-    for found in ast.walk(tree):
-        if isinstance(found, ast.Import):
-            file.imports.update((name.asname or name.name, (name.name, "")) for name in found.names)
-        elif isinstance(found, ast.ImportFrom):
-            module = "." * found.level + (found.module or "")
-            file.imports.update((name.asname or name.name, (module, name.name)) for name in found.names)
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Import):
+            file.imports.update((name.asname or name.name, (name.name, "")) for name in part.names)
+        elif isinstance(part, ast.ImportFrom):
+            module = "." * part.level + (part.module or "")
+            file.imports.update((name.asname or name.name, (module, name.name)) for name in part.names)
     return file
 
 
@@ -288,18 +290,18 @@ def last(node: ast.AST) -> str:
 
 def bindings(nodes: Sequence[Any]) -> dict[str, list[ast.AST | None]]:
     """What each name is bound to: the assigned expressions; None for any other way of binding it."""
-    found: dict[str, list[ast.AST | None]] = {}
+    values: dict[str, list[ast.AST | None]] = {}
     plain: set[int] = set()
     for node in nodes:
         if isinstance(node, ast.Assign) and node.value is not None:
             for target in node.targets:
                 if isinstance(target, (ast.Name, ast.Attribute)):
                     plain.add(id(target))
-                    found.setdefault(ast.unparse(target), []).append(node.value)
+                    values.setdefault(ast.unparse(target), []).append(node.value)
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             plain.add(id(node.target))
-            found.setdefault(ast.unparse(node.target), []).append(node.value)
+            values.setdefault(ast.unparse(node.target), []).append(node.value)
     for node in nodes:
         if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store) and id(node) not in plain:
-            found.setdefault(ast.unparse(node), []).append(None)
-    return found
+            values.setdefault(ast.unparse(node), []).append(None)
+    return values

@@ -17,10 +17,10 @@ _BRANCHES = (ast.If, ast.IfExp, ast.Try, ast.Match)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
-def reused(place: Place) -> Iterator[SourceCall]:
+def reused(scope: Place) -> Iterator[SourceCall]:
     """Iterators of one function that something used up before, in plain sequence or in the loop's earlier round."""
-    nodes = place.nodes
-    for name, value in _bound_once(place.bound if _any_one_shot(nodes) else {}, place.file):
+    nodes = scope.nodes
+    for name, value in _bound_once(scope.bound if _any_one_shot(nodes) else {}, scope.file):
         if any(isinstance(node, _BRANCHES) and _holds(node, name) for node in nodes):
             continue
         uses = _consumptions(nodes, name)
@@ -35,9 +35,9 @@ def reused(place: Place) -> Iterator[SourceCall]:
                 if any(_within(use, n) and not _within(value, n) for n in nodes if isinstance(n, _LOOPS))
             ]
         if len(uses) > 1:
-            yield _used(place.file, name, uses[1], uses[0], place.label)
+            yield _used(scope.file, name, uses[1], uses[0], scope.label)
         elif repeated:
-            yield _used(place.file, name, repeated[0], repeated[0], place.label)
+            yield _used(scope.file, name, repeated[0], repeated[0], scope.label)
 
 
 def reused_attributes(file: File) -> Iterator[SourceCall]:
@@ -123,8 +123,8 @@ def _uses(nodes: Sequence[Any], name: str) -> Iterator[Any]:
         elif isinstance(node, ast.Call):
             called = last(node.func)
             if called in _CONSUMERS or is_clip_name(called) or is_optimizer_class(called):
-                given = [*node.args[:1], *(w.value for w in node.keywords if w.arg in ("params", "parameters"))]
-                yield from (argument for argument in given if is_it(argument))
+                arguments = [*node.args[:1], *(w.value for w in node.keywords if w.arg in ("params", "parameters"))]
+                yield from (argument for argument in arguments if is_it(argument))
 
 
 def _is_params(key: ast.AST | None) -> bool:

@@ -41,19 +41,19 @@ def read(built: LiveTarget) -> tuple[SourceFacts | None, list[Note]]:
     start = None if built.train is None else project.definition(built.train)
     spans = [start] if start is not None else [built.span, *_created(built)]
     files = [code.file(path) for path in dict.fromkeys(span.path for span in spans if span is not None)]
-    found = [file for file in files if file is not None]
+    files_ = [file for file in files if file is not None]
     reader = Reader(code)
-    everything = {file: file.places for file in found}
+    everything = {file: file.places for file in files_}
     calls = [call for file, inside in everything.items() for call in _calls(reader, file, inside, start)]
     freezing = frozenset(_freezing(built))
     for file, inside in everything.items() if freezing else ():
-        for place in _chosen(inside, start):
-            _insert(calls, _put_back(file, place, freezing))
-    if not found:
+        for scope in _chosen(inside, start):
+            _insert(calls, _put_back(file, scope, freezing))
+    if not files_:
         return None, [Note("source", "the source of the training loop is not on disk")]
-    places = [place for inside in everything.values() for place in _chosen(inside, start)]
-    missing = uncleared(reader, code.files, places, alone=start is not None)
-    reached = [inside for place in places for inside in code.reach(place)]
+    scopes = [scope for inside in everything.values() for scope in _chosen(inside, start)]
+    missing = uncleared(reader, code.files, scopes, alone=start is not None)
+    reached = [inside for scope in scopes for inside in code.reach(scope)]
     by_hand = sets_rates(code.files if start is None else (), reached)
     return SourceFacts(code.paths, tuple(calls), patterns, tuple(missing), by_hand), []
 
@@ -69,11 +69,11 @@ def _freezing(built: LiveTarget) -> Iterator[str]:
                 yield name
 
 
-def _put_back(file: File, place: Place, methods: frozenset[str]) -> Iterator[SourceCall]:
+def _put_back(file: File, scope: Place, methods: frozenset[str]) -> Iterator[SourceCall]:
     """Calls of such a method, as ``eval`` of whichever modules it finds."""
-    for node in place.nodes:
+    for node in scope.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
-            yield SourceCall("eval", "module", literal_span(file.path, file.lines, node), place.label)
+            yield SourceCall("eval", "module", literal_span(file.path, file.lines, node), scope.label)
 
 
 def _insert(calls: list[SourceCall], added: Iterable[SourceCall]) -> None:
@@ -96,9 +96,9 @@ def _hooks(owner: Any, project: Project, code: Code) -> Iterator[SourceCall]:
         span = project.definition(getattr(type(owner), name))
         if span is None or (file := code.file(span.path)) is None:
             continue
-        for place in file.places:
-            if getattr(place.node, "lineno", 0) == span.line:
-                yield from (call for call in reader.calls(place) if call.kind == "eval")
+        for scope in file.places:
+            if getattr(scope.node, "lineno", 0) == span.line:
+                yield from (call for call in reader.calls(scope) if call.kind == "eval")
 
 
 def _patterns(built: LiveTarget, code: Code) -> Iterator[NamePattern]:
@@ -108,9 +108,9 @@ def _patterns(built: LiveTarget, code: Code) -> Iterator[NamePattern]:
             yield from name_patterns(file, file.places, span, names)
 
 
-def _chosen(places: Iterable[Place], start: Span | None) -> list[Place]:
+def _chosen(scopes: Iterable[Place], start: Span | None) -> list[Place]:
     """The function whose name stands at ``start``, else all."""
-    return [place for place in places if start is None or getattr(place.node, "lineno", 0) == start.line]
+    return [scope for scope in scopes if start is None or getattr(scope.node, "lineno", 0) == start.line]
 
 
 def _calls(reader: Reader, file: File, everything: Sequence[Place], start: Span | None) -> Iterator[SourceCall]:
@@ -118,13 +118,13 @@ def _calls(reader: Reader, file: File, everything: Sequence[Place], start: Span 
     text = "".join(file.lines)
     if not any(mention in text for mention in _MENTIONS):
         return
-    places = _chosen(everything, start)
-    for place in places:
-        yield from reader.calls(place)
-        yield from reused(place)
-    for place in everything:
-        for call, name, covers in built_optimizers(place):
-            yield SourceCall("optimizer", name, literal_span(file.path, file.lines, call), place.label, covers=covers)
+    scopes = _chosen(everything, start)
+    for scope in scopes:
+        yield from reader.calls(scope)
+        yield from reused(scope)
+    for scope in everything:
+        for call, name, covers in built_optimizers(scope):
+            yield SourceCall("optimizer", name, literal_span(file.path, file.lines, call), scope.label, covers=covers)
     if start is None:
         yield from reused_attributes(file)
-    yield from averages(file, [place.node for place in places])
+    yield from averages(file, [scope.node for scope in scopes])

@@ -153,11 +153,11 @@ class RateSearch:
         )
 
     def _rung(self, diagnosis: Diagnosis, exponent: float, above: TrialRun | None = None) -> TrialRun:
-        asked = None
+        give_up = None
         if above is not None and above.level() < diagnosis.loss_after_drop(THRESHOLDS.least_progress):
-            asked = hopeless({self.steps // 2: THRESHOLDS.half_way_shortfall}, above, diagnosis.opening)
+            give_up = hopeless({self.steps // 2: THRESHOLDS.half_way_shortfall}, above, diagnosis.opening)
         factors = [10.0**exponent] * self.trial.count
-        diagnosis.reduced_runs[exponent] = self.trial.run(factors, self.steps, keep=True, hopeless=asked)
+        diagnosis.reduced_runs[exponent] = self.trial.run(factors, self.steps, keep=True, hopeless=give_up)
         return diagnosis.reduced_runs[exponent]
 
     def _below(self, diagnosis: Diagnosis) -> None:

@@ -76,14 +76,14 @@ def collect(
     target = None if device is None else torch.device(device)
     source = batches.trainer if isinstance(batches, hf_trainer.Batches) else batches
     with _unnoticed(source), target_code("reading the batches"):
-        found = [moved(item, None) for item in itertools.islice(_iterator(source, batch_size), limit)]
-    if not found:
+        taken = [moved(item, None) for item in itertools.islice(_iterator(source, batch_size), limit)]
+    if not taken:
         raise UsageError("there are no batches to take steps with", _HINT)
-    if any(isinstance(item, DataLoader) for item in found):
+    if any(isinstance(item, DataLoader) for item in taken):
         raise UsageError(
             "there are several loaders", "give the batches of one, or what the training loop makes of both"
         )
-    return Batches(_held(found, target), target, cycled=len(found) < limit)
+    return Batches(_held(taken, target), target, cycled=len(taken) < limit)
 
 
 def synthesize(

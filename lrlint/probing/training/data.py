@@ -35,8 +35,8 @@ def data_of(built: LiveTarget, setup: Setup, limit: int, device: torch.device, s
     (model,) = built.models.values()
     why = ""
     with no_default_device():
-        found = list(candidates(model, built.example_inputs, None))
-    for inputs in found:
+        inputs_tried = list(candidates(model, built.example_inputs, None))
+    for inputs in inputs_tried:
         batches = synthesize({"args": tuple(inputs.args), "kwargs": dict(inputs.kwargs)}, device, seed=seed)
         loss = _MadeUp(seed)
         try:

@@ -126,26 +126,26 @@ class Stepper:
         Ends early at the first value that is not finite, when memory is used up, or when ``stop``, asked after each
         step, says so. ``rates`` may be a function of the step. ``trace``: of the steps before, to be continued.
         """
-        found = Trace(self.keys) if trace is None else trace
-        found.stopped = None
+        taken = Trace(self.keys) if trace is None else trace
+        taken.stopped = None
         for k in range(start, start + steps):
             try:
                 facts = self.step(k, rates(k) if callable(rates) else rates, clip, statistics=statistics).read()
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                found.stopped = "memory"
+                taken.stopped = "memory"
                 break
-            found.add(facts)
+            taken.add(facts)
             if not facts.finite:
-                found.stopped = "non-finite"
+                taken.stopped = "non-finite"
                 break
-            if stop is not None and stop(found):
-                found.stopped = "asked"
+            if stop is not None and stop(taken):
+                taken.stopped = "asked"
                 break
-        if found.stopped == "memory":
+        if taken.stopped == "memory":
             self._release()
-        return found
+        return taken
 
     def look(self, start: int, steps: int) -> list[float]:
         """The losses that these steps would begin with if none of them was taken; empty where memory does not suffice."""

@@ -33,9 +33,11 @@ _FRAME = 100
 
 def render(run: Run, context: Context | None = None) -> str:
     """The audit page of a run. Without a context it says nothing of who made it and when."""
-    found = audit(run, context)
-    title = f"lrlint: {count(len(found.targets), 'target') if len(found.targets) != 1 else found.targets[0].name or 'setup'}"
-    return _rendered("page.html", audit=found, title=_short(title), summary=summary(run))
+    view = audit(run, context)
+    title = (
+        f"lrlint: {count(len(view.targets), 'target') if len(view.targets) != 1 else view.targets[0].name or 'setup'}"
+    )
+    return _rendered("page.html", audit=view, title=_short(title), summary=summary(run))
 
 
 def fragment(run: Run) -> str:

@@ -164,11 +164,11 @@ class ConstructionRecorder:
         return id(item) in self._building
 
     def note_group(
-        self, optimizer: Optimizer, given: dict[str, Any], source: int, written: frozenset[str], call: Span | None
+        self, optimizer: Optimizer, options: dict[str, Any], source: int, written: frozenset[str], call: Span | None
     ) -> None:
         """The optimizer took a group. ``source`` is the identity of what stood under ``params`` when it was given."""
         group = optimizer.param_groups[-1]
-        literal = self._literal(given, source)
+        literal = self._literal(options, source)
         record = GroupRecord(
             group,
             literal.span if literal else call,
@@ -217,8 +217,8 @@ class ConstructionRecorder:
         records[:] = [replace(r, span=span, key_spans=r.key_spans or key_spans) for r in records]
         self._groups.update((id(record.group), record) for record in records)
 
-    def _literal(self, given: dict[str, Any], source: int) -> literal_marking.Literal | None:
-        known = self._literals.get(id(given))
+    def _literal(self, group: dict[str, Any], source: int) -> literal_marking.Literal | None:
+        known = self._literals.get(id(group))
         if known is not None:
             return known[1]
         copied = self._sources.get(source, [])  # {**literal, "lr": x}, literal | {...}: a new dict, the same params
@@ -276,18 +276,18 @@ def watch_others(record: ConstructionRecorder, stack: ExitStack) -> None:
 def watch_module(record: ConstructionRecorder, stack: ExitStack, module: ModuleType) -> None:
     """Wrap the constructors of this module that are worth a span."""
     for name in OTHERS.get(module.__name__, ()):
-        found = vars(module).get(name)
-        if isinstance(found, type) and "__init__" in vars(found):
-            _patch(stack, found, "__init__", lambda original: _constructor(record, original))
+        member = vars(module).get(name)
+        if isinstance(member, type) and "__init__" in vars(member):
+            _patch(stack, member, "__init__", lambda original: _constructor(record, original))
 
 
 def _patch(stack: ExitStack, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
     original = vars(owner)[name]
-    ours = functools.wraps(original)(wrap(original))
-    setattr(owner, name, ours)
+    patched = functools.wraps(original)(wrap(original))
+    setattr(owner, name, patched)
 
     def restore() -> None:
-        if vars(owner).get(name) is ours:
+        if vars(owner).get(name) is patched:
             setattr(owner, name, original)
 
     stack.callback(restore)
@@ -321,8 +321,8 @@ def _named_parameters(record: ConstructionRecorder, original: Callable[..., Any]
 
 
 def _optimizer_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    found = args[0] if args else kwargs.get("optimizer")
-    inner = getattr(found, "optimizer", found)  # accelerate's wrapper
+    optimizer = args[0] if args else kwargs.get("optimizer")
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
     return inner if isinstance(inner, Optimizer) else None
 
 
