@@ -25,7 +25,7 @@ from lrlint.facts import (
     Span,
     Unregistered,
 )
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, Related
 from lrlint.lint.rule import Rule
@@ -229,7 +229,7 @@ class _Subject:
                 self._groups.update(dict.fromkeys((subject.optimizer, g.group) for g in subject.groups))
         elif isinstance(subject, (SourceCall, NamePattern, Setup)):
             self._span(subject.span)
-        elif isinstance(subject, LoopPlace):
+        elif isinstance(subject, LoopLocation):
             self._span(subject.span)
             self._parameters.update(dict.fromkeys(subject.parameters))
             own = [o for o in self._setup.optimizers if o.index == subject.optimizer]

@@ -211,7 +211,7 @@ def _engine_finding(found: Finding, settings: Settings) -> Finding:
     return replace(found, severity=severity) if severity and engine_rules.matching(found.name) else found
 
 
-def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> suppressions.Checked:
+def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> suppressions.CheckedRun:
     known = {r.code: (r.name, r.family) for r in known_rules(settings.extra_rules).rules}
     known.update({p.code: (p.name or "policy", "policy") for p in settings.policies})
     ran = [{r.code for r in part.rules} - {s.rule for s in part.skipped} for part in parts]
@@ -223,7 +223,7 @@ def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> s
         for group in optimizer.groups
         if group.name
     }
-    return suppressions.Checked(everywhere | {p.code for p in settings.policies}, known, groups, complete)
+    return suppressions.CheckedRun(everywhere | {p.code for p in settings.policies}, known, groups, complete)
 
 
 def _root(settings: Settings) -> Path:

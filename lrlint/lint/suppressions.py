@@ -38,7 +38,7 @@ class Comment:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedRun:
     """What is known of the run.
 
     ``ran``: codes of the rules that ran on every target; ``rules``: code → (name, family) of all there are;
@@ -56,7 +56,7 @@ def apply(
     setups: Sequence[Setup],
     sources: Mapping[str, Sources],
     entries: Sequence[Suppression],
-    checked: Checked,
+    checked: CheckedRun,
     today: datetime.date | None = None,
 ) -> list[Finding]:
     """All findings, those set aside marked with who and why, and one more for each suppression at fault.
@@ -146,7 +146,7 @@ def _judge(
     comments: Iterable[Comment],
     entries: Iterable[Suppression],
     used: set[Comment | int],
-    checked: Checked,
+    checked: CheckedRun,
 ) -> Finding:
     """Every suppression that fits counts as used; the first one is named."""
     by: list[dict[str, str]] = []
@@ -161,7 +161,7 @@ def _judge(
     return replace(finding, suppressed=by[0]) if by else finding
 
 
-def _fits(entry: Suppression, finding: Finding, checked: Checked) -> bool:
+def _fits(entry: Suppression, finding: Finding, checked: CheckedRun) -> bool:
     """Every condition of the entry holds; all parameters (and groups) of the finding must be covered, not only some."""
     return (
         _names(entry.rules, finding, checked.rules)
@@ -176,7 +176,7 @@ def _all(subjects: Sequence[str], patterns: Sequence[str]) -> bool:
     return bool(subjects) and all(names.any_match(patterns, name) for name in subjects)
 
 
-def _in_groups(entry: Suppression, finding: Finding, checked: Checked) -> bool:
+def _in_groups(entry: Suppression, finding: Finding, checked: CheckedRun) -> bool:
     labels = [
         (index, checked.group_names.get((finding.target, optimizer, index))) for optimizer, index in finding.groups
     ]
@@ -198,18 +198,18 @@ def selects(selector: str, code: str, name: str, family: str) -> bool:
     )
 
 
-def _comment_problem(comment: Comment, used: bool, checked: Checked) -> str:
+def _comment_problem(comment: Comment, used: bool, checked: CheckedRun) -> str:
     """What is wrong with a comment, or ''."""
     if not comment.rules:
         return f"`{comment.kind}` names no rule: write {comment.kind}[LR301]"
     return _rules_problem(comment.rules, checked) or ("" if used else _idle(comment.rules, checked, True))
 
 
-def _entry_problem(entry: Suppression, checked: Checked) -> str:
+def _entry_problem(entry: Suppression, checked: CheckedRun) -> str:
     return _rules_problem(entry.rules, checked) or _idle(entry.rules, checked, checked.complete)
 
 
-def _rules_problem(selectors: Sequence[str], checked: Checked) -> str:
+def _rules_problem(selectors: Sequence[str], checked: CheckedRun) -> str:
     from lrlint.config.json_schema import suggestion
 
     for selector in selectors:
@@ -223,7 +223,7 @@ def _matched(selector: str, rules: Mapping[str, tuple[str, str]]) -> list[str]:
     return [code for code, (name, family) in rules.items() if selects(selector, code, name, family)]
 
 
-def _idle(selectors: Sequence[str], checked: Checked, complete: bool) -> str:
+def _idle(selectors: Sequence[str], checked: CheckedRun, complete: bool) -> str:
     """Said only when each rule it names has run: a rule that was skipped or left out might still find something."""
     concerned = {code for selector in selectors for code in _matched(selector, checked.rules)}
     if not complete or not concerned or not concerned <= set(checked.ran):

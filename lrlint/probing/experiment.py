@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lrlint.facts.probe import NonFinite, ProbeExtent
 from lrlint.probing import diagnosis
-from lrlint.probing.laboratory import Spent, TrialRunner
+from lrlint.probing.laboratory import BudgetSpent, TrialRunner
 from lrlint.probing.low_rates import LowRateRuns
 from lrlint.probing.search.advice import Adviser, Change
 from lrlint.probing.search.attribution import Attribution, GroupReduction
@@ -44,7 +44,7 @@ class Experiment:
                 return self._broken_start()
             result.metric = lab.metric_at_start()
             self._judge()
-        except Spent:
+        except BudgetSpent:
             result.notes.append(f"the time was over after {lab.steps} steps")
             if result.verdict == "inconclusive":
                 result.reason = result.reason or "the time was over before there was a verdict"

@@ -27,7 +27,7 @@ FORWARD = 1 / 3
 _KEPT, _SMALL = 10, 1 << 28
 
 
-class Spent(Exception):
+class BudgetSpent(Exception):
     """The time that was given is over."""
 
 
@@ -288,7 +288,7 @@ class TrialRunner:
             done = self.steps + len(trace)
             self._progress(done, max(self.expected, done + 1), self.stage)
         if self._deadline is not None and time.monotonic() > self._deadline:
-            raise Spent
+            raise BudgetSpent
 
     def _keep(self, outcome: TrialRun) -> None:
         """A copy of where the run ended; without room for one it is run again when it has to go on."""

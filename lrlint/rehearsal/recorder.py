@@ -25,7 +25,7 @@ MOST_STEPS = 200
 MOST_BACKWARD = 400
 
 
-class Over(Stopped):
+class RehearsalOver(Stopped):
     """The rehearsal is to end here; raised where there is nobody to end it."""
 
 
@@ -146,7 +146,7 @@ class Recorder:
     def stop(self, why: str) -> None:
         """A bound is reached."""
         if self.over is None:
-            raise Over(why)
+            raise RehearsalOver(why)
         self.over(why)
 
     @contextmanager

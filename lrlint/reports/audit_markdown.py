@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lrlint.facts import ProbeFacts
-from lrlint.reports.full import places
+from lrlint.reports.full import source_frames
 from lrlint.reports.markdown import code
 from lrlint.reports.markdown import text as plain
 from lrlint.reports.style import Style, clean
@@ -121,7 +121,7 @@ def _finding(view: FindingView, target: TargetView | None) -> list[str]:
     sure = "" if finding.confidence == "high" else f" ({finding.confidence} confidence)"
     lines = [f"#### {finding.severity} {rule} {plain(finding.name)}{sure}", "", plain(finding.message), ""]
     if target is not None and target.sources is not None:
-        lines += _block(places(finding, target.sources, _FRAME, target.setup))
+        lines += _block(source_frames(finding, target.sources, _FRAME, target.setup))
     lines += [f"- {plain(label)}: {code(subject)}" for label, subject in view.subjects]
     patterns = names.compress(finding.parameters)
     if patterns:

@@ -67,7 +67,7 @@ def _finding(finding: Finding, sources: Sources, setup: Setup | None, style: Sty
     title = style.paint(f"{finding.severity}[{code}]", SEVERITY_COLOUR[finding.severity])
     lines = [f"{title} {style.paint(finding.name, 'bold')}{_confidence(finding, style)}"]
     lines.append(wrap(finding.message, style.width, "  "))
-    lines += places(finding, sources, style, setup)
+    lines += source_frames(finding, sources, style, setup)
     lines += _facts(finding, style)
     return "\n".join(lines)
 
@@ -76,7 +76,7 @@ def _confidence(finding: Finding, style: Style) -> str:
     return "" if finding.confidence == "high" else style.paint(f" ({finding.confidence} confidence)", "dim")
 
 
-def places(finding: Finding, sources: Sources, style: Style, setup: Setup | None = None) -> list[str]:
+def source_frames(finding: Finding, sources: Sources, style: Style, setup: Setup | None = None) -> list[str]:
     """One frame per file, the primary location's first."""
     marks = _marks(finding, setup)
     gutter = max([len(str(mark.span.end_line or mark.span.line)) for mark in marks], default=1)

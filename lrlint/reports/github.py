@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrlint.lint.finding import Finding
-from lrlint.reports.locations import place
+from lrlint.reports.locations import location_of
 from lrlint.reports.style import clean
 from lrlint.reports.summary import summary
 from lrlint.text.wording import count
@@ -38,7 +38,7 @@ def render(run: Run) -> str:
 
 
 def _annotation(command: str, finding: Finding, run: Run) -> str:
-    span = place(finding, run)
+    span = location_of(finding, run)
     fields = {"file": span.path, "line": span.line}
     one_line = span.end_line in (None, span.line)
     if span.column is not None and one_line:  # GitHub drops an annotation with columns on several lines

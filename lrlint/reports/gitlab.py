@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrlint.config.files import dump
-from lrlint.reports.locations import place, unique
+from lrlint.reports.locations import location_of, unique
 
 if TYPE_CHECKING:
     from lrlint.lint.run import Run
@@ -20,7 +20,7 @@ def render(run: Run) -> str:
     """A list of issues. GitLab shows the description only, so it repeats the rule."""
     issues = []
     for finding, mark in unique(run.active):
-        span = place(finding, run)
+        span = location_of(finding, run)
         issues.append(
             {
                 "type": "issue",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lrlint.lint.run import Run
 
 
-def place(finding: Finding, run: Run) -> Span:
+def location_of(finding: Finding, run: Run) -> Span:
     """The primary location; without one, the target's file, or the project's configuration."""
     if finding.locations:
         return in_repository(finding.locations[0], finding, run)

@@ -18,7 +18,7 @@ from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import Finding
 from lrlint.lint.rule import Rule
 from lrlint.reports.links import rule_page
-from lrlint.reports.locations import in_repository, place, unique
+from lrlint.reports.locations import in_repository, location_of, unique
 from lrlint.text import names
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _result(
         "ruleIndex": order[finding.rule],
         "level": _LEVELS[finding.severity],
         "message": {"text": _text(f"{finding.message}{help_}")},
-        "locations": [{"physicalLocation": _physical(place(finding, run)), **_logical(finding)}],
+        "locations": [{"physicalLocation": _physical(location_of(finding, run)), **_logical(finding)}],
         **({"relatedLocations": related} if related else {}),
         **({"fixes": [_fix(fix, finding, run)]} if fix else {}),
         "partialFingerprints": {"primaryLocationLineHash": f"{mark}:1"},

@@ -23,7 +23,7 @@ https://github.com/ultralytics/ultralytics/pull/2855
 
 from lrlint import Finding, rule
 from lrlint.analysis.coverage import bundles, coverage
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import any_match, describe
 from lrlint.text.wording import count
@@ -36,7 +36,7 @@ def param_not_in_optimizer(setup, *, ignore: tuple = ()):
         spared = seen.evaluation or all(any(map(is_copy, n.split("."))) for n in beyond)
         if beyond:
             yield Finding(
-                LoopPlace(seen.span, tuple(beyond)),
+                LoopLocation(seen.span, tuple(beyond)),
                 f"{count(len(beyond), 'parameter')} in no optimizer get gradients and never move: {describe(beyond)}",
                 data={"parameters": len(beyond), "elements": seen.elements, "cause": "loop"},
                 help="hand them to an optimizer, or freeze them (requires_grad_(False))",

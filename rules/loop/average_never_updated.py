@@ -11,7 +11,7 @@ Sources: https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-an
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
@@ -20,7 +20,7 @@ def average_never_updated(setup):
     for average in setup.loop.averages if setup.loop.whole and setup.loop.steps >= 4 else ():
         if not average.moved:
             yield Finding(
-                LoopPlace(average.span),
+                LoopLocation(average.span),
                 f"{average.class_name}: none of its {count(average.tensors, 'tensor')} changed in "
                 f"{setup.loop.steps} steps, the last epoch's included",
                 data={"tensors": average.tensors, "steps": setup.loop.steps},

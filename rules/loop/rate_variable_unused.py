@@ -12,7 +12,7 @@ Sources: https://github.com/pytorch/examples/blob/main/word_language_model/main.
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import rate
 
 
@@ -21,7 +21,7 @@ def rate_variable_unused(setup):
     for seen in setup.loop.of_kind("rate-variable"):
         first, last = seen.values
         yield Finding(
-            LoopPlace(seen.span),
+            LoopLocation(seen.span),
             f"`{seen.what}` goes from {rate(first)} to {rate(last)} and is never written to a parameter group: "
             f"the optimizer keeps {rate(first)}",
             data={"variable": seen.what, "first": first, "last": last},

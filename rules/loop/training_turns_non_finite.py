@@ -13,7 +13,7 @@ high rates)
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
@@ -28,7 +28,7 @@ def training_turns_non_finite(setup):
     backward = next((item.span for item in loop.happenings if item.kind == "backward"), None)
     then = f"; then the script raised {raised.type}: {raised.message}" if raised is not None else ""
     yield Finding(
-        LoopPlace(raised.span if raised is not None else backward),
+        LoopLocation(raised.span if raised is not None else backward),
         f"loss or weights are not finite after {count(after, 'step')}{then}",
         data={"steps": after},
         help="lower the rates, or look for the operation that gives NaN with torch.autograd.set_detect_anomaly(True)",

@@ -20,7 +20,7 @@ https://github.com/huggingface/transformers/pull/614
 import re
 
 from lrlint import Finding, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 
 _GROUP = re.compile(r"""^\w*(group|pg|g)\w*\[['"]params['"]\]$""")
@@ -50,7 +50,7 @@ def _seen(loop):
         severity = "warning" if partial and not late else "error"
         help = "clip once, right before the optimizer's step"
         yield Finding(
-            LoopPlace(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high"
+            LoopLocation(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high"
         )
 
 

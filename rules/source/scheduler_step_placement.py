@@ -18,7 +18,7 @@ https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pyt
 """
 
 from lrlint import Finding, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.wording import number
 
@@ -29,7 +29,7 @@ def scheduler_step_placement(setup):
         if seen.early and not seen.nested:
             text = f"{seen.class_name} steps before its optimizer: the first rate of the schedule is never used"
             help = "step the scheduler after the optimizer"
-            yield Finding(LoopPlace(seen.step_span, (), seen.optimizer), text, help=help, confidence="high")
+            yield Finding(LoopLocation(seen.step_span, (), seen.optimizer), text, help=help, confidence="high")
     if setup.source is not None:
         yield from _read(setup)
 

@@ -17,7 +17,7 @@ _OWN_NAMES = frozenset(("weight", "bias", "kernel", "w", "g", "v", "scale", "gam
 Mark = tuple[int, str]  # (index of the operator, what it is called)
 
 
-class Places:
+class Depths:
     """Depths and neighbours of every operator, by one walk forward and one back."""
 
     def __init__(

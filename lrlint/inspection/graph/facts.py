@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
-from lrlint.inspection.graph.depth import Places
+from lrlint.inspection.graph.depth import Depths
 from lrlint.inspection.graph.norms import Norm, Norms
 from lrlint.inspection.graph.operators import Flow, Op, flow
 from lrlint.inspection.graph.propagation import ChangePropagation
@@ -34,7 +34,7 @@ def analyse(capture: Capture) -> GraphFacts:
     norms = Norms(flow_.ops)
     roles = Roles(flow_, norms, kinds)
     names = _Names(capture, roles.sites)
-    places = Places(flow_, norms, roles.sites, kinds, names.of)
+    places = Depths(flow_, norms, roles.sites, kinds, names.of)
     live = frozenset(op.index for op in flow_.ops if places.live(op))
     facts = _Facts(
         capture, flow_, roles, places, ScaleInvariance(flow_, live, norms), ShiftInvariance(flow_, live, norms)
@@ -57,7 +57,7 @@ class _Facts:
         capture: Capture,
         graph: Flow,
         roles: Roles,
-        places: Places,
+        places: Depths,
         scaling: ScaleInvariance,
         shift: ShiftInvariance,
     ) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lrlint.inspection.training_loop.code import File, Place, last
+from lrlint.inspection.training_loop.code import File, Scope, last
 
 _SCHEDULERS = re.compile(r"(LR|LRScheduler|Scheduler|Restarts|OnPlateau)$|^get_(\w+_)?(schedule\w*|scheduler)$")
 _OPTIMIZERS = re.compile(
@@ -161,7 +161,7 @@ class Kinds:
         return Kind("scaled_backward" if scaled else "backward", receiver, scaled=_is_fraction(inner, bound))
 
 
-def built(scope: Place) -> Iterator[tuple[ast.Call, str, tuple[str, ...]]]:
+def built(scope: Scope) -> Iterator[tuple[ast.Call, str, tuple[str, ...]]]:
     """Each optimizer that a function builds and binds: the call, the name, and whose parameters it was given."""
     for node in scope.nodes:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and len(node.targets) == 1:

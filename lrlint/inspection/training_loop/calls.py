@@ -12,7 +12,7 @@ from typing import Any
 
 from lrlint.facts.source import SourceCall
 from lrlint.inspection.training_loop.call_kinds import Kinds
-from lrlint.inspection.training_loop.code import Code, File, Place, calls_in, last
+from lrlint.inspection.training_loop.code import Code, File, Scope, calls_in, last
 from lrlint.targets.provenance.project import literal_span
 
 #: Calls of one function, with those it calls: more is no training loop that somebody reads.
@@ -37,7 +37,7 @@ class Reader:
         self.code = code
         self._known: dict[int, tuple[SourceCall, ...]] = {}
 
-    def calls(self, scope: Place) -> tuple[SourceCall, ...]:
+    def calls(self, scope: Scope) -> tuple[SourceCall, ...]:
         """The calls of a function and, in their places, those of the project's functions it calls."""
         if id(scope.node) not in self._known:
             self._known[id(scope.node)] = ()
@@ -45,7 +45,7 @@ class Reader:
                 self._known[id(scope.node)] = tuple(islice(_Body(self, scope).block(scope.node.body, (), ()), _MOST))
         return self._known[id(scope.node)]
 
-    def _concerns(self, scope: Place) -> bool:
+    def _concerns(self, scope: Scope) -> bool:
         """Whether the function calls anything of a training step, or a function of the project that may."""
         made = [node for node in scope.nodes if isinstance(node, ast.Call)]
         return any(_kinds_of(scope.file).may_concern(call) or self.code.called(scope, call) for call in made)
@@ -60,8 +60,8 @@ def _kinds_of(file: File) -> Kinds:
 class _Body:
     """The statements of one function."""
 
-    def __init__(self, reader: Reader, scope: Place) -> None:
-        self._reader, self._place = reader, scope
+    def __init__(self, reader: Reader, scope: Scope) -> None:
+        self._reader, self._scope = reader, scope
         self._kinds = _kinds_of(scope.file)
         self._managed = _is_managed(scope.nodes)
 
@@ -111,15 +111,15 @@ class _Body:
             for argument in call.args:  # a closure runs within the step that it is given to
                 if (inner := self._given(call, argument)) is not None:
                     yield from self._enter(inner, loops, guards)
-            inside = self._reader.code.called(self._place, call)
+            inside = self._reader.code.called(self._scope, call)
             if inside is not None:
                 yield from self._enter(inside, loops, guards)
-            elif (kind := self._kinds.of(call, self._place.bound)) is not None:
+            elif (kind := self._kinds.of(call, self._scope.bound)) is not None:
                 yield SourceCall(
                     kind.kind,
                     kind.receiver,
-                    literal_span(self._place.file.path, self._place.file.lines, call),
-                    self._place.label,
+                    literal_span(self._scope.file.path, self._scope.file.lines, call),
+                    self._scope.label,
                     loops,
                     (*guards, *kind.conditions),
                     bool(call.args or call.keywords),
@@ -128,20 +128,20 @@ class _Body:
                     scaled=kind.scaled,
                 )
 
-    def _given(self, call: ast.Call, argument: ast.expr) -> Place | None:
+    def _given(self, call: ast.Call, argument: ast.expr) -> Scope | None:
         """The function that a call is given to run: a closure, or what `Module.apply` runs on every module."""
         if not isinstance(argument, ast.Name):
             return None
-        functions = self._place.file.functions
+        functions = self._scope.file.functions
         if last(call.func) == "apply" and argument.id in functions:
-            return self._place.file.place(functions[argument.id])
-        return self._place.inner.get(argument.id)
+            return self._scope.file.scope(functions[argument.id])
+        return self._scope.inner.get(argument.id)
 
-    def _enter(self, scope: Place, loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
+    def _enter(self, scope: Scope, loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
         for call in self._reader.calls(scope):
             yield replace(
                 call,
-                function=self._place.label,
+                function=self._scope.label,
                 loops=(*loops, *call.loops),
                 guards=call.guards if call.loops else (*guards, *call.guards),
                 managed=call.managed or self._managed,
@@ -154,7 +154,7 @@ class _Body:
         if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) == holds:
             return tuple(part for value in test.values for part in self._conditions(value, holds, flag))
         if isinstance(test, (ast.Name, ast.Attribute)) and not flag:
-            values = self._place.bound.get(ast.unparse(test), [])
+            values = self._scope.bound.get(ast.unparse(test), [])
             if len(values) == 1 and isinstance(values[0], (ast.Compare, ast.BoolOp)):
                 return self._conditions(values[0], holds, True)
         if holds:

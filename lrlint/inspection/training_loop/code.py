@@ -40,21 +40,21 @@ class File:
         return bindings(self.tree.body)
 
     @cached_property
-    def places(self) -> tuple[Place, ...]:
+    def scopes(self) -> tuple[Scope, ...]:
         """The code outside functions, and every function of the file."""
-        return (Place(self, self.tree), *_functions(self, self.tree, None))
+        return (Scope(self, self.tree), *_functions(self, self.tree, None))
 
-    def place(self, node: Function, owner: ast.ClassDef | None = None) -> Place:
-        """The one of `places` that is this function; a place of its own where it is none of the file's."""
-        return self._place_of.get(node) or Place(self, node, owner)
+    def scope(self, node: Function, owner: ast.ClassDef | None = None) -> Scope:
+        """The one of `scopes` that is this function; a scope of its own where it is none of the file's."""
+        return self._scope_of.get(node) or Scope(self, node, owner)
 
     @cached_property
-    def _place_of(self) -> dict[ast.AST, Place]:
-        return {scope.node: scope for scope in self.places}
+    def _scope_of(self) -> dict[ast.AST, Scope]:
+        return {scope.node: scope for scope in self.scopes}
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Scope:
     """A function (or the code outside any) in its file and class; ``inner`` are the functions defined in it, by name."""
 
     file: File
@@ -67,8 +67,8 @@ class Place:
         return list(own(self.node))
 
     @cached_property
-    def inner(self) -> dict[str, Place]:
-        return {n.name: self.file.place(n, self.owner) for n in self.nodes if isinstance(n, Function)}
+    def inner(self) -> dict[str, Scope]:
+        return {n.name: self.file.scope(n, self.owner) for n in self.nodes if isinstance(n, Function)}
 
     @cached_property
     def bound(self) -> dict[str, list[ast.AST | None]]:
@@ -92,7 +92,7 @@ class Code:
         self._project = project
         self._files: dict[str, File | None] = {}
         self._modules: dict[tuple[str, str], File | None] = {}
-        self._next: dict[ast.AST, list[Place]] = {}
+        self._next: dict[ast.AST, list[Scope]] = {}
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -119,9 +119,9 @@ class Code:
         lines = linecache.getlines(str(self._project.root / path))
         return None if not lines or len(lines) > _LONGEST else _parsed(path, tuple(lines))
 
-    def reached(self, scope: Place) -> list[Place]:
+    def reached(self, scope: Scope) -> list[Scope]:
         """A function, those that stand in it, and those of the project that any of these calls."""
-        scope_of: dict[ast.AST, Place] = {}
+        scope_of: dict[ast.AST, Scope] = {}
         waiting = deque([scope])
         while waiting:
             scope = waiting.popleft()
@@ -130,14 +130,14 @@ class Code:
                 waiting += self._reached_next(scope)
         return list(scope_of.values())
 
-    def _reached_next(self, scope: Place) -> list[Place]:
+    def _reached_next(self, scope: Scope) -> list[Scope]:
         """The functions that stand in a function, and those that it calls."""
         if scope.node not in self._next:
             called = [self.called(scope, node) for node in scope.nodes if isinstance(node, ast.Call)]
             self._next[scope.node] = [*scope.inner.values(), *(inside for inside in called if inside is not None)]
         return self._next[scope.node]
 
-    def reach(self, scope: Place) -> list[tuple[File, ast.stmt]]:
+    def reach(self, scope: Scope) -> list[tuple[File, ast.stmt]]:
         """The functions or classes of a file that a function stands in, and those that what it calls stands in."""
         statements: list[tuple[File, ast.stmt]] = []
         for inside in self.reached(scope):
@@ -147,7 +147,7 @@ class Code:
             ]
         return statements
 
-    def called(self, scope: Place, call: ast.Call) -> Place | None:
+    def called(self, scope: Scope, call: ast.Call) -> Scope | None:
         """The function of the project that is called; None where that cannot be told."""
         function = call.func
         if isinstance(function, ast.Name):
@@ -167,22 +167,22 @@ class Code:
             return None if inside is None else self._find(inside, function.attr, follow=False)
         return None
 
-    def _find(self, file: File, name: str, follow: bool = True) -> Place | None:
+    def _find(self, file: File, name: str, follow: bool = True) -> Scope | None:
         if name in file.functions:
-            return file.place(file.functions[name])
+            return file.scope(file.functions[name])
         if follow and name in file.imports and file.imports[name][1]:
             module, original = file.imports[name]
             inside = self._module(file, module)
             return None if inside is None else self._find(inside, original, follow=False)
         return None
 
-    def _method(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Place | None:
+    def _method(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Scope | None:
         for node in owner.body:
             if isinstance(node, Function) and node.name == name:
-                return file.place(node, owner)
+                return file.scope(node, owner)
         return self._inherited(file, owner, name, depth)
 
-    def _inherited(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Place | None:
+    def _inherited(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Scope | None:
         for base in owner.bases if depth < 4 else ():
             home, base_name = file, last(base)
             if base_name not in file.classes and base_name in file.imports:
@@ -243,10 +243,10 @@ def _parsed(path: str, lines: tuple[str, ...]) -> File | None:
     return file
 
 
-def _functions(file: File, node: ast.AST, owner: ast.ClassDef | None) -> Iterator[Place]:
+def _functions(file: File, node: ast.AST, owner: ast.ClassDef | None) -> Iterator[Scope]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, Function):
-            yield Place(file, child, owner)
+            yield Scope(file, child, owner)
         inner = child if isinstance(child, ast.ClassDef) else owner
         if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
             yield from _functions(file, child, inner)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrlint.facts.source import SourceCall
 from lrlint.inspection.training_loop.call_kinds import is_clip_name, is_optimizer_class
-from lrlint.inspection.training_loop.code import File, Function, Place, bindings, label_of, last, own
+from lrlint.inspection.training_loop.code import File, Function, Scope, bindings, label_of, last, own
 from lrlint.targets.provenance.project import literal_span
 
 _ONE_SHOT = frozenset(("filter", "map", "parameters", "named_parameters"))
@@ -17,7 +17,7 @@ _BRANCHES = (ast.If, ast.IfExp, ast.Try, ast.Match)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
-def reused(scope: Place) -> Iterator[SourceCall]:
+def reused(scope: Scope) -> Iterator[SourceCall]:
     """Iterators of one function that something used up before, in plain sequence or in the loop's earlier round."""
     nodes = scope.nodes
     for name, value in _bound_once(scope.bound if _any_one_shot(nodes) else {}, scope.file):
@@ -43,7 +43,7 @@ def reused(scope: Place) -> Iterator[SourceCall]:
 def reused_attributes(file: File) -> Iterator[SourceCall]:
     """Iterators that an object keeps: used up where they are bound, and used again by another of its methods."""
     for owner in file.classes.values():
-        methods = [Place(file, node, owner) for node in owner.body if isinstance(node, Function)]
+        methods = [Scope(file, node, owner) for node in owner.body if isinstance(node, Function)]
         everything = [node for method in methods for node in method.nodes]
         bound = bindings(everything) if _any_one_shot(everything) else {}
         for name, value in _bound_once(bound, file):

@@ -14,7 +14,7 @@ from typing import Any
 
 from lrlint.facts import Span
 from lrlint.facts.source import NamePattern
-from lrlint.inspection.training_loop.code import File, Place, last
+from lrlint.inspection.training_loop.code import File, Scope, last
 from lrlint.targets.provenance.project import literal_span
 from lrlint.text.names import misses, selector
 
@@ -34,7 +34,7 @@ class _Found:
     condition: int
 
 
-def name_patterns(file: File, scopes: Sequence[Place], span: Span, seen: Sequence[Sequence[str]]) -> list[NamePattern]:
+def name_patterns(file: File, scopes: Sequence[Scope], span: Span, seen: Sequence[Sequence[str]]) -> list[NamePattern]:
     """The patterns of the loops over the ``named_parameters()`` call at a span, with what they matched.
 
     ``seen`` are the names it gave, once for each time it ran. A literal matched if it did in any of these.
@@ -67,7 +67,7 @@ def _tried(pattern: _Found, file: File, walk: Span, names: Sequence[str]) -> Nam
 class _Loops:
     """The loops over one call of ``named_parameters()`` in one function."""
 
-    def __init__(self, scope: Place, call: ast.Call) -> None:
+    def __init__(self, scope: Scope, call: ast.Call) -> None:
         self._nodes = scope.nodes
         self._call = call
         self._bound = scope.visible

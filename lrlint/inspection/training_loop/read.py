@@ -11,7 +11,7 @@ from lrlint.facts.source import HOOK, NamePattern, SourceCall, SourceFacts
 from lrlint.inspection.training_loop.averages import averages
 from lrlint.inspection.training_loop.call_kinds import built as built_optimizers
 from lrlint.inspection.training_loop.calls import Reader
-from lrlint.inspection.training_loop.code import Code, File, Place
+from lrlint.inspection.training_loop.code import Code, File, Scope
 from lrlint.inspection.training_loop.iterators import reused, reused_attributes
 from lrlint.inspection.training_loop.manual_rates import sets_rates
 from lrlint.inspection.training_loop.name_patterns import name_patterns, walks_of
@@ -43,7 +43,7 @@ def read(built: LiveTarget) -> tuple[SourceFacts | None, list[Note]]:
     files = [code.file(path) for path in dict.fromkeys(span.path for span in spans if span is not None)]
     files_ = [file for file in files if file is not None]
     reader = Reader(code)
-    everything = {file: file.places for file in files_}
+    everything = {file: file.scopes for file in files_}
     calls = [call for file, inside in everything.items() for call in _calls(reader, file, inside, start)]
     freezing = frozenset(_freezing(built))
     for file, inside in everything.items() if freezing else ():
@@ -69,7 +69,7 @@ def _freezing(built: LiveTarget) -> Iterator[str]:
                 yield name
 
 
-def _put_back(file: File, scope: Place, methods: frozenset[str]) -> Iterator[SourceCall]:
+def _put_back(file: File, scope: Scope, methods: frozenset[str]) -> Iterator[SourceCall]:
     """Calls of such a method, as ``eval`` of whichever modules it finds."""
     for node in scope.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
@@ -96,7 +96,7 @@ def _hooks(owner: Any, project: Project, code: Code) -> Iterator[SourceCall]:
         span = project.definition(getattr(type(owner), name))
         if span is None or (file := code.file(span.path)) is None:
             continue
-        for scope in file.places:
+        for scope in file.scopes:
             if getattr(scope.node, "lineno", 0) == span.line:
                 yield from (call for call in reader.calls(scope) if call.kind == "eval")
 
@@ -105,15 +105,15 @@ def _patterns(built: LiveTarget, code: Code) -> Iterator[NamePattern]:
     for span, names in walks_of(built.recording.walks).items():
         file = code.file(span.path)
         if file is not None:
-            yield from name_patterns(file, file.places, span, names)
+            yield from name_patterns(file, file.scopes, span, names)
 
 
-def _chosen(scopes: Iterable[Place], start: Span | None) -> list[Place]:
+def _chosen(scopes: Iterable[Scope], start: Span | None) -> list[Scope]:
     """The function whose name stands at ``start``, else all."""
     return [scope for scope in scopes if start is None or getattr(scope.node, "lineno", 0) == start.line]
 
 
-def _calls(reader: Reader, file: File, everything: Sequence[Place], start: Span | None) -> Iterator[SourceCall]:
+def _calls(reader: Reader, file: File, everything: Sequence[Scope], start: Span | None) -> Iterator[SourceCall]:
     """Of the function whose name stands at ``start``, else of all; optimizers and averages of the whole file."""
     text = "".join(file.lines)
     if not any(mention in text for mention in _MENTIONS):

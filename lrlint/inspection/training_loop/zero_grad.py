@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from lrlint.facts.source import STEPS, SourceCall, trained
 from lrlint.inspection.training_loop.call_kinds import is_hook_name, is_optimizer_name, is_scheduler_class
 from lrlint.inspection.training_loop.calls import Reader
-from lrlint.inspection.training_loop.code import File, Place, last
+from lrlint.inspection.training_loop.code import File, Scope, last
 
 #: Mentions of gradients that clear none; any other may.
 _PLAIN = re.compile(
@@ -27,7 +27,7 @@ _WORD = re.compile(r'^[rbufRBUF]*(["\'])\w+\1$')
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
-def uncleared(reader: Reader, files: Iterable[File], scopes: Sequence[Place], alone: bool) -> Iterator[str]:
+def uncleared(reader: Reader, files: Iterable[File], scopes: Sequence[Scope], alone: bool) -> Iterator[str]:
     """Labels of the functions among ``scopes`` whose gradients add up from step to step.
 
     Only of functions that are no methods, and step an optimizer by its plain name. Silent as soon as gradients are
@@ -61,7 +61,7 @@ def _steps(calls: Sequence[SourceCall]) -> Iterator[SourceCall]:
         yield from (step for step in trained(calls) if not step.managed)
 
 
-def _once(scope: Place, optimizers: set[str]) -> bool:
+def _once(scope: Scope, optimizers: set[str]) -> bool:
     """Whether a loop builds one of these anew, or is left at its end."""
     for loop in (node for node in scope.nodes if isinstance(node, _LOOPS)):
         stored = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -74,7 +74,7 @@ def _once(scope: Place, optimizers: set[str]) -> bool:
     return False
 
 
-def _handed(reader: Reader, scope: Place) -> Iterator[ast.Call]:
+def _handed(reader: Reader, scope: Scope) -> Iterator[ast.Call]:
     """Calls that give a model or an optimizer to code that was not read, or run hooks."""
     for call in (node for node in scope.nodes if isinstance(node, ast.Call)):
         name = last(call.func)
@@ -98,7 +98,7 @@ def _whole(value: ast.expr) -> Iterator[str]:
                 yield from _whole(part)
 
 
-def _lines(reader: Reader, scope: Place) -> Iterator[str]:
+def _lines(reader: Reader, scope: Scope) -> Iterator[str]:
     for file, node in reader.code.reach(scope):
         yield from code_lines(file)[node.lineno - 1 : node.end_lineno]
 

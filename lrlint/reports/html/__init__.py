@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lrlint.facts import ProbeFacts, Setup
 from lrlint.lint.finding import Finding
-from lrlint.reports.full import places
+from lrlint.reports.full import source_frames
 from lrlint.reports.html import drawing, markup
 from lrlint.reports.style import Style
 from lrlint.reports.summary import summary
@@ -102,7 +102,7 @@ def _frame(finding: Finding, target: TargetView | None) -> Markup:
     """The frame that the terminal shows, its colours as elements."""
     if target is None or target.sources is None:
         return Markup("")
-    lines = places(finding, target.sources, Style(_FRAME, colour=True), target.setup)
+    lines = source_frames(finding, target.sources, Style(_FRAME, colour=True), target.setup)
     return markup.painted("\n".join(line.rstrip() for line in lines))
 
 
