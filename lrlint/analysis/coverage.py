@@ -299,7 +299,7 @@ def _unused(setup: Setup, parameters: Sequence[Parameter]) -> set[int]:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Lost parameters with one probable cause.
+    """Parameters that are in no optimizer, with one probable cause.
 
     ``cause``: ``module`` (all of the modules at ``place``), ``class`` (every module of the class ``place``),
     ``vectors`` (everything 1-D), ``direct`` (a parameter on a module of the user's, neither weight nor bias),
@@ -312,7 +312,7 @@ class Bundle:
 
 
 def bundles(cover: Coverage, limit: int = 6) -> list[Bundle]:
-    """The lost parameters, bundled by cause and place; one bundle when there would be more than ``limit``."""
+    """The unexplained parameters, bundled by cause and place; one bundle when there would be more than ``limit``."""
     lost = {p.index for p in cover.unexplained}
     vectors = [p for p in cover.trainable if p.ndim is not None and p.ndim <= 1]
     all_vectors = len(vectors) >= _FEW and all(p.index in lost for p in vectors)

@@ -57,7 +57,7 @@ def enclosing_modules(path: str) -> Iterator[str]:
 
 
 class DecayPolicyByModule:
-    """Which parts of the model an optimizer decays, told by their matrices.
+    """Which modules of the model an optimizer decays, judged by their weight matrices.
 
     A part whose matrices are all spared follows a policy of its own (a head, a layer that is not to be decayed): its
     norms and biases say nothing about the optimizer's no-decay filter.
@@ -77,7 +77,7 @@ class DecayPolicyByModule:
 
 
 class WholeModuleGroups:
-    """Which groups hold a part of the model as a whole (``{"params": model.head.parameters()}``).
+    """Which groups hold all of a submodule (``{"params": model.head.parameters()}``).
 
     Such a group was made without a filter: that its norms and biases decay is no filter's oversight.
     """

@@ -12,7 +12,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ProbeRun:
-    """One run from the setup's own state. Every arm of a seed sees the same batches and the same random numbers.
+    """One run from the setup's own state. Every run of a seed sees the same batches and the same random numbers.
 
     ``changes`` are (optimizer, group, factor on its rate) of every group that did not run at its configured rate;
     ``clip`` is the largest gradient norm that was let through. ``first`` and ``last`` are the mean loss over its

@@ -44,6 +44,8 @@ class Skipped:
 
 @dataclass(frozen=True)
 class LintOutcome:
+    """What rules found on one setup; ``skipped`` could not run, ``ran`` counts those that did."""
+
     findings: tuple[Finding, ...]
     skipped: tuple[Skipped, ...]
     ran: int

@@ -39,7 +39,7 @@ class Comment:
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """What is known of the run.
+    """What a run checked, as far as it tells a stale suppression from one that could not apply.
 
     ``ran``: codes of the rules that ran on every target; ``rules``: code → (name, family) of all there are;
     ``group_names``: (target, optimizer, group) → name; ``complete``: whether every configured target was checked.

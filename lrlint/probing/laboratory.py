@@ -28,11 +28,11 @@ _KEPT, _SMALL = 10, 1 << 28
 
 
 class BudgetSpent(Exception):
-    """The time that was given is over."""
+    """The time budget of the probe is used up."""
 
 
 class TrialRunner:
-    """A setup on which runs are made; a `lrlint.probing.search.trial.RunFactory` for the search.
+    """Makes runs of one setup that differ in rates, clipping or seed alone: the search's `RunFactory`.
 
     ``rates``: the peak rate of each (optimizer, group) that has one, in order; ``ramp``: steps that lead to it.
     ``budget``: seconds for everything. ``others`` is what a snapshot keeps beside models and optimizers. Use it inside

@@ -15,7 +15,9 @@ from lrlint.probing.training.measure import Bench
 
 
 class LowRateRuns:
-    """``baseline``: the run as configured, which holds; ``steps``: of one run."""
+    """The search for rates that are too low, on a setup whose configured rates hold.
+
+    ``baseline``: the run as configured, which holds; ``steps``: of one run."""
 
     def __init__(self, lab: TrialRunner, bench: Bench, baseline: TrialRun, steps: int) -> None:
         self.lab, self.bench, self.baseline, self.steps = lab, bench, baseline, steps

@@ -1,4 +1,4 @@
-"""The door to running steps: does training diverge, stall or suffer at the peak rate, and which group is to blame?"""
+"""Public entry of the stability probe: `probe(model, optimizer, batches=...)`."""
 
 from __future__ import annotations
 

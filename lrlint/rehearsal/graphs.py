@@ -20,6 +20,8 @@ _MEANS = ("Mean", "Nll", "Mse", "BinaryCross", "SmoothL1", "Huber", "KlDiv")
 
 
 class Graphs:
+    """Walks autograd graphs back from losses: which tensors get a gradient, and by which factor a mean was divided."""
+
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._walks: Counter[Span | None] = Counter()

@@ -1,4 +1,4 @@
-"""What a rehearsal leaves, to be counted."""
+"""The raw record of a rehearsal: events, and what has to be asked of live objects while they are there."""
 
 from __future__ import annotations
 

@@ -55,6 +55,8 @@ class Variable:
 
 
 class Modules:
+    """Watches modules (training or evaluation mode), averages of weights and rate variables during the steps."""
+
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._known: list[weakref.ref[nn.Module]] = []  # a set would hash them, as torchmetrics do by their state

@@ -1,4 +1,4 @@
-"""The facts of a rehearsal, from its events."""
+"""Turn the recorded events of a rehearsal into `LoopFacts`."""
 
 from __future__ import annotations
 

@@ -51,6 +51,8 @@ class Plan:
 
 
 class Rehearsal:
+    """Patches, recorder and limits of one rehearsal, from before the script runs until its facts are collected."""
+
     def __init__(self, plan: Plan, project: Project) -> None:
         self.plan, self.project = plan, project
         self.loops = Loops(plan.limits)

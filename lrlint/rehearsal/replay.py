@@ -43,6 +43,8 @@ class Lost:
 
 @dataclass
 class Replay:
+    """What the events of a rehearsal amount to, step by step: which gradients each step used, lost or left."""
+
     events: Sequence[Event]
     steps: list[Step] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)

@@ -13,7 +13,7 @@ from lrlint.rehearsal.totals import Counting, depth, interval
 
 
 class SchedulerObserver:
-    """The schedulers of a rehearsal, from its events."""
+    """Turns the recorded events of a rehearsal into `SchedulerSeen` facts."""
 
     def __init__(self, material: Material, replay: Replay, counting: Counting) -> None:
         self.material, self.replay, self.counting = material, replay, counting

@@ -1,4 +1,4 @@
-"""What to do with one target."""
+"""The work order for one target, as it is handed to its process."""
 
 from __future__ import annotations
 

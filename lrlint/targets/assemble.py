@@ -1,4 +1,4 @@
-"""Sorted parts become a `LiveTarget`: frameworks make their optimizers, wrappers come off, declared values become facts."""
+"""Turn the parts that a factory returned into a `LiveTarget`: frameworks make their optimizers, wrappers come off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a target to live objects: import the user's code, call its factory, and sort what comes.
+"""Import and call the user's factory, or run the script to its first step; return the live objects as a `LiveTarget`.
 
 `load` runs the user's code (see `lrlint.targets.sandbox` for how); `from_objects` takes objects that exist already.
 """

@@ -1,8 +1,8 @@
-"""The values of small floating point constants, kept beside tensors that have none.
+"""CPU copies of small constants that are created while tracing on meta, so that ``mask.all()`` can be answered.
 
 A mask of ones, a threshold, a number made into a tensor: code makes them on the device of its inputs, which is meta while
-it is observed, and then asks whether all of the mask is set. A shadow is the same constant on the CPU; what is computed
-from constants alone has one too, until something is written into it.
+it is observed, and then asks whether all of the mask is set. The copy of a constant lies on the CPU; what is
+computed from constants alone has one too, until something is written into it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _CONSTANTS = frozenset(
 
 
 class ConstantCopies:
-    """Real twins of meta tensors, by the storage that they lie in."""
+    """CPU copies of meta tensors that are constants, by the storage that they lie in."""
 
     def __init__(self) -> None:
         self._of: dict[int, dict[int, torch.Tensor]] = {}
 
     def of_call(self, func: Any, args: Any, kwargs: Any, run: Callable[[Any, Any, Any], Any]) -> Any:
-        """The operator's result by ``run``; with a shadow where all that goes in has one.
+        """The operator's result by ``run``; with a copy where all that goes in has one.
 
-        Where the result is no floating point value, it is the shadow itself: such values stay real.
+        Where the result is no floating point value, it is the copy itself: such values stay real.
         """
         if func in _CONSTANTS:
             return self._constant(func, args, kwargs, run(func, args, kwargs))
@@ -50,7 +50,7 @@ class ConstantCopies:
             for tensor in operands:
                 self._forget(tensor)
             return result
-        known = {id(t): shadow for t in operands if (shadow := self._shadow(t)) is not None}
+        known = {id(t): copy for t in operands if (copy := self._copy_of(t)) is not None}
         if not known or any(id(t) not in known and t.device == META for t in operands) or _by_chance(func):
             return run(func, args, kwargs)
         value = func(*_replaced(args, known), **{**_replaced(kwargs, known), **_on_cpu(kwargs)})
@@ -73,12 +73,12 @@ class ConstantCopies:
     def _storage(tensor: torch.Tensor) -> int:
         return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else 0
 
-    def _keep(self, tensor: Any, shadow: torch.Tensor) -> Any:
-        if isinstance(tensor, torch.Tensor) and tensor.device == META and shadow.numel() <= SMALL:
-            self._of.setdefault(self._storage(tensor), {})[id(tensor)] = shadow.detach()
+    def _keep(self, tensor: Any, copy: torch.Tensor) -> Any:
+        if isinstance(tensor, torch.Tensor) and tensor.device == META and copy.numel() <= SMALL:
+            self._of.setdefault(self._storage(tensor), {})[id(tensor)] = copy.detach()
         return tensor
 
-    def _shadow(self, tensor: torch.Tensor) -> torch.Tensor | None:
+    def _copy_of(self, tensor: torch.Tensor) -> torch.Tensor | None:
         if tensor.device != META or tensor.layout is not torch.strided:
             return None
         return self._of.get(self._storage(tensor), {}).get(id(tensor))

@@ -1,4 +1,4 @@
-"""Follow what a change of one value does downstream, until it is cancelled or seen to matter.
+"""Follow the change of one parameter through the operator graph: does it reach an output, or is it cancelled?
 
 Used twice: for scaling a parameter (`homogeneity`) and for adding a constant to one (`shifts`). A verdict on a value
 that alone carries the change holds for every parameter whose change comes down to that value: asked for the last
@@ -19,7 +19,7 @@ _LIMIT = 1500
 
 
 class NotCancelled(Exception):
-    """The change is not cancelled."""
+    """Raised by a transfer function: the change provably or possibly reaches an output."""
 
 
 class Unknown(Exception):

@@ -1,7 +1,7 @@
 """Write down every operator of an eager run as a node of a torch.fx.Graph.
 
 The graph is an observation, not executable code. Floating point values lie on the meta device and have no memory; small
-integer and boolean tensors stay real, so that positions, masks and lengths keep their values; so do, in their shadows,
+integer and boolean tensors stay real, so that positions, masks and lengths keep their values; so do, as copies on the CPU,
 small floating point constants. Where the code asks for a value that does not exist, a plausible one is given and the run
 is marked as guessed.
 """
@@ -50,14 +50,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._lines = lines
         self._keep: list[Any] = []
         self._writers: dict[int, tuple[fx.Node, int]] = {}
-        self._shadows = ConstantCopies()
+        self._constants = ConstantCopies()
         self._count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is torch.ops.prim.device.default:
             return func(*args, **kwargs)
-        result = self._shadows.of_call(func, args, kwargs, self._run)
+        result = self._constants.of_call(func, args, kwargs, self._run)
         self._record(func, args, kwargs, result)
         return result
 

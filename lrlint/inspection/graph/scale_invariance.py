@@ -62,7 +62,7 @@ Degree = float | tuple[float, ...]
 
 
 class ScaleInvariance(ChangePropagation[Any]):
-    """Walks with the degree of homogeneity in the parameter as state."""
+    """State: the degree of homogeneity in the parameter (its value scales with c → the output with c to this power)."""
 
     def __init__(self, flow: Flow, live: frozenset[int], norms: Norms) -> None:
         super().__init__(flow, live)

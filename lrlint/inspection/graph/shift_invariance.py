@@ -31,7 +31,7 @@ _MASKED = -1e4
 
 
 class ShiftInvariance(ChangePropagation[Any]):
-    """Walks with the axes along which the shift is constant as state."""
+    """State: the axes along which what was added to the value is constant."""
 
     def __init__(self, flow: Flow, live: frozenset[int], norms: Norms) -> None:
         super().__init__(flow, live)

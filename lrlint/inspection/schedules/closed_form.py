@@ -1,4 +1,6 @@
-"""Schedulers whose state at any step is a formula: torch's closed forms, and classes that read the step number alone.
+"""Closed-form evaluation of schedules: set the groups to their state at step t without taking t steps.
+
+For torch's own closed forms, and for classes whose rate depends on the step number alone.
 
 `closed_form` puts the groups into the state of an arbitrary step, so that a long horizon needs a few hundred evaluations.
 A formula holds only while nobody interfered (a rate edited by hand, a group added later): callers compare it with

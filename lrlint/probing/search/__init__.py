@@ -1,1 +1,1 @@
-"""Which runs are made, and what they say together; nothing here imports torch."""
+"""The search over runs: are rates too high or too low, which groups are to blame, what repairs them. Torch-free."""

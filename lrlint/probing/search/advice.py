@@ -75,7 +75,7 @@ class Change:
 
 
 class Adviser:
-    """Turns what the search found into changes that hold."""
+    """From a diagnosis to recommended changes (lower rates, or clipping), each verified by runs of its own."""
 
     def __init__(
         self, trial: RunFactory, diagnosis: Diagnosis, steps: int, promises: Sequence[float], kept: bool = False

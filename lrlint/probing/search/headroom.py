@@ -18,7 +18,7 @@ _STEP = 0.5  # decades
 
 @dataclass(frozen=True)
 class GroupHeadroom:
-    """Of one group (by position): exponents of ten on its rate as it was configured.
+    """How far the rate of one group (by position) can rise, as exponents of ten on its configured rate.
 
     ``largest``: that held; ``best``: whose run gained most, None where it got no runs of its own (``runs``).
     ``capped``: nothing above ``largest`` was tried.
@@ -32,7 +32,9 @@ class GroupHeadroom:
 
 
 class HeadroomSearch:
-    """``base``: exponents of all groups' rates at which the setup is sound, and from which one group at a time is raised;
+    """Raises one group's rate at a time, while the setup stays sound.
+
+    ``base``: exponents of all groups' rates at which the setup is sound, and from which one group at a time is raised;
     ``steps``: of one run.
     """
 

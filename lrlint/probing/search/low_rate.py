@@ -37,7 +37,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Length:
-    """Of the training: optimizer steps, None where not known, and the mean of its schedule over the peak."""
+    """How long the training is: ``total`` optimizer steps (None: not known), at ``mean`` times the peak rate on average."""
 
     total: int | None
     mean: float = 1.0
@@ -49,7 +49,7 @@ class Length:
 
 
 class Measurements(Protocol):
-    """See `lrlint.probing.training.measure.Bench`."""
+    """What the search measures beside losses of runs; `lrlint.probing.training.measure.Bench` does it."""
 
     @property
     def opening(self) -> float: ...
@@ -63,7 +63,9 @@ class Measurements(Protocol):
 
 @dataclass(frozen=True)
 class Low:
-    """``verdict``: ``too-low``, ``cannot-tell`` or ``fine``. Exponents are of ten; ``groups`` are positions.
+    """What is found about rates that are too low.
+
+    ``verdict``: ``too-low``, ``cannot-tell`` or ``fine``. Exponents are of ten; ``groups`` are positions.
 
     ``gain``: of the run at ``exponent``; ``reached``: what the configured rates can be expected to gain in
     ``stands_for`` steps; both as shares of the opening loss.
@@ -82,7 +84,9 @@ class Low:
 
 
 class LowRateSearch:
-    """``count``: groups that have a rate; ``steps``: of one run; ``pace``: the length of the last updates of the run as
+    """Runs at higher rates, compared with where the configured ones can be expected to end.
+
+    ``count``: groups that have a rate; ``steps``: of one run; ``pace``: the length of the last updates of the run as
     configured over that of all of them, within ``steps``.
     """
 

@@ -1,4 +1,4 @@
-"""One run, and its level: what its last losses amount to. Nothing here imports torch: a `RunFactory` does the steps."""
+"""One run of the search and its level, the robust mean of its last losses. Torch-free: a `RunFactory` takes the steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class TrialRun:
-    """One run. ``losses`` are its losses by step, ``norms`` the norms of the whole gradient.
+    """One training run of a few steps. ``losses`` and ``norms`` (of the whole gradient) are by step.
 
     ``cooled_from``: the step from which on all rates were multiplied by ``THRESHOLDS.cooldown_factor``; 0 for never.
     ``ended``: why it did; ``full`` and ``given up`` are the ends of runs that were as they should be.
@@ -105,7 +105,7 @@ def closing(steps: int) -> int:
 
 
 class RunFactory(Protocol):
-    """Runs the setup from its own state. ``count``: groups that have a rate."""
+    """Makes runs of one setup, each from the setup's own state. ``count``: groups that have a rate."""
 
     count: int
 

@@ -1,4 +1,4 @@
-"""The conditions under which a probe's steps run: as they are written, and the same every time."""
+"""Determinism of a probe's steps: deterministic algorithms where there are some, no autotuning, fixed random states."""
 
 from __future__ import annotations
 

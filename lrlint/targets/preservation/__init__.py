@@ -1,1 +1,1 @@
-"""Everything that running the user's code changes is remembered before and put back after: `snapshot` is the door."""
+"""Save everything that running the user's code may change, and restore it: see `snapshot`."""
