@@ -32,7 +32,7 @@ check: $(DEMO)
 	@PATH="$(abspath $(BIN)):$$PATH" python examples/verify.py examples/gpt2_finetune.py
 
 test: $(TEST)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --durations=15
 
 # Everything: also what `make test` samples, every seeded fault on every model it can be planted in.
 test-long: $(TEST)

@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import lru_cache
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,6 +27,7 @@ def lrlint(*arguments: object, cwd: Path, **environment: str) -> subprocess.Comp
     Targets are inspected in a forked process, as ever. Both streams are real files: what a forked process writes to
     them is caught, too.
     """
+    _import_once()
     command = [str(argument) for argument in arguments]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         with patch.dict(os.environ, _environment(environment), clear=True), _in(cwd), _streams(out, err):
@@ -36,6 +38,37 @@ def lrlint(*arguments: object, cwd: Path, **environment: str) -> subprocess.Comp
         out.seek(0)
         err.seek(0)
         return subprocess.CompletedProcess(command, code, out.read(), err.read())
+
+
+@lru_cache(maxsize=1)
+def _import_once() -> None:
+    """What every inspection imports, here: a forked process would import it anew for each target, in seconds."""
+    import torch
+
+    import lrlint as package
+
+    model = torch.nn.Linear(1, 1)
+    package.check(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def forked(work: Callable[[], int], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a function does in a fork of this process, which has imported torch, as if it were a program of its own."""
+    _import_once()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            code = 70
+            try:
+                os.environ.update(environment)
+                os.chdir(cwd)
+                with _streams(out, err):
+                    code = work()
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess([], code, out.read(), err.read())
 
 
 def lrlint_process(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -373,7 +373,7 @@ def test_live_targets_in_worker_processes(tmp_path: Path) -> None:
     ]
     (tmp_path / "pyproject.toml").write_text("[tool.lrlint.targets]\n" + "\n".join(rows) + "\n")
     (tmp_path / "deep").mkdir()
-    done = lrlint_process("check", "--format", "json", cwd=tmp_path / "deep")
+    done = lrlint("check", "--format", "json", cwd=tmp_path / "deep")
     data = json.loads(done.stdout)
     errors = {error["target"]: error for error in data["errors"]}
     assert set(errors) == set(names)
@@ -397,10 +397,7 @@ def test_live_targets_in_worker_processes(tmp_path: Path) -> None:
 
 def test_a_process_that_the_target_forked_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "factory.py").write_text(FACTORY)
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "lrlint", "check", "factory.py:crashes_with_a_child", "--output", "out.json"]
-    quiet = subprocess.DEVNULL  # the forked process holds the streams, too
-    done = subprocess.run(command, cwd=tmp_path, env=env, stdout=quiet, stderr=quiet, timeout=120)
+    done = lrlint("check", "factory.py:crashes_with_a_child", "--output", "out.json", cwd=tmp_path)
     with contextlib.suppress(ProcessLookupError):  # lrlint ends what its target started
         os.kill(int((tmp_path / "child.pid").read_text()), signal.SIGKILL)
     (error,) = json.loads((tmp_path / "out.json").read_text())["errors"]
@@ -436,7 +433,7 @@ def test_what_was_typed_is_not_repeated_in_front_of_a_message(tmp_path: Path) ->
     done = lrlint("check", "factory.py:bild", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("lrlint: factory.py has no 'bild'; did you mean build?")
-    crashed = lrlint_process("check", "factory.py:crashes", cwd=tmp_path)
+    crashed = lrlint("check", "factory.py:crashes", cwd=tmp_path)
     assert "lrlint: factory.py:crashes: its process was killed by SIGSEGV" in crashed.stderr
 
 

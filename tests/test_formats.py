@@ -330,7 +330,7 @@ def test_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
     )
     here = Path(__file__).parent
     outputs = set()
-    for seed in ("0", "1", "4242"):
+    for seed in ("1", "4242"):
         arguments = [str(tmp_path / seed), str(here), str(here.parent)]
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import lrlint
 
 from lrlint.lint import registry
 from lrlint.lint.rule import Rule
@@ -72,8 +73,7 @@ def test_a_snapshot_is_checked_without_torch(tmp_path: Path) -> None:
     built = "m = torch.nn.Linear(2, 2)\n    return m, torch.optim.Adam(m.parameters(), weight_decay=0.1)\n"
     factory = f"import torch\ndef build():\n    {built}"
     (tmp_path / "train.py").write_text(factory)
-    shown = [sys.executable, "-m", "lrlint", "show", f"{tmp_path / 'train.py'}:build", "--output", str(made)]
-    subprocess.run(shown, check=True, capture_output=True, cwd=ROOT, timeout=120)
+    assert lrlint("show", f"{tmp_path / 'train.py'}:build", "--output", made, cwd=ROOT).returncode == 0
     done = without_torch("from lrlint.cli.main import main; main()", "check", str(made), "--format", "concise")
     assert done.returncode == 1, done.stderr
     assert "LR310" in done.stdout

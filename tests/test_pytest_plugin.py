@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import ROOT, forked
 
 PLUGIN = "lrlint.integrations.pytest_plugin"
 
@@ -58,10 +59,15 @@ broken = { target = "factory.py:broken", graph = false }
 
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    env.pop("PYTEST_ADDOPTS", None)
-    command = [sys.executable, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider", "-rA", *arguments]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    """A session of its own, in a fork that has imported torch."""
+
+    def run() -> int:
+        sys.path.insert(0, str(folder))
+        for name in [name for name in os.environ if name.startswith(("PYTEST_XDIST", "PYTEST_ADDOPTS"))]:
+            del os.environ[name]
+        return int(pytest.main(["-p", PLUGIN, "-p", "no:cacheprovider", "-rA", *arguments]))
+
+    return forked(run, folder, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
 
 
 @pytest.fixture
@@ -105,7 +111,9 @@ def test_configured_targets_are_items(project: Path) -> None:
 
 def test_without_the_flag_nothing_is_collected_and_torch_stays_away(project: Path) -> None:
     (project / "test_other.py").write_text("import sys\ndef test_other():\n    assert 'torch' not in sys.modules\n")
-    done = run_pytest(project)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider", "-q"]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.multiprocessing
+from commands import lrlint
 
 from lrlint.errors import TargetError, UsageError
 from lrlint.inspection.build import build
@@ -266,12 +266,11 @@ def test_a_distributed_script_without_its_launcher(tmp_path: Path, monkeypatch: 
 
 def test_the_command_line_passes_the_script_its_arguments(tmp_path: Path) -> None:
     script(tmp_path, PLAIN)
-    command = [sys.executable, "-m", "lrlint", "show", "--script", "train.py", "--", "--lr", "0.5"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = lrlint("show", "--script", "train.py", "--", "--lr", "0.5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "0.5" in done.stdout
     assert "SGD" in done.stdout
-    both = subprocess.run([*command[:6], "--model", "a:b"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    both = lrlint("show", "--script", "train.py", "--model", "a:b", cwd=tmp_path)
     assert both.returncode == 2
     assert "not both" in both.stderr
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import lrlint
 
 LOOP = """
 import torch
@@ -31,10 +30,7 @@ def main():
 
 
 def check(folder: Path, target: str, *arguments: str) -> tuple[int, list[dict[str, object]]]:
-    run = subprocess.run(
-        [sys.executable, "-m", "lrlint", "check", target, "--format", "json", "--select", "LR7", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    run = lrlint("check", target, "--format", "json", "--select", "LR7", *arguments, cwd=folder)
     assert run.returncode in (0, 1), run.stderr
     return run.returncode, json.loads(run.stdout)["findings"]
 
@@ -48,8 +44,7 @@ def test_the_file_of_the_target_is_read_and_its_loop_named(tmp_path: Path) -> No
 
 def test_a_snapshot_keeps_what_was_read(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(LOOP)
-    show = [sys.executable, "-m", "lrlint", "show", "train.py:build", "--output", "setup.json"]
-    subprocess.run(show, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert lrlint("show", "train.py:build", "--output", "setup.json", cwd=tmp_path).returncode == 0
     assert [item["rule"] for item in check(tmp_path, "setup.json")[1]] == ["LR703"]
 
 
@@ -240,8 +235,7 @@ def build():
 
 def test_names_as_the_target_saw_them_are_in_the_snapshot(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(WRAPPED)
-    show = [sys.executable, "-m", "lrlint", "show", "train.py:build", "--output", "setup.json"]
-    subprocess.run(show, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    assert lrlint("show", "train.py:build", "--output", "setup.json", cwd=tmp_path).returncode == 0
     for target in ("train.py:build", "setup.json"):
         _, found = check(tmp_path, target)
         assert [(item["rule"], item["locations"][0]["line"]) for item in found] == [("LR705", 12)]  # type: ignore[index]

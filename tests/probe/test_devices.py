@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import torch
 import torch.nn.functional as F
@@ -197,8 +198,7 @@ def setup():
 
 def test_steps_are_taken_with_the_settings_that_the_target_left(tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(IN_DOUBLE)
-    command = [sys.executable, "-m", "lrlint", "probe", "job.py:setup"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = commands.lrlint("probe", "job.py:setup", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "probe: stable" in done.stdout
 

@@ -6,12 +6,12 @@ import copy
 import json
 import math
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import commands
 import pytest
 import torch
 import torch.nn.functional as F
@@ -320,10 +320,7 @@ def setup(rate=0.1):
 
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "job.py").write_text(SCRIPT)
-    return subprocess.run(
-        [sys.executable, "-m", "lrlint", "probe", "job.py:setup", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    return commands.lrlint("probe", "job.py:setup", *arguments, cwd=folder)
 
 
 def test_the_command_line_judges_and_draws(tmp_path: Path) -> None:

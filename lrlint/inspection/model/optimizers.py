@@ -159,6 +159,7 @@ def _says_decoupled(read: Callable[[str], Any]) -> bool | None:
     return True if any(told) or is_on(read("decouple_lr")) else False if told else None
 
 
+@per_class
 def _source(cls: type) -> str | None:
     try:
         return inspect.getsource(cls)
