@@ -67,6 +67,14 @@ class Members(Sequence[Member]):
         return {value: Members(items) for value, items in found.items()}
 
 
+def number(options: Mapping[str, Any], key: str) -> float | None:
+    """An option of a group as a float, or None where it is absent or not a number."""
+    value = options.get(key)
+    if isinstance(value, Mapping):
+        value = value.get("tensor")
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 @dataclass(frozen=True, eq=False)
 class Group:
     """One parameter group.
@@ -107,10 +115,7 @@ class Group:
 
     def number(self, key: str) -> float | None:
         """The option as a float, or None where it is absent or not a number."""
-        value = self.options.get(key)
-        if isinstance(value, Mapping):
-            value = value.get("tensor")
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return number(self.options, key)
 
     @property
     def lr(self) -> float | None:

@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from lrlint.facts import ParameterUse
+from lrlint.facts.parameters import ParameterRole
 from lrlint.inspection.model.class_cache import per_class
 
 _TYPES: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -71,7 +73,7 @@ def module_kind(kind: type) -> str:
     return "linear" if _LINEAR_NAME.search(name) else "other"
 
 
-def role(path: str, leaf: str, owner: type, shape: tuple[int, ...] | None) -> str:
+def role(path: str, leaf: str, owner: type, shape: tuple[int, ...] | None) -> ParameterRole:
     """The role of a parameter; ``path`` is its canonical dotted name, ``shape`` None for a lazy one."""
     kind = module_kind(owner)
     ndim = len(shape) if shape is not None else None
@@ -99,7 +101,24 @@ def role(path: str, leaf: str, owner: type, shape: tuple[int, ...] | None) -> st
     return "matrix" if ndim is None or ndim >= 2 else "vector"
 
 
-def _lora(path: str) -> str | None:
+#: Roles about which the graph has the last word.
+UNDECIDED: frozenset[ParameterRole] = frozenset({"vector", "other", "scale"})
+#: Roles in the graph that decide where type and name could not.
+_FROM_GRAPH: dict[str | None, ParameterRole] = {
+    "norm_scale": "norm",
+    "norm_shift": "bias",
+    "bias": "bias",
+    "layer_scale": "scale",
+    "temperature": "scalar",
+}
+
+
+def refined(told: ParameterRole, use: ParameterUse | None) -> ParameterRole:
+    """The role by what the parameter computes: so hand-written norms, scales and gates are classified."""
+    return _FROM_GRAPH.get(use.role, told) if use is not None and told in UNDECIDED else told
+
+
+def _lora(path: str) -> ParameterRole | None:
     if "lora_A" in path or "lora_embedding_A" in path:
         return "lora_A"
     return "lora_B" if "lora_B" in path or "lora_embedding_B" in path else None
@@ -117,7 +136,7 @@ def _is_vector(shape: tuple[int, ...] | None) -> bool:
     return shape is None or sum(size > 1 for size in shape) <= 1
 
 
-def _table(path: str, leaf: str, kind: str) -> str:
+def _table(path: str, leaf: str, kind: str) -> ParameterRole:
     """Embedding tables and free-standing parameters of two and more dimensions."""
     if _RELATIVE.search(path):
         return "relative_position"
