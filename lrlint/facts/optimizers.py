@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from lrlint.facts.parameters import Parameter
 from lrlint.facts.span import Span
+
+DecayForm: TypeAlias = Literal["", "coupled", "decoupled"]
+MisfitKind: TypeAlias = Literal["shape", "device", "dtype", "step-device"]
+RejectionKind: TypeAlias = Literal["overlap", "duplicate", "empty", "value", "non-leaf"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +147,7 @@ class StateMisfit:
 
     parameter: Parameter
     key: str
-    problem: str
+    problem: MisfitKind
     found: str
     expected: str
 
@@ -173,7 +177,7 @@ class Optimizer:
     master_weights: bool = False
     wraps: str | None = None  # class name of the wrapper it was unwrapped from
     groups_from: str = ""
-    decay_form: str = ""
+    decay_form: DecayForm = ""
     state_size: int = 0
     misfits: tuple[StateMisfit, ...] = ()
     span: Span | None = None
@@ -195,7 +199,7 @@ class Optimizer:
 class Rejection:
     """torch refused to build the optimizer. ``kind``: overlap, duplicate, empty, value, non-leaf."""
 
-    kind: str
+    kind: RejectionKind
     error: str
     class_name: str
     parameters: tuple[Parameter, ...] = ()

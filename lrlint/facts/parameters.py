@@ -28,6 +28,22 @@ ParameterRole: TypeAlias = Literal[
     "other",
 ]
 
+ModuleKind: TypeAlias = Literal[
+    "linear",
+    "conv",
+    "rnn",
+    "attention",
+    "embedding",
+    "prelu",
+    "norm:layer",
+    "norm:batch",
+    "norm:rms",
+    "norm:group",
+    "norm:instance",
+    "norm:other",
+    "other",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
@@ -76,7 +92,7 @@ class Parameter:
     leaf: str = ""
     module: str = ""
     module_class: str = ""
-    module_kind: str = "other"
+    module_kind: ModuleKind = "other"
     is_head: bool = False  # the output head, where the model or its structure tells
     gradient: Gradient | None = None  # None: .grad is None; whether it is zero is told for frozen parameters only
     values: Values | None = None

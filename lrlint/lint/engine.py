@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from lrlint.errors import UsageError
 from lrlint.facts import (
@@ -27,7 +27,7 @@ from lrlint.facts import (
 )
 from lrlint.facts.loop import LoopPlace
 from lrlint.lint.engine_rules import Builtin
-from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, Related
+from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, Related, Severity
 from lrlint.lint.rule import Rule
 
 CRASHED = ("LR003", "rule-crashed")
@@ -53,7 +53,7 @@ def run_rules(
     setup: Setup,
     rules: Iterable[Rule],
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    severities: Mapping[str, str] | None = None,
+    severities: Mapping[str, Severity] | None = None,
 ) -> Outcome:
     """Findings of all rules in a stable order: worst first, then code, then subject.
 
@@ -69,7 +69,7 @@ def run_rules(
         ran += 1
         given = (options or {}).get(declared.name, {})
         check_options(declared, given)
-        severity = (severities or {}).get(declared.name, "")
+        severity: Severity | Literal[""] = (severities or {}).get(declared.name, "")
         try:
             for found in declared.run(setup, given) or ():
                 findings.append(complete(_sound(found), declared, setup, severity))
@@ -148,7 +148,7 @@ def _sound(found: Any) -> Finding:
     return found if isinstance(found.message, str) else replace(found, message=str(found.message))
 
 
-def complete(found: Finding, declared: Rule | Builtin, setup: Setup, severity: str = "") -> Finding:
+def complete(found: Finding, declared: Rule | Builtin, setup: Setup, severity: Severity | Literal[""] = "") -> Finding:
     """The finding with everything the engine knows: code, severity, names, groups, locations.
 
     ``severity`` is the user's override; it wins over the finding's own.

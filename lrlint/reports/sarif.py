@@ -66,7 +66,8 @@ def render(run: Run, fixes: Mapping[str, Sequence[Replacement]] | None = None) -
 
 
 def _policy(found: Finding) -> Builtin:
-    return Builtin(found.rule, found.name, found.severity, "A policy of this project.", found.confidence, "policy")
+    severity, confidence = found.severity or "error", found.confidence or "high"
+    return Builtin(found.rule, found.name, severity, "A policy of this project.", confidence, "policy")
 
 
 def _rule(rule: Rule | Builtin) -> dict[str, Any]:

@@ -21,14 +21,16 @@ https://github.com/huggingface/transformers/pull/35927, https://github.com/huggi
 https://github.com/facebookresearch/detectron2/issues/737, https://github.com/fastai/fastai2/pull/519
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import Parts, Wholes, chosen, decays, is_query_key_norm, trainable
 from lrlint.text.names import describe, star
 from lrlint.text.wording import count, listing, number
 
 
 @rule("LR301", severity="warning", confidence="high", needs=("optimizer",))
-def inconsistent_norm_decay(setup):
+def inconsistent_norm_decay(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         parts = Parts(optimizer.members)
         decayed, spared = trainable(optimizer, "norm").where(parts.decay).split(decays)

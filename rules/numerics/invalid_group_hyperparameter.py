@@ -17,8 +17,9 @@ torch 2.13
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import listing
 
 _NUMBERS = ("lr", "weight_decay", "eps", "momentum", "alpha", "rho")
@@ -27,7 +28,7 @@ _SCHEDULER = ("T_max", "T_0", "factor", "eps", "eta_min", "min_lr", "threshold",
 
 
 @rule("LR601", severity="error", confidence="high")
-def invalid_group_hyperparameter(setup):
+def invalid_group_hyperparameter(setup: Setup) -> Iterator[Finding]:
     for rejection in setup.rejections:
         if rejection.kind == "value":
             yield Finding(rejection, f"torch refuses to build {rejection.class_name}: {rejection.error}")

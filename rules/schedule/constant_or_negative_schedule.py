@@ -15,9 +15,10 @@ Sources: https://github.com/huggingface/transformers/issues/324 (negative rate a
 https://github.com/AmirmohammadRostami/KeywordsSpotting-EfficientNet-A0/issues/1 (`eta_min` equal to the rate)
 """
 
+from collections.abc import Iterator
 from math import isclose
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import rate
 
 NEUTRAL = {"gamma": 1.0, "factor": 1.0}
@@ -26,7 +27,7 @@ STEPPED = ("StepLR", "MultiStepLR")
 
 
 @rule("LR409", severity="error", confidence="high", needs=("optimizer", "schedule"))
-def constant_or_negative_schedule(setup):
+def constant_or_negative_schedule(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.leads or schedule.optimizer is None:
             continue

@@ -12,12 +12,14 @@ counter-example https://github.com/tsun/SSRT/issues/5,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count, rate
 
 
 @rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))
-def lambda_returns_absolute_lr(setup):
+def lambda_returns_absolute_lr(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.leads or schedule.optimizer is None or schedule.kinds != ("lambda",):
             continue

@@ -13,12 +13,14 @@ Sources:
 https://docs.python.org/3/faq/programming.html#why-do-lambdas-defined-in-a-loop-with-different-values-all-return-the-same-result,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html"""
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import listing
 
 
 @rule("LR408", severity="warning", confidence="high")
-def late_binding_lr_lambdas(setup):
+def late_binding_lr_lambdas(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         for node in schedule.nodes():
             lambdas = node.lambdas

@@ -16,12 +16,14 @@ https://github.com/katsura-jp/pytorch-cosine-annealing-with-warmup/issues/16 (an
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count, rate
 
 
 @rule("LR402", severity="warning", confidence="high", needs=("optimizer",))
-def lr_floor_above_group_lr(setup):
+def lr_floor_above_group_lr(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if schedule.optimizer is None:
             continue

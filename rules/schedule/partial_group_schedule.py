@@ -13,12 +13,14 @@ Sources: https://github.com/deepspeedai/DeepSpeed/pull/7969 (one rate returned, 
 https://github.com/microsoft/hi-ml/issues/611
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import listing, rate
 
 
 @rule("LR410", severity="error", confidence="high", needs=("optimizer", "schedule"))
-def partial_group_schedule(setup):
+def partial_group_schedule(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.leads or schedule.optimizer is None or _intended(schedule):
             continue

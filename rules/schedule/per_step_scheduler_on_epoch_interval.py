@@ -16,14 +16,15 @@ https://github.com/Lightning-AI/pytorch-lightning/issues/3869, https://github.co
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 
 PLACES = ("interval", "frequency", "strict")
 
 
 @rule("LR414", severity="error", confidence="high", needs=("optimizer",))
-def per_step_scheduler_on_epoch_interval(setup):
+def per_step_scheduler_on_epoch_interval(setup: Setup) -> Iterator[Finding]:
     epochs = _epochs(setup.training)
     for schedule in setup.schedules:
         if schedule.wiring.dropped:

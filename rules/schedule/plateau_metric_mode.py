@@ -13,8 +13,9 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLR
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 
 GROWS = re.compile(
     r"(?<![a-z])(acc|accuracy|auc|auroc|f1|iou|miou|map|bleu|rouge|dice|r2|psnr|ssim|precision|recall|ndcg)(?![a-z])"
@@ -23,7 +24,7 @@ FALLS = re.compile(r"(?<![a-z])(loss|error|err|mse|mae|rmse|ppl|perplexity|fid|w
 
 
 @rule("LR415", severity="warning", confidence="medium")
-def plateau_metric_mode(setup):
+def plateau_metric_mode(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         mode = schedule.plateau.mode if schedule.plateau else ""
         monitor = schedule.config.monitor if schedule.config else None

@@ -17,7 +17,9 @@ Sources: https://github.com/pytorch/pytorch/issues/156846, https://github.com/py
 https://github.com/facebookresearch/ParlAI/issues/3116, https://github.com/AnswerDotAI/ModernBERT/pull/124 (base_lrs)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.schedule_length import replaced
 from lrlint.text.wording import count, listing, number, rate
 
@@ -25,7 +27,7 @@ HELP = "set the options again after the load (lr, initial_lr and the scheduler's
 
 
 @rule("LR416", severity="warning", confidence="high", needs=("optimizer",))
-def resume_overrides_hyperparameters(setup):
+def resume_overrides_hyperparameters(setup: Setup) -> Iterator[Finding]:
     resumed = setup.resume
     if resumed is None:
         yield from _loaded_by_factory(setup)

@@ -16,12 +16,14 @@ https://github.com/katsura-jp/pytorch-cosine-annealing-with-warmup/issues/14,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import listing, rate
 
 
 @rule("LR401", severity="warning", confidence="high", needs=("optimizer", "schedule"))
-def scheduler_flattens_group_lrs(setup):
+def scheduler_flattens_group_lrs(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.leads or schedule.optimizer is None:
             continue

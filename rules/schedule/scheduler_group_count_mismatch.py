@@ -13,7 +13,9 @@ https://github.com/pytorch/pytorch/issues/104361 (an error hours later, at the f
 https://github.com/deepspeedai/DeepSpeed/pull/7969
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count, rate
 
 #: Group lists that a scheduler keeps only to report, or fills at the next step.
@@ -21,7 +23,7 @@ REPORTED = ("_last_lr",)
 
 
 @rule("LR404", severity="error", confidence="high", needs=("optimizer",))
-def scheduler_group_count_mismatch(setup):
+def scheduler_group_count_mismatch(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if schedule.optimizer is None:
             continue

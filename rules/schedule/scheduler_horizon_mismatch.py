@@ -23,7 +23,9 @@ https://github.com/jzhang38/EasyContext/issues/21, https://github.com/huggingfac
 https://github.com/NovaSky-AI/SkyRL/pull/873, https://github.com/ContextualAI/HALOs/pull/33 (cosine rises again)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.schedule_length import ending, explained, gone_per_batch, lead, own_end
 from lrlint.text.wording import rate
 
@@ -32,7 +34,7 @@ EARLY = 0.8
 
 
 @rule("LR403", severity="warning", confidence="medium", needs=("optimizer", "schedule", "total_steps"))
-def scheduler_horizon_mismatch(setup):
+def scheduler_horizon_mismatch(setup: Setup) -> Iterator[Finding]:
     training = setup.training
     for schedule in setup.schedules:
         if not schedule.leads or training.options.get("partial_schedule") or schedule.wiring.yields_to:

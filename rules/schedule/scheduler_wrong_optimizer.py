@@ -14,12 +14,14 @@ Sources: https://github.com/ildoonet/pytorch-gradual-warmup-lr/issues/27 (the ne
 https://github.com/microsoft/dp-transformers/issues/43 (groups that were copied)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import rate
 
 
 @rule("LR405", severity="error", confidence="high", needs=("optimizer",))
-def scheduler_wrong_optimizer(setup):
+def scheduler_wrong_optimizer(setup: Setup) -> Iterator[Finding]:
     for seen in setup.loop.schedulers if setup.loop is not None and setup.loop.judged else ():
         if seen.unreached is not None and seen.unreached[2] >= 2 and not seen.nested:
             written, stepped, times = seen.unreached

@@ -18,7 +18,9 @@ https://github.com/akamaster/pytorch_resnet_cifar10/pull/14 (stamping), https://
 https://github.com/ultralytics/yolov5/issues/292 (built after the load)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count, rate
 
 #: Classes whose rate follows a curve from the first step on, starting at the base rate.
@@ -26,7 +28,7 @@ CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
 
 
 @rule("LR406", severity="warning", confidence="high", needs=("optimizer", "schedule"))
-def stale_initial_lr(setup):
+def stale_initial_lr(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.leads or schedule.optimizer is None or "cycle" in schedule.kinds:
             continue

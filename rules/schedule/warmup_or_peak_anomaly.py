@@ -17,15 +17,16 @@ https://github.com/marian-nmt/marian/issues/156 (first step at full rate),
 https://github.com/Vision-CAIR/MiniGPT-4/pull/263 (the warm-up restarts every epoch),
 https://github.com/Lightning-AI/pytorch-lightning/issues/18570"""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.schedule_length import cut_off, lead
 from lrlint.text.wording import rate
 
 
 @rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
-def warmup_or_peak_anomaly(setup):
+def warmup_or_peak_anomaly(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if schedule.leads and (cut := cut_off(schedule)):
             yield Finding(

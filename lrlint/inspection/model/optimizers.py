@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.optim import Optimizer as TorchOptimizer
 
 from lrlint.facts import Group, Optimizer, Parameter, StateMisfit
 from lrlint.facts.algorithms import algorithm, family_of_group
-from lrlint.facts.optimizers import number
+from lrlint.facts.optimizers import DecayForm, number
 from lrlint.inspection.model.class_cache import per_class
 from lrlint.targets.provenance.recorder import Recording
 from lrlint.targets.safe_getattr import attribute, is_on
@@ -90,7 +91,7 @@ def optimizer_fact(
     groups = optimizer.param_groups
     multipliers = _multipliers(groups)
     facts = tuple(
-        _group(optimizer, index, i, kind, decoupled, find, recording, lambda rate, i=i: peak(i, rate), multipliers[i])
+        _group(optimizer, index, i, kind, decoupled, find, recording, partial(peak, i), multipliers[i])
         for i in range(len(groups))
     )
     defaults = {key: plain(value) for key, value in _defaults(optimizer).items()}
@@ -160,7 +161,7 @@ def _treatment(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @per_class
-def _decay_form(cls: type) -> str:
+def _decay_form(cls: type) -> DecayForm:
     """``decoupled`` or ``coupled``, where torch or the source of the class's own step says so; else ``""``."""
     for base in cls.__mro__:
         if base.__module__.startswith("torch.") and base is not TorchOptimizer:

@@ -14,10 +14,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from lrlint.facts import ParameterUse
-from lrlint.facts.parameters import ParameterRole
+from lrlint.facts.parameters import ModuleKind, ParameterRole
 from lrlint.inspection.model.class_cache import per_class
 
-_TYPES: tuple[tuple[tuple[type, ...], str], ...] = (
+_TYPES: tuple[tuple[tuple[type, ...], ModuleKind], ...] = (
     ((_InstanceNorm,), "norm:instance"),  # before batch norm: torch's InstanceNorm shares its base class
     ((_BatchNorm,), "norm:batch"),
     ((nn.LayerNorm,), "norm:layer"),
@@ -35,7 +35,10 @@ _NORM_TYPES = tuple(kind for types, name in _TYPES if name.startswith("norm") fo
 _NORM_NAME = re.compile(r"norm(?!al(?!i[sz]))(?!ali[sz]ing)", re.IGNORECASE)
 _NOT_NORM = re.compile("weightnorm|spectralnorm|prenorm|postnorm|parametriz|conv|mlp|block|attention", re.IGNORECASE)
 _LINEAR_NAME = re.compile(r"linear|^conv1d$|dense$", re.IGNORECASE)  # transformers' Conv1D is a transposed Linear
-_FLAVOURS = (("rms", "rms"), ("batch", "batch"), ("instance", "instance"), ("group", "group"), ("layer", "layer"))
+_FLAVOURS: tuple[tuple[str, ModuleKind], ...] = (
+    *(("rms", "norm:rms"), ("batch", "norm:batch"), ("instance", "norm:instance")),
+    *(("group", "norm:group"), ("layer", "norm:layer")),
+)
 
 _POSITION = re.compile(
     r"(^|[._])(abs_)?pos(ition(al)?)?_?(s|emb\w*|enc\w*|table|ids)?($|\.)|(^|\.)(wpe|embed_positions)($|\.)",
@@ -62,14 +65,14 @@ _SSM_OWNER = re.compile(r"mamba|ssm|s4|s5|s6|rwkv|lru|hgrn|gated_?delta|linear_?
 
 
 @per_class
-def module_kind(kind: type) -> str:
+def module_kind(kind: type) -> ModuleKind:
     """``norm:<flavour>``, linear, conv, rnn, attention, embedding, prelu or other, for a module class."""
-    for types, name in _TYPES:
+    for types, known in _TYPES:
         if issubclass(kind, types):
-            return name
+            return known
     name = kind.__name__
     if _NORM_NAME.search(name) and not _NOT_NORM.search(name):
-        return "norm:" + next((flavour for part, flavour in _FLAVOURS if part in name.lower()), "other")
+        return next((flavour for part, flavour in _FLAVOURS if part in name.lower()), "norm:other")
     return "linear" if _LINEAR_NAME.search(name) else "other"
 
 
