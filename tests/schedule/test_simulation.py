@@ -169,7 +169,7 @@ def test_what_was_not_followed_to_the_end_is_said() -> None:
     setup = lrlint.inspect(model, optimizer, scheduler, total_steps=1_000_000, graph=False)
     (found,) = setup.schedules
     assert found.capped == found.groups[0].lr.steps[-1] < 1_000_000
-    assert f"followed for {found.details['capped']} of 1000000 steps" in (setup.note("schedule") or "")
+    assert f"followed for {found.capped} of 1000000 steps" in (setup.note("schedule") or "")
     assert not found.declared
 
 
