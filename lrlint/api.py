@@ -238,11 +238,11 @@ def diff(before: Setup, after: Setup) -> Comparison:
 
 def _inspect(function: str, arguments: Mapping[str, object]) -> Setup:
     from lrlint.inspection.build import build
-    from lrlint.targets.load import adopt
+    from lrlint.targets.load import from_objects
 
     declared = _declared(function, arguments)
     observed = bool(declared.pop("graph"))
-    built = adopt(declared.pop("model"), declared.pop("optimizer"), declared.pop("scheduler"), **declared)
+    built = from_objects(declared.pop("model"), declared.pop("optimizer"), declared.pop("scheduler"), **declared)
     return build(built, graph=observed)
 
 

@@ -28,7 +28,7 @@ from lrlint.lint.registry import Catalog, fixture_of, load, shipped
 from lrlint.lint.rule import Rule
 
 if TYPE_CHECKING:
-    from lrlint.targets.live_target import Built
+    from lrlint.targets.live_target import LiveTarget
 
 _ONE = rf"[A-Z]+\d{{3}}(?:[ \t]+(?:{'|'.join(SEVERITIES)})(?:[ \t]+[\w.*?\[\]]+)*)?"
 _EXPECT = re.compile(rf"#\s*expect:\s*({_ONE}(?:\s*,\s*{_ONE})*)")
@@ -233,7 +233,7 @@ def _rehearsed(case: Case) -> Setup:
         load_target(f"{case.path}:{case.function}", root=case.path.parent, observer=runner)
         return {}
 
-    def report(built: Built, loop: LoopFacts | None) -> process.Message:
+    def report(built: LiveTarget, loop: LoopFacts | None) -> process.Message:
         from lrlint.inspection.build import build
 
         return build(built, graph=False, loop=loop).to_dict()

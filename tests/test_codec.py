@@ -195,7 +195,7 @@ def test_a_snapshot_of_the_first_schema_is_still_read(tmp_path: Path) -> None:
     (schedule,) = setup.schedules
     assert (schedule.clock, schedule.length) == (Clock("declared", "step"), Length(9, "T_max"))
     assert (schedule.floor, schedule.error) == (Floor("eta_min", rates=(0.1,)), Failure(3, "TypeError", "no"))
-    assert (schedule.kinds, schedule.declared, schedule.wiring.together) == (("decay",), True, (0, 1))
+    assert (schedule.kinds, schedule.has_declared_horizon, schedule.wiring.together) == (("decay",), True, (0, 1))
     assert [node.plateau for node in schedule.nodes()] == [None, Plateau("max", min_lrs=(0.0,))]
     assert setup.resume is not None
     assert [record.refused for record in setup.resume.optimizers] == ["too few groups"]

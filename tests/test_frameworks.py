@@ -13,7 +13,7 @@ import torch
 
 from lrlint.errors import TargetError, UsageError
 from lrlint.facts import Training
-from lrlint.targets.load import Built, adopt, load
+from lrlint.targets.load import LiveTarget, from_objects, load
 
 LIGHTNING = """
 import torch
@@ -54,10 +54,10 @@ def arguments(**options):
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Built]]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LiveTarget]]:
     monkeypatch.chdir(tmp_path)
 
-    def make(head: str, source: str, factory: str, **options: Any) -> Built:
+    def make(head: str, source: str, factory: str, **options: Any) -> LiveTarget:
         (tmp_path / "framework_setup.py").write_text(head + textwrap.dedent(source), encoding="utf-8")
         return load(f"framework_setup.py:{factory}", **options)
 
@@ -91,7 +91,7 @@ RETURNED = {
 
 
 @pytest.mark.parametrize("shape", RETURNED)
-def test_every_result_of_configure_optimizers(project: Callable[..., Built], shape: str) -> None:
+def test_every_result_of_configure_optimizers(project: Callable[..., LiveTarget], shape: str) -> None:
     expression, count, intervals = RETURNED[shape]
     built = project(
         LIGHTNING, f"class Lit(Base):\n    def configure_optimizers(self):\n        return {expression}\n", "Lit"
@@ -107,7 +107,7 @@ def test_every_result_of_configure_optimizers(project: Callable[..., Built], sha
     assert [note.fact for note in built.notes] == (["optimizer"] if count == 0 else [])
 
 
-def test_scheduler_options_and_where_they_were_written(project: Callable[..., Built]) -> None:
+def test_scheduler_options_and_where_they_were_written(project: Callable[..., LiveTarget]) -> None:
     built = project(
         LIGHTNING,
         """
@@ -149,7 +149,7 @@ def attached():
 """
 
 
-def test_a_module_that_asks_its_trainer_for_the_number_of_steps(project: Callable[..., Built]) -> None:
+def test_a_module_that_asks_its_trainer_for_the_number_of_steps(project: Callable[..., LiveTarget]) -> None:
     lonely = project(LIGHTNING, STEPS, "Lit")
     assert lonely.schedulers[0].total_steps == 1000
     assert lonely.training.total_steps is None
@@ -162,7 +162,7 @@ def test_a_module_that_asks_its_trainer_for_the_number_of_steps(project: Callabl
     assert (told.schedulers[0].total_steps, told.training.total_steps, told.notes) == (44, 44, [])
 
 
-def test_a_trainer_beside_or_on_the_module(project: Callable[..., Built]) -> None:
+def test_a_trainer_beside_or_on_the_module(project: Callable[..., LiveTarget]) -> None:
     beside = project(LIGHTNING, STEPS, "with_trainer")
     assert beside.schedulers[0].total_steps == 77
     training = beside.training
@@ -231,17 +231,17 @@ def trainer_alone():
 """
 
 
-def test_hooks_that_lightning_calls_before_the_optimizers_are_configured(project: Callable[..., Built]) -> None:
+def test_hooks_that_lightning_calls_before_the_optimizers_are_configured(project: Callable[..., LiveTarget]) -> None:
     built = project(LIGHTNING, HOOKS, "LateLayers")
     assert len(built.optimizers[""].param_groups[0]["params"]) == 6
     assert project(LIGHTNING, HOOKS, "NeedsSetup").optimizers[""].param_groups[0]["lr"] == 1
     assert project(LIGHTNING, HOOKS, "AsksForTheDevice").optimizers[""].param_groups[0]["lr"] == 1
     module = type(built.models[""])()
-    adopt(module, None)
+    from_objects(module, None)
     assert not hasattr(module, "late"), "a module that was passed stays as it is"
 
 
-def test_a_trainer_that_has_no_data_yet(project: Callable[..., Built]) -> None:
+def test_a_trainer_that_has_no_data_yet(project: Callable[..., LiveTarget]) -> None:
     assert len(project(LIGHTNING, HOOKS, "everything").optimizers) == 1
     built = project(LIGHTNING, HOOKS, "with_loader")
     assert (built.schedulers[0].total_steps, built.training.total_steps, built.notes) == (12, 12, [])
@@ -250,7 +250,7 @@ def test_a_trainer_that_has_no_data_yet(project: Callable[..., Built]) -> None:
     assert "it has no training data" in unknown.notes[0].reason
 
 
-def test_what_a_module_lacks_is_said_with_what_to_do(project: Callable[..., Built]) -> None:
+def test_what_a_module_lacks_is_said_with_what_to_do(project: Callable[..., LiveTarget]) -> None:
     for factory, message, hint in (
         ("WithoutOptimizers", "a LightningModule without configure_optimizers", "return"),
         ("trainer_alone", "a Lightning Trainer without its module", "return"),
@@ -263,7 +263,7 @@ def test_what_a_module_lacks_is_said_with_what_to_do(project: Callable[..., Buil
     assert not caught.value.hint, "no Trainer would help"
 
 
-def test_lightning_modules_by_instance_factory_argument_and_adoption(project: Callable[..., Built]) -> None:
+def test_lightning_modules_by_instance_factory_argument_and_adoption(project: Callable[..., LiveTarget]) -> None:
     source = """
         class Lit(Base):
             def configure_optimizers(self):
@@ -286,10 +286,10 @@ def test_lightning_modules_by_instance_factory_argument_and_adoption(project: Ca
     ):
         built = project(LIGHTNING, source, factory, **options)
         assert built.optimizers[""].param_groups[0]["lr"] == rate
-    assert adopt(built.models[""], None).optimizers[""].param_groups[0]["lr"] == 1e-3
+    assert from_objects(built.models[""], None).optimizers[""].param_groups[0]["lr"] == 1e-3
 
 
-def test_what_configure_optimizers_raises_or_returns_wrongly(project: Callable[..., Built]) -> None:
+def test_what_configure_optimizers_raises_or_returns_wrongly(project: Callable[..., LiveTarget]) -> None:
     source = """
         class Wrong(Base):
             def configure_optimizers(self): return 3
@@ -315,7 +315,9 @@ def test_what_configure_optimizers_raises_or_returns_wrongly(project: Callable[.
 # --- transformers ---------------------------------------------------------------------------------------------------
 
 
-def test_a_trainer_creates_its_own_optimizer_and_stays_as_it_was(project: Callable[..., Built], tmp_path: Path) -> None:
+def test_a_trainer_creates_its_own_optimizer_and_stays_as_it_was(
+    project: Callable[..., LiveTarget], tmp_path: Path
+) -> None:
     source = "\ndef build(): return Trainer(model=bert(), args=arguments(bf16=True), train_dataset=Data())\n"
     built = project(TRANSFORMERS, source, "build")
     trainer, optimizer = built.owner, built.optimizers[""]
@@ -337,7 +339,7 @@ def test_a_trainer_creates_its_own_optimizer_and_stays_as_it_was(project: Callab
     assert next(iter(built.batches))["input_ids"].shape == (8, 8)
 
 
-def test_a_trainer_whose_steps_are_given_or_unknown(project: Callable[..., Built]) -> None:
+def test_a_trainer_whose_steps_are_given_or_unknown(project: Callable[..., LiveTarget]) -> None:
     source = """
         class Stream(torch.utils.data.IterableDataset):
             def __iter__(self): return iter(())
@@ -371,7 +373,7 @@ def test_a_trainer_whose_steps_are_given_or_unknown(project: Callable[..., Built
     assert passed.optimizers[""].param_groups[0]["lr"] == 0.125
 
 
-def test_the_classic_filter_on_gpt2(project: Callable[..., Built], tmp_path: Path) -> None:
+def test_the_classic_filter_on_gpt2(project: Callable[..., LiveTarget], tmp_path: Path) -> None:
     source = """
         def build():
             model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=99))
@@ -396,7 +398,7 @@ def test_the_classic_filter_on_gpt2(project: Callable[..., Built], tmp_path: Pat
 # --- accelerate -----------------------------------------------------------------------------------------------------
 
 
-def test_prepared_objects_are_unwrapped_and_keep_their_spans(project: Callable[..., Built]) -> None:
+def test_prepared_objects_are_unwrapped_and_keep_their_spans(project: Callable[..., LiveTarget]) -> None:
     source = """
         from accelerate import Accelerator
 
@@ -432,5 +434,5 @@ def test_a_container_of_optimizers_is_taken_apart() -> None:
 
     model = torch.nn.Linear(2, 2)
     both = Both(torch.optim.SGD([model.weight], lr=1), torch.optim.AdamW([model.bias], lr=2))
-    built = adopt(model, both)
+    built = from_objects(model, both)
     assert list(built.optimizers.values()) == both.optimizers

@@ -17,11 +17,11 @@ import torch
 from torch.optim import Optimizer, lr_scheduler
 
 from lrlint.facts import Span
-from lrlint.targets.live_target import Built
+from lrlint.targets.live_target import LiveTarget
 from lrlint.targets.load import load
 from lrlint.targets.provenance import literals as literal_marking
 from lrlint.targets.provenance.project import Project, project_root
-from lrlint.targets.provenance.recorder import Recording, recording
+from lrlint.targets.provenance.recorder import ConstructionRecorder, recording
 
 NET = """
 import torch
@@ -36,12 +36,12 @@ columns = pytest.mark.skipif(sys.version_info < (3, 11), reason="columns of call
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Built]]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LiveTarget]]:
     """Write files, load ``setup.py``'s ``build`` from the folder, and forget the modules afterwards."""
     monkeypatch.chdir(tmp_path)
     known = set(sys.modules)
 
-    def make(source: str, factory: str = "build", /, *, hook: bool = True, **files: str) -> Built:
+    def make(source: str, factory: str = "build", /, *, hook: bool = True, **files: str) -> LiveTarget:
         for name, text in {"setup_under_test": NET + textwrap.dedent(source), **files}.items():
             path = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,13 +65,13 @@ def text(span: Span | None) -> str:
     return "\n".join(lines)
 
 
-def groups(built: Built) -> list[str]:
+def groups(built: LiveTarget) -> list[str]:
     """The text of each group's span."""
     optimizer = built.optimizers[""]
     return [text(built.recording.group(optimizer, i).span) for i in range(len(optimizer.param_groups))]
 
 
-def test_literals_of_every_shape_lead_to_their_own_text(project: Callable[..., Built]) -> None:
+def test_literals_of_every_shape_lead_to_their_own_text(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         def build():
             m = net()
@@ -96,7 +96,7 @@ def test_literals_of_every_shape_lead_to_their_own_text(project: Callable[..., B
     ]
 
 
-def test_loops_comprehensions_and_tables_of_groups(project: Callable[..., Built]) -> None:
+def test_loops_comprehensions_and_tables_of_groups(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         def build():
             m = net()
@@ -117,7 +117,7 @@ def test_loops_comprehensions_and_tables_of_groups(project: Callable[..., Built]
     ]
 
 
-def test_a_helper_in_another_package_of_the_project(project: Callable[..., Built]) -> None:
+def test_a_helper_in_another_package_of_the_project(project: Callable[..., LiveTarget]) -> None:
     built = project(
         """
         from optim.groups import by_depth
@@ -143,7 +143,7 @@ def test_a_helper_in_another_package_of_the_project(project: Callable[..., Built
 @pytest.mark.parametrize(
     "change", ['{**base, "lr": 1e-2}', 'base | {"lr": 1e-2}', "dict(base, lr=1e-2)", "copy.copy(base)"]
 )
-def test_a_copy_of_a_literal_leads_back_to_it(project: Callable[..., Built], change: str) -> None:
+def test_a_copy_of_a_literal_leads_back_to_it(project: Callable[..., LiveTarget], change: str) -> None:
     built = project(f"""
         import copy
 
@@ -156,7 +156,7 @@ def test_a_copy_of_a_literal_leads_back_to_it(project: Callable[..., Built], cha
 
 
 @columns
-def test_without_a_literal_the_call_that_added_the_group(project: Callable[..., Built]) -> None:
+def test_without_a_literal_the_call_that_added_the_group(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         import json
 
@@ -176,7 +176,7 @@ def test_without_a_literal_the_call_that_added_the_group(project: Callable[..., 
     ]
 
 
-def test_keys_and_what_the_user_wrote(project: Callable[..., Built]) -> None:
+def test_keys_and_what_the_user_wrote(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         def build():
             m = net()
@@ -196,7 +196,7 @@ def test_keys_and_what_the_user_wrote(project: Callable[..., Built]) -> None:
     assert second.written == frozenset()
 
 
-def test_options_before_any_scheduler(project: Callable[..., Built]) -> None:
+def test_options_before_any_scheduler(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         def build():
             m = net()
@@ -216,7 +216,7 @@ def test_options_before_any_scheduler(project: Callable[..., Built]) -> None:
 
 
 @columns
-def test_classes_of_the_user_point_to_the_call_that_creates_them(project: Callable[..., Built]) -> None:
+def test_classes_of_the_user_point_to_the_call_that_creates_them(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         from functools import partial
 
@@ -250,7 +250,7 @@ def test_classes_of_the_user_point_to_the_call_that_creates_them(project: Callab
     assert [type(optimizer).__name__ for optimizer, _ in record.created_optimizers] == ["Mine"]
 
 
-def test_columns_count_characters(project: Callable[..., Built]) -> None:
+def test_columns_count_characters(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         def build():
             m = net()
@@ -266,7 +266,7 @@ def test_columns_count_characters(project: Callable[..., Built]) -> None:
 
 
 @columns
-def test_without_the_hook_only_calls_are_known(project: Callable[..., Built]) -> None:
+def test_without_the_hook_only_calls_are_known(project: Callable[..., LiveTarget]) -> None:
     built = project(
         """
         def build():
@@ -304,7 +304,7 @@ def test_only_lines_where_python_keeps_no_columns_and_no_framework_is_imported(t
 
 
 def test_files_outside_the_project_and_installed_ones_stay_unmarked(
-    project: Callable[..., Built],
+    project: Callable[..., LiveTarget],
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
@@ -332,7 +332,7 @@ def test_files_outside_the_project_and_installed_ones_stay_unmarked(
         sys.modules.pop(name)
 
 
-def test_torch_and_the_import_system_are_as_they_were(project: Callable[..., Built]) -> None:
+def test_torch_and_the_import_system_are_as_they_were(project: Callable[..., LiveTarget]) -> None:
     before = (Optimizer.__init__, Optimizer.add_param_group, lr_scheduler.StepLR.__init__, list(sys.meta_path))
     with pytest.raises(Exception, match="boom"):
         project("def build():\n    raise RuntimeError('boom')")
@@ -341,7 +341,9 @@ def test_torch_and_the_import_system_are_as_they_were(project: Callable[..., Bui
     assert not literal_marking.listeners
 
 
-def test_nothing_marked_is_cached_on_disk_and_edits_are_seen(project: Callable[..., Built], tmp_path: Path) -> None:
+def test_nothing_marked_is_cached_on_disk_and_edits_are_seen(
+    project: Callable[..., LiveTarget], tmp_path: Path
+) -> None:
     source = """
         from cached_helper import groups
 
@@ -357,7 +359,7 @@ def test_nothing_marked_is_cached_on_disk_and_edits_are_seen(project: Callable[.
     assert second.optimizers[""].param_groups[0]["lr"] == 0.7
 
 
-def test_a_group_dict_that_was_replaced_is_found_by_its_position(project: Callable[..., Built]) -> None:
+def test_a_group_dict_that_was_replaced_is_found_by_its_position(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         def build():
             m = net()
@@ -368,7 +370,7 @@ def test_a_group_dict_that_was_replaced_is_found_by_its_position(project: Callab
     assert groups(built) == ['{"params": m[0].parameters(), "lr": 1}', '{"params": m[1:].parameters(), "lr": 2}']
 
 
-def test_schedulers_made_by_a_library_point_to_the_users_call(project: Callable[..., Built]) -> None:
+def test_schedulers_made_by_a_library_point_to_the_users_call(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         from transformers import get_cosine_schedule_with_warmup
 
@@ -387,7 +389,7 @@ def test_schedulers_made_by_a_library_point_to_the_users_call(project: Callable[
 def test_the_recording_of_existing_objects_knows_nothing() -> None:
     parameter = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
-    record = Recording.none()
+    record = ConstructionRecorder.none()
     assert record.optimizer(optimizer) is None
     assert record.group(optimizer, 0) is None
     assert record.before(optimizer, 0) == {}
@@ -521,7 +523,7 @@ def test_which_files_are_the_users(tmp_path: Path) -> None:
     assert not files.owns(str(tmp_path.parent / "e.py"))
 
 
-def test_a_definition_is_the_name_in_its_statement(project: Callable[..., Built]) -> None:
+def test_a_definition_is_the_name_in_its_statement(project: Callable[..., LiveTarget]) -> None:
     built = project("""
         import functools
 
@@ -554,7 +556,7 @@ def test_a_definition_is_the_name_in_its_statement(project: Callable[..., Built]
     ],
 )
 def test_what_has_no_definition_on_disk_is_where_it_gets_its_name(
-    project: Callable[..., Built], source: str, name: str, expected: str
+    project: Callable[..., LiveTarget], source: str, name: str, expected: str
 ) -> None:
     code = "def build():\n    m = net()\n    return m, SGD(m.parameters(), lr=1)\n"
     made = f"import setup_under_test as s\nspace = dict(net=s.net, SGD=s.SGD)\nexec({code!r}, space)\nbuild = space['build']"

@@ -24,7 +24,7 @@ from lrlint.errors import LrlintError, TargetError, UsageError
 from lrlint.facts import Training
 from lrlint.targets import arguments, sandbox
 from lrlint.targets.declared import training
-from lrlint.targets.load import adopt, load
+from lrlint.targets.load import from_objects, load
 
 HEAD = """
 import functools, os, sys, time
@@ -830,7 +830,7 @@ def test_adopting_objects() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
     head = nn.Linear(2, 1)
-    built = adopt(
+    built = from_objects(
         model,
         optimizer,
         scheduler,
@@ -853,7 +853,7 @@ def test_adopting_objects() -> None:
 def test_adopting_several_and_wrong_objects() -> None:
     g, d = nn.Linear(2, 2), nn.Linear(2, 2)
     optimizers = [torch.optim.SGD(g.parameters(), lr=1), torch.optim.SGD(d.parameters(), lr=1)]
-    built = adopt({"g": g, "d": d}, optimizers, [torch.optim.lr_scheduler.StepLR(optimizers[0], 1)])
+    built = from_objects({"g": g, "d": d}, optimizers, [torch.optim.lr_scheduler.StepLR(optimizers[0], 1)])
     assert list(built.models) == ["g", "d"]
     assert list(built.optimizers) == ["0", "1"]
     for model, optimizer, scheduler in (
@@ -864,4 +864,4 @@ def test_adopting_several_and_wrong_objects() -> None:
         ([], optimizers, None),
     ):
         with pytest.raises(UsageError):
-            adopt(model, optimizer, scheduler)
+            from_objects(model, optimizer, scheduler)

@@ -49,11 +49,11 @@ def mismatches(setup: Setup, calls: Sequence[SourceCall]) -> Iterator[Mismatch]:
     clips = [call for call in calls if call.kind == "clip" and not call.managed]
     if not any(call.kind in STEPS for call in calls) or not all(clip.covers for clip in clips):
         return
-    for place, clip in enumerate(calls):
+    for position, clip in enumerate(calls):
         if clip.kind == "clip" and not clip.managed:
             found = (
                 _of_groups(setup, clip, clips)
-                or _of_step(setup, calls, place)
+                or _of_step(setup, calls, position)
                 or _of_models(setup, clip, clips)
                 or _outside(setup, clip)
             )
@@ -72,11 +72,11 @@ def _of_groups(setup: Setup, clip: SourceCall, clips: Sequence[SourceCall]) -> M
     return Mismatch("groups", clip, lost, tuple(map(str, sorted(clipped))), others) if left else None
 
 
-def _of_step(setup: Setup, calls: Sequence[SourceCall], place: int) -> Mismatch | None:
+def _of_step(setup: Setup, calls: Sequence[SourceCall], position: int) -> Mismatch | None:
     """The steps up to the next backward pass are all of optimizers that were built for other models."""
-    clip = calls[place]
-    following = _following(calls, place)
-    if not following or len(clip.covers) != 1 or not any("backward" in call.kind for call in calls[:place]):
+    clip = calls[position]
+    following = _following(calls, position)
+    if not following or len(clip.covers) != 1 or not any("backward" in call.kind for call in calls[:position]):
         return None
     made = defaultdict(set)
     for call in setup.source.of_kind("optimizer") if setup.source else ():
@@ -86,20 +86,20 @@ def _of_step(setup: Setup, calls: Sequence[SourceCall], place: int) -> Mismatch 
         return None
     held = {_last(text) for covers in owners for texts in covers for text in texts}
     known = {_last(text) for covers in made.values() for texts in covers for text in texts}
-    before = {_last(text) for call in calls[:place] if call.kind == "clip" for text in call.covers}
+    before = {_last(text) for call in calls[:position] if call.kind == "clip" for text in call.covers}
     mine = _last(clip.covers[0])
     if mine in held or mine not in known or before & held:
         return None
     return Mismatch("step", clip, others=tuple(sorted(held)), step=following[0].receiver)
 
 
-def _following(calls: Sequence[SourceCall], place: int) -> list[SourceCall]:
+def _following(calls: Sequence[SourceCall], position: int) -> list[SourceCall]:
     """The optimizers' steps between a clip and the next gradients; none where a scaler's or another branch's may be."""
     steps = []
-    for call in calls[place + 1 :]:
+    for call in calls[position + 1 :]:
         if "backward" in call.kind or call.kind == "zero_grad":
             break
-        if call.kind == "scaler_step" or (call.kind in STEPS and call.excludes(calls[place])):
+        if call.kind == "scaler_step" or (call.kind in STEPS and call.excludes(calls[position])):
             return []
         if call.kind == "optimizer_step":
             steps.append(call)
@@ -130,9 +130,9 @@ def _outside(setup: Setup, clip: SourceCall) -> Mismatch | None:
     if len(setup.models) != 1 or len(clip.covers) != 1 or not _WHOLE.search(clip.covers[0]):
         return None
     cover = coverage(setup)
-    if not cover.lost or len(cover.missing) == len(cover.trainable):
+    if not cover.unexplained or len(cover.missing) == len(cover.trainable):
         return None
-    return Mismatch("outside", clip, tuple(cover.lost))
+    return Mismatch("outside", clip, tuple(cover.unexplained))
 
 
 def _last(text: str) -> str:

@@ -29,27 +29,27 @@ _FEW = 4
 class Coverage:
     """The trainable parameters that no optimizer holds (``missing``), divided by why.
 
-    ``ghosts`` are members that no module holds; ``pairs`` match each with the missing parameter that took its place,
+    ``orphaned_members`` are members that no module holds; ``replacements`` match each with the missing parameter that took its place,
     by shape. ``replaced`` are the missing parameters of the modules in which there is such a pair; ``loss`` those of
     loss modules; ``copies`` those of teachers, target networks and other copies; ``unused`` those that the observed
-    forward pass does not touch; ``lost`` is the rest. ``disjoint``: the optimizers hold nothing of the models at all.
+    forward pass does not touch; ``unexplained`` is the rest. ``disjoint``: the optimizers hold nothing of the models at all.
     """
 
     trainable: tuple[Parameter, ...] = ()
     missing: tuple[Parameter, ...] = ()
-    ghosts: tuple[Member, ...] = ()
-    pairs: tuple[tuple[Member, Parameter], ...] = ()
+    orphaned_members: tuple[Member, ...] = ()
+    replacements: tuple[tuple[Member, Parameter], ...] = ()
     replaced: tuple[Parameter, ...] = ()
     loss: tuple[Parameter, ...] = ()
     copies: tuple[Parameter, ...] = ()
     unused: tuple[Parameter, ...] = ()
-    lost: tuple[Parameter, ...] = ()
+    unexplained: tuple[Parameter, ...] = ()
     disjoint: bool = False
-    gone: frozenset[str] = frozenset()  # module paths without any trainable parameter in an optimizer
+    uncovered_modules: frozenset[str] = frozenset()  # module paths without any trainable parameter in an optimizer
 
     def subtree(self, parameter: Parameter) -> str | None:
         """The largest module around a missing parameter that is missing as a whole, or None; never the model itself."""
-        return _top(parameter.module, self.gone)
+        return _top(parameter.module, self.uncovered_modules)
 
 
 def _top(module: str, gone: frozenset[str]) -> str | None:
@@ -72,7 +72,7 @@ def coverage(setup: Setup) -> Coverage:
     if missing and _are_masters(ghosts, missing):
         ghosts = missing = ()
     if not missing:
-        return Coverage(trainable, ghosts=ghosts)
+        return Coverage(trainable, orphaned_members=ghosts)
     disjoint = bool(ghosts) and not any(p.origin != "optimizer" for p in setup.parameters if p.index in held)
     gone = _gone(setup, trainable, missing)
     copies = _copies(setup, missing, gone)
@@ -121,15 +121,15 @@ def _copies(setup: Setup, missing: Sequence[Parameter], gone: frozenset[str]) ->
     """Missing parameters of modules that are copies by name, or by being equal to a module that trains."""
     verdict: dict[str, bool] = {}
     twins = _twins(setup, gone)
-    found = set()
+    copies = set()
     for parameter in missing:
         around = [path for path in ancestors(parameter.module) if path in gone]
         for path in around:
             if path not in verdict:
                 verdict[path] = is_copy(path.rsplit(".", 1)[-1]) or path in twins
         if any(verdict[path] for path in around):
-            found.add(parameter.index)
-    return found
+            copies.add(parameter.index)
+    return copies
 
 
 def _twins(setup: Setup, gone: frozenset[str]) -> set[str]:
@@ -173,9 +173,9 @@ def _tells(values: Iterable[tuple[float, float] | None]) -> bool:
 def is_copied(setup: Setup, parameters: Iterable[Parameter]) -> bool:
     """Whether parameters beside the models have the shapes and values of parameters that train: an average, a target."""
     marks = {(p.leaf, p.shape, _spread(p)) for p in setup.parameters if p.origin == "model" and p.requires_grad}
-    found = {(p.leaf, p.shape, _spread(p)) for p in parameters}
-    spreads = [spread for *_, spread in found]
-    return None not in spreads and found <= marks and _tells(spreads)
+    copy_marks = {(p.leaf, p.shape, _spread(p)) for p in parameters}
+    spreads = [spread for *_, spread in copy_marks]
+    return None not in spreads and copy_marks <= marks and _tells(spreads)
 
 
 def _spread(parameter: Parameter) -> tuple[float, float] | None:
@@ -270,11 +270,11 @@ def _replaced(paired: Sequence[Parameter], missing: Sequence[Parameter], gone: f
     """The paired parameters, with what is missing of the same modules: one replacement, one fault."""
     modules = {p.module for p in paired}
     tops = {path for p in paired for path in ancestors(p.module) if path in gone}
-    found = {p.index for p in paired}
+    replaced = {p.index for p in paired}
     for parameter in missing:
         if parameter.module in modules or any(path in tops for path in ancestors(parameter.module)):
-            found.add(parameter.index)
-    return found
+            replaced.add(parameter.index)
+    return replaced
 
 
 def _is_sharded(setup: Setup) -> bool:
@@ -312,17 +312,17 @@ class Bundle:
 
 def bundles(cover: Coverage, limit: int = 6) -> list[Bundle]:
     """The lost parameters, bundled by cause and place; one bundle when there would be more than ``limit``."""
-    lost = {p.index for p in cover.lost}
+    lost = {p.index for p in cover.unexplained}
     vectors = [p for p in cover.trainable if p.ndim is not None and p.ndim <= 1]
     all_vectors = len(vectors) >= _FEW and all(p.index in lost for p in vectors)
     held = {p.module_class for p in cover.trainable if p.index not in lost}
-    modules = Counter(cls for _, cls in {(p.module, p.module_class) for p in cover.lost})
-    found: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
-    for p in cover.lost:
-        found[_cause(p, cover, all_vectors, p.module_class not in held and modules[p.module_class] > 1)].append(p)
-    if len(found) > limit:
-        return [Bundle("most", "", cover.lost)]
-    return [Bundle(cause, place, tuple(parameters)) for (cause, place), parameters in found.items()]
+    modules = Counter(cls for _, cls in {(p.module, p.module_class) for p in cover.unexplained})
+    by_cause: dict[tuple[str, str], list[Parameter]] = defaultdict(list)
+    for p in cover.unexplained:
+        by_cause[_cause(p, cover, all_vectors, p.module_class not in held and modules[p.module_class] > 1)].append(p)
+    if len(by_cause) > limit:
+        return [Bundle("most", "", cover.unexplained)]
+    return [Bundle(cause, location, tuple(parameters)) for (cause, location), parameters in by_cause.items()]
 
 
 def _cause(p: Parameter, cover: Coverage, all_vectors: bool, whole_class: bool) -> tuple[str, str]:

@@ -48,26 +48,26 @@ class Stack:
         ends: list[int] = []  # per length, the block with the lowest rate that ends a rising run of that length
         lowest: list[float] = []
         before: list[int] = []
-        for place, rate in enumerate(self.rates):
+        for position, rate in enumerate(self.rates):
             length = bisect_right(lowest, rate * (1 + 1e-9))
             before.append(ends[length - 1] if length else -1)
-            ends[length : length + 1] = [place]
+            ends[length : length + 1] = [position]
             lowest[length : length + 1] = [rate]
         kept: set[int] = set()
-        place = ends[-1]
-        while place >= 0:
-            kept.add(place)
-            place = before[place]
-        return [block for place, block in enumerate(self.blocks) if place not in kept]
+        position = ends[-1]
+        while position >= 0:
+            kept.add(position)
+            position = before[position]
+        return [block for position, block in enumerate(self.blocks) if position not in kept]
 
     def strays(self) -> list[Member]:
         """Members whose rate deviates from their block's and lies outside those of the neighbouring blocks."""
-        found = []
-        for place, block in enumerate(self.blocks):
-            around = self.rates[max(place - 1, 0)], self.rates[min(place + 1, len(self.rates) - 1)]
+        members = []
+        for position, block in enumerate(self.blocks):
+            around = self.rates[max(position - 1, 0)], self.rates[min(position + 1, len(self.rates) - 1)]
             rates = ((member, peak(member.group)) for member in block.deviating)
-            found += [member for member, rate in rates if exceeds(rate, max(around)) or exceeds(min(around), rate)]
-        return found
+            members += [member for member, rate in rates if exceeds(rate, max(around)) or exceeds(min(around), rate)]
+        return members
 
 
 def stacks(optimizer: Optimizer, graph: GraphFacts | None = None, *, rates: int = 3) -> list[Stack]:
@@ -81,17 +81,19 @@ def stacks(optimizer: Optimizer, graph: GraphFacts | None = None, *, rates: int 
     cells: dict[str, dict[str, list[Member]]] = {}
     loose: list[Member] = []
     for member in judged:
-        place = _block_path(member.parameter.module)
-        if place:
-            cells.setdefault(_family(place), {}).setdefault(place, []).append(member)
+        block = _block_path(member.parameter.module)
+        if block:
+            cells.setdefault(_family(block), {}).setdefault(block, []).append(member)
         else:
             loose.append(member)
-    ladders = {family: found for family, found in cells.items() if _is_ladder(found, rates)}
-    loose += [m for family, found in cells.items() if family not in ladders for ms in found.values() for m in ms]
-    towers = _towers([next(iter(found)) for found in ladders.values()])
+    ladders = {family: members_of for family, members_of in cells.items() if _is_ladder(members_of, rates)}
+    loose += [
+        m for family, members_of in cells.items() if family not in ladders for ms in members_of.values() for m in ms
+    ]
+    towers = _towers([next(iter(members_of)) for members_of in ladders.values()])
     return [
-        _stack(found, [m for m in loose if _within(m.parameter.module, tower)], order)
-        for found, tower in zip(ladders.values(), towers, strict=True)
+        _stack(members_of, [m for m in loose if _within(m.parameter.module, tower)], order)
+        for members_of, tower in zip(ladders.values(), towers, strict=True)
     ]
 
 
@@ -105,8 +107,8 @@ def _block_path(module: str) -> str:
 
 
 def _numbers(path: str) -> tuple[int, ...]:
-    found = (_NUMBERED.match(segment) for segment in path.split("."))
-    return tuple(int(match[1]) for match in found if match)
+    matches = (_NUMBERED.match(segment) for segment in path.split("."))
+    return tuple(int(match[1]) for match in matches if match)
 
 
 def _family(path: str) -> str:
@@ -116,15 +118,15 @@ def _family(path: str) -> str:
 def _is_ladder(cells: Mapping[str, list[Member]], rates: int) -> bool:
     if len(cells) < 4:
         return False
-    found = [{peak(member.group) for member in members} for members in cells.values()]
-    mixed = sum(len(inside) > 1 for inside in found)
-    return len(frozenset().union(*found)) >= rates and mixed <= len(cells) / 4
+    rates_of_cells = [{peak(member.group) for member in members} for members in cells.values()]
+    mixed = sum(len(inside) > 1 for inside in rates_of_cells)
+    return len(frozenset().union(*rates_of_cells)) >= rates and mixed <= len(cells) / 4
 
 
 def _towers(first_blocks: list[str]) -> list[str]:
     """For each ladder the widest enclosing path that holds no ladder beside it; its own path where none does."""
     roots = [_root(path) for path in first_blocks]
-    found = []
+    towers = []
     for root in roots:
         others = {other for other in roots if other != root}
         widest, path = root, root
@@ -133,14 +135,14 @@ def _towers(first_blocks: list[str]) -> list[str]:
             if not path:
                 break
             path = path.rpartition(".")[0]
-        found.append(widest)
-    return found
+        towers.append(widest)
+    return towers
 
 
 def _root(path: str) -> str:
     """The part of a block's path before its first numbered segment."""
     segments = path.split(".")
-    return ".".join(segments[: next(place for place, segment in enumerate(segments) if _NUMBERED.match(segment))])
+    return ".".join(segments[: next(position for position, segment in enumerate(segments) if _NUMBERED.match(segment))])
 
 
 def _within(path: str, tower: str) -> bool:

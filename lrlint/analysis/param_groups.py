@@ -48,7 +48,7 @@ def trainable(optimizer: Optimizer, *roles: str) -> Members:
     return optimizer.parameters(*roles).where(lambda member: member.parameter.requires_grad)
 
 
-def ancestors(path: str) -> Iterator[str]:
+def enclosing_modules(path: str) -> Iterator[str]:
     """The module path and every enclosing one, innermost first; ``""`` is the root."""
     while path:
         yield path
@@ -56,7 +56,7 @@ def ancestors(path: str) -> Iterator[str]:
     yield ""
 
 
-class Parts:
+class DecayPolicyByModule:
     """Which parts of the model an optimizer decays, told by their matrices.
 
     A part whose matrices are all spared follows a policy of its own (a head, a layer that is not to be decayed): its
@@ -67,16 +67,16 @@ class Parts:
         self._decays: dict[str, bool] = {}
         for member in members:
             if member.parameter.role in _MATRICES and member.parameter.requires_grad:
-                for path in ancestors(member.parameter.module):
+                for path in enclosing_modules(member.parameter.module):
                     self._decays[path] = self._decays.get(path, False) or decays(member)
 
     def decay(self, member: Member) -> bool:
         """Whether the innermost part around the member that has matrices decays any of them."""
-        found = (self._decays[path] for path in ancestors(member.parameter.module) if path in self._decays)
-        return next(found, False)
+        policies = (self._decays[path] for path in enclosing_modules(member.parameter.module) if path in self._decays)
+        return next(policies, False)
 
 
-class Wholes:
+class WholeModuleGroups:
     """Which groups hold a part of the model as a whole (``{"params": model.head.parameters()}``).
 
     Such a group was made without a filter: that its norms and biases decay is no filter's oversight.
@@ -146,10 +146,10 @@ def rated(optimizer: Optimizer) -> list[Group]:
 
 def by_family(groups: Iterable[Group]) -> dict[str, list[Group]]:
     """Groups by the algorithm that updates them: rates are comparable within one."""
-    found: dict[str, list[Group]] = {}
+    families: dict[str, list[Group]] = {}
     for group in groups:
-        found.setdefault(group.family, []).append(group)
-    return found
+        families.setdefault(group.family, []).append(group)
+    return families
 
 
 def is_ladder(groups: Iterable[Group]) -> bool:

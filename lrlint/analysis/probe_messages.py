@@ -11,7 +11,7 @@ from lrlint.text.wording import count, listing, number, rate
 
 if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
     from lrlint.facts import Group, ProbeFacts, Setup
-    from lrlint.facts.probe import LowRates, Pair, ProbeArm, Recommendation
+    from lrlint.facts.probe import LowRates, Pair, ProbeRun, Recommendation
 
 
 def groups(setup: Setup, pairs: Iterable[Pair]) -> list[Group]:
@@ -32,22 +32,22 @@ def severity(facts: ProbeFacts, usual: Severity) -> Severity:
 
 def rates(facts: ProbeFacts, pairs: Sequence[Pair]) -> str:
     """```head` at 3e-03``, or ``all groups``, with the rate they were judged at."""
-    found = [group for pair in pairs if (group := facts.group(pair)) is not None]
-    everything = len(found) == len(facts.groups)
-    values = sorted({group.lr for group in found})
+    judged = [group for pair in pairs if (group := facts.group(pair)) is not None]
+    everything = len(judged) == len(facts.groups)
+    values = sorted({group.lr for group in judged})
     at = f" at {rate(values[0])}" if len(values) == 1 else f" at {rate(values[0])} to {rate(values[-1])}"
-    if everything and len(found) > 1:
-        return f"all {count(len(found), 'group')}{at}"
+    if everything and len(judged) > 1:
+        return f"all {count(len(judged), 'group')}{at}"
     return labels(facts, pairs) + at
 
 
 def labels(facts: ProbeFacts, pairs: Iterable[Pair]) -> str:
     """```body` and `head```; of more than four groups the first."""
-    found = [f"`{group.label}`" for pair in pairs if (group := facts.group(pair)) is not None]
-    return f"{', '.join(found[:4])} and more" if len(found) > 4 else listing(found)
+    names = [f"`{group.label}`" for pair in pairs if (group := facts.group(pair)) is not None]
+    return f"{', '.join(names[:4])} and more" if len(names) > 4 else listing(names)
 
 
-def course(arm: ProbeArm) -> str:
+def course(arm: ProbeRun) -> str:
     """``loss 2.30 → 14.1 in 30 steps``, ``loss 2.30, not finite after 1 step``."""
     if arm.ended == "non-finite" or not math.isfinite(arm.last):
         before = max(arm.steps - 1, 0)
@@ -55,7 +55,7 @@ def course(arm: ProbeArm) -> str:
     return f"loss {number(arm.first)} → {number(arm.last)} in {count(arm.steps, 'step')}"
 
 
-def configured(facts: ProbeFacts) -> ProbeArm | None:
+def configured(facts: ProbeFacts) -> ProbeRun | None:
     """The longest run as configured."""
     plain = [arm for arm in facts.arms if not (arm.changes or arm.fresh or arm.cooled) and arm.clip is None]
     return max(plain, key=lambda arm: arm.steps, default=None)
@@ -109,7 +109,7 @@ def share(value: float | None) -> str:
 
 def repaired(recommendation: Recommendation) -> str:
     """``at 3e-04: 2.30 → 1.12 in 60 steps over fresh batches``: what the change did."""
-    arms = [arm for arm in recommendation.evidence if not arm.broke]
+    arms = [arm for arm in recommendation.evidence if not arm.failed]
     if not arms:
         return ""
     first = sum(arm.first for arm in arms) / len(arms)

@@ -10,7 +10,7 @@ from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class RatesAt:
     """All groups of an optimizer at one point of the run, in group order.
 
     ``products`` are rate × weight decay: the share of a decoupled group's weights that one step takes away.
@@ -27,46 +27,46 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class RateProfile:
     """An optimizer's groups when training starts, at each group's own peak, and when it ends.
 
     Without a simulated schedule all three are the groups' present rates (their peak: ``Group.peak_lr``).
     """
 
-    start: Moment
-    peak: Moment
-    end: Moment
+    start: RatesAt
+    peak: RatesAt
+    end: RatesAt
 
 
 _Pair = tuple[float | None, float | None]
 
 
-def course(optimizer: Optimizer, schedules: Iterable[Schedule] = ()) -> Course:
+def rate_profile(optimizer: Optimizer, schedules: Iterable[Schedule] = ()) -> RateProfile:
     """Rates and rate × decay of the optimizer's groups over the run."""
-    ours = [schedule for schedule in schedules if schedule.optimizer == optimizer.index]
-    traces = {group.group: group for schedule in ours for group in schedule.groups}
+    own = [schedule for schedule in schedules if schedule.optimizer == optimizer.index]
+    traces = {group.group: group for schedule in own for group in schedule.groups}
     start: list[_Pair] = []
     peak: list[_Pair] = []
     end: list[_Pair] = []
     for group in optimizer.groups:
-        found = traces.get(group.index)
-        lr = found.lr if found else None
-        if found is None or lr is None:
+        group_schedule = traces.get(group.index)
+        lr = group_schedule.lr if group_schedule else None
+        if group_schedule is None or lr is None:
             highest = group.lr if group.peak_lr is None else group.peak_lr
             for moment, rate in ((start, group.lr), (peak, highest), (end, group.lr)):
                 moment.append((rate, None if rate is None else rate * group.weight_decay))
             continue
-        decay = found.others.get("weight_decay") or Trace((lr.steps[0],), (group.weight_decay,))
+        decay = group_schedule.others.get("weight_decay") or Trace((lr.steps[0],), (group.weight_decay,))
         start.append((lr.first, lr.first * decay.first))
         end.append((lr.last, lr.last * decay.last))
         steps = sorted({*lr.steps, *decay.steps})
         highest = lr.peak if group.peak_lr is None else group.peak_lr
         peak.append((highest, max(lr.at(step) * decay.at(step) for step in steps)))
-    return Course(_moment(start), _moment(peak), _moment(end))
+    return RateProfile(_moment(start), _moment(peak), _moment(end))
 
 
-def _moment(pairs: Sequence[_Pair]) -> Moment:
-    return Moment(tuple(rate for rate, _ in pairs), tuple(product for _, product in pairs))
+def _moment(pairs: Sequence[_Pair]) -> RatesAt:
+    return RatesAt(tuple(rate for rate, _ in pairs), tuple(product for _, product in pairs))
 
 
 def peak_rate(schedules: Iterable[Schedule], optimizer: int, group: int) -> float | None:
@@ -79,17 +79,22 @@ def peak_rate(schedules: Iterable[Schedule], optimizer: int, group: int) -> floa
     for schedule in schedules:
         if schedule.optimizer != optimizer:
             continue
-        for found in schedule.groups:
-            if found.group == group and found.lr is not None:
-                return _peak(schedule, found, found.lr)
+        for group_schedule in schedule.groups:
+            if group_schedule.group == group and group_schedule.lr is not None:
+                return _peak(schedule, group_schedule, group_schedule.lr)
     return None
 
 
-def _peak(schedule: Schedule, found: GroupSchedule, lr: Trace) -> float:
+def _peak(schedule: Schedule, group_schedule: GroupSchedule, lr: Trace) -> float:
     bases = schedule.base_lrs
-    given = found.before.get("lr")
-    if isinstance(given, float) and (schedule.error is not None or schedule.late(found.group)):
-        return given if schedule.late(found.group) else max(given, lr.peak)
-    if schedule.whole or found.group >= len(bases) or lr.peak_step == lr.steps[0] or lr.peak_step < lr.steps[-1]:
+    configured = group_schedule.before.get("lr")
+    if isinstance(configured, float) and (schedule.error is not None or schedule.added_after(group_schedule.group)):
+        return configured if schedule.added_after(group_schedule.group) else max(configured, lr.peak)
+    if (
+        schedule.covers_run
+        or group_schedule.group >= len(bases)
+        or lr.peak_step == lr.steps[0]
+        or lr.peak_step < lr.steps[-1]
+    ):
         return lr.peak
-    return float(bases[found.group])
+    return float(bases[group_schedule.group])

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts.resume import OptionChange
-from lrlint.facts.schedule import GONE
+from lrlint.facts.schedule import NEGLIGIBLE_SHARE
 
 if TYPE_CHECKING:
     from lrlint.facts.optimizers import Group, Optimizer
@@ -83,7 +83,7 @@ def ending(schedule: Schedule) -> Ending | None:
         return None
     if end is None and kinds in (("lambda",), ("other",), ("decay",)):
         points = zip(trace.steps, trace.values, strict=True)
-        gone = [step for step, value in points if step > trace.peak_step and value <= GONE * trace.peak]
+        gone = [step for step, value in points if step > trace.peak_step and value <= NEGLIGIBLE_SHARE * trace.peak]
         if kinds != ("decay",):
             end = next((step for step in gone if trace.last >= 0.99 * trace.at(step)), None)
         elif gone and schedule.period == 1 and 2 * gone[0] < trace.steps[-1]:
@@ -103,7 +103,7 @@ def gone_per_batch(schedule: Schedule, training: Training) -> float | None:
     trace, clock = lead(schedule), schedule.clock
     if trace is None or clock.source != "rehearsal" or clock.interval != "step":
         return None
-    if schedule.kinds != ("decay",) or own_end(schedule) is not None or not schedule.declared:
+    if schedule.kinds != ("decay",) or own_end(schedule) is not None or not schedule.has_declared_horizon:
         return None
     left = trace.last / trace.peak
     return left if (training.steps_per_epoch or 0) > 1 and left < 1e-5 else None

@@ -90,8 +90,8 @@ def guarded(format_: str, work: Callable[[], Run]) -> Run:
 def report_failures(run: Run) -> None:
     """Targets that failed are no results: they are told on standard error, with the target's own traceback."""
     for failure in run.failures:
-        place = failure.target.rpartition(":")[0] or failure.target
-        prefix = "" if place in failure.message else f"{failure.target}: "
+        file = failure.target.rpartition(":")[0] or failure.target
+        prefix = "" if file in failure.message else f"{failure.target}: "
         complain(prefix + failure.message, failure.hint, failure.trace)
 
 

@@ -231,7 +231,7 @@ class Raised:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopPlace:
+class LoopLocation:
     """A place of the loop as the subject of a finding, with the parameters and the optimizer that it is about."""
 
     span: Span | None

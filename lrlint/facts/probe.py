@@ -11,7 +11,7 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeArm:
+class ProbeRun:
     """One run from the setup's own state. Every arm of a seed sees the same batches and the same random numbers.
 
     ``changes`` are (optimizer, group, factor on its rate) of every group that did not run at its configured rate;
@@ -34,7 +34,7 @@ class ProbeArm:
     metric: float | None = None  # what the target's own metric (lower is better) was at its end
 
     @property
-    def broke(self) -> bool:
+    def failed(self) -> bool:
         return self.ended not in ("full", "given up")
 
 
@@ -115,7 +115,7 @@ class Recommendation:
     largest: float | None = None
     rates: tuple[float, ...] = ()
     verified: bool = False
-    evidence: tuple[ProbeArm, ...] = ()
+    evidence: tuple[ProbeRun, ...] = ()
     reason: str = ""
     factors: tuple[float, ...] = ()
 
@@ -175,7 +175,7 @@ class NonFinite:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ProbeExtent:
     """How much of the training the probe looked at.
 
     ``steps``: of the longest run that the verdict rests on. ``share``: what the best run took off the loss, as a share of
@@ -276,7 +276,7 @@ class ProbeFacts:
     groups: tuple[ProbeGroup, ...] = ()
     guilty: tuple[Pair, ...] = ()
     recommendations: tuple[Recommendation, ...] = ()
-    arms: tuple[ProbeArm, ...] = ()
+    arms: tuple[ProbeRun, ...] = ()
     trace: ProbeTrace = field(default_factory=ProbeTrace)
     tail: GradientTail | None = None
     non_finite: NonFinite | None = None
@@ -295,7 +295,7 @@ class ProbeFacts:
     seed: int = 0
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
-    extent: Seen | None = None
+    extent: ProbeExtent | None = None
     low: tuple[LowRates, ...] = ()
     headroom: tuple[Headroom, ...] = ()
     resumed: str = ""

@@ -22,7 +22,7 @@ ClockSource: TypeAlias = Literal[
 ]
 
 #: A rate below this share of its peak trains nothing any more.
-GONE = 1e-3
+NEGLIGIBLE_SHARE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class Trace:
         return self.steps[self.values.index(self.peak)]
 
     @property
-    def gone_from(self) -> int | None:
-        """The first step after the peak at which no more than ``GONE`` of it is left, or None."""
-        limit, peak_step = GONE * self.peak, self.peak_step
+    def negligible_from(self) -> int | None:
+        """The first step after the peak at which no more than ``NEGLIGIBLE_SHARE`` of it is left, or None."""
+        limit, peak_step = NEGLIGIBLE_SHARE * self.peak, self.peak_step
         points = zip(self.steps, self.values, strict=True)
         return next((step for step, value in points if step > peak_step and value <= limit), None)
 
@@ -219,17 +219,17 @@ class Schedule:
     root: SchedulerNode | None = None
 
     @property
-    def declared(self) -> bool:
+    def has_declared_horizon(self) -> bool:
         """Whether the horizon is the run's own, so that what happens within it will happen in training."""
         return self.horizon_from == "total_steps" and self.capped is None
 
     @property
-    def whole(self) -> bool:
+    def covers_run(self) -> bool:
         """Whether the traces cover the run, or the scheduler's own length."""
         return self.horizon_from in ("total_steps", "scheduler") and self.capped is None
 
     @property
-    def leads(self) -> bool:
+    def is_primary(self) -> bool:
         """Whether this is the first of the schedulers on its optimizer: their common traces are judged once."""
         return bool(self.groups) and self.index == min(self.wiring.together, default=self.index)
 
@@ -255,7 +255,7 @@ class Schedule:
             return ()
         return next((node.base_lrs for node in (self.root, *self.root.leaves()) if node.base_lrs), ())
 
-    def late(self, group: int) -> bool:
+    def added_after(self, group: int) -> bool:
         """Whether the group was added to the optimizer after the scheduler was built."""
         return any(group >= len(node.base_lrs) for node in self.nodes() if node.base_lrs)
 

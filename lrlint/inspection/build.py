@@ -33,14 +33,14 @@ from lrlint.inspection.model.tree import walk
 from lrlint.inspection.model.unregistered import find_unregistered, unregistered_facts
 from lrlint.inspection.training_loop.read import read
 from lrlint.targets.frameworks.group_authors import author
-from lrlint.targets.provenance.recorder import Recording
+from lrlint.targets.provenance.recorder import ConstructionRecorder
 from lrlint.targets.sandbox import no_default_device
 
 if TYPE_CHECKING:
-    from lrlint.targets.load import Built
+    from lrlint.targets.load import LiveTarget
 
 
-def build(built: Built, *, graph: bool = True, loop: LoopFacts | None = None) -> Setup:
+def build(built: LiveTarget, *, graph: bool = True, loop: LoopFacts | None = None) -> Setup:
     """The facts of a built target. ``graph=False`` leaves the forward pass unobserved.
 
     ``loop`` is what a rehearsal of its loop saw: what was not declared comes from there.
@@ -51,7 +51,7 @@ def build(built: Built, *, graph: bool = True, loop: LoopFacts | None = None) ->
     return replace(setup, notes=(*setup.notes, *(Note("state", text) for text in lasting)))
 
 
-def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
+def _build(built: LiveTarget, graph: bool, loop: LoopFacts | None) -> Setup:
     root, training = built.recording.root, completed(_training(built), loop)
     extra = _extra_modules(built)
 
@@ -108,7 +108,7 @@ def _build(built: Built, graph: bool, loop: LoopFacts | None) -> Setup:
 _LEFT_OUT = Note("graph", "the forward pass was left out (--no-graph)")
 
 
-def _extra_modules(built: Built) -> dict[str, nn.Module]:
+def _extra_modules(built: LiveTarget) -> dict[str, nn.Module]:
     """Modules beside the model that may train: declared ones, and a loss that is a module with parameters."""
     extra = dict(built.extra_modules)
     known = {id(module) for model in built.models.values() for module in model.modules()}
@@ -124,7 +124,7 @@ def _register_held(registry: Registry, optimizers: Iterable[Any], origin: Origin
             registry.add(tensor, f"{lead}{name}", origin)
 
 
-def _not_returned(built: Built, registry: Registry) -> list[Any]:
+def _not_returned(built: LiveTarget, registry: Registry) -> list[Any]:
     """Optimizers over the same parameters that the target built and did not return, unless a returned one steps them."""
     kept = {id(optimizer) for optimizer in built.optimizers.values()}
     kept |= {id(value) for optimizer in built.optimizers.values() for value in vars(optimizer).values()}
@@ -133,7 +133,7 @@ def _not_returned(built: Built, registry: Registry) -> list[Any]:
     return [o for o in left if any(p in registry for group in o.param_groups for p in group["params"])]
 
 
-def _training(built: Built) -> Training:
+def _training(built: LiveTarget) -> Training:
     """What was declared, completed by what the model itself shows (a DDP or FSDP wrapper)."""
     training = built.training
     for model in built.models.values():
@@ -164,7 +164,7 @@ def _loop_notes(loop: LoopFacts | None) -> list[Note]:
 
 
 def _schedules(
-    built: Built, training: Training, source: SourceFacts | None, loop: LoopFacts | None
+    built: LiveTarget, training: Training, source: SourceFacts | None, loop: LoopFacts | None
 ) -> tuple[tuple[Schedule, ...], list[Note]]:
     if not built.schedulers and built.owner is None:
         return (), []
@@ -175,7 +175,7 @@ def _schedules(
     return simulate(built, list(built.optimizers.values()), training, interval, seen)
 
 
-def _resume(built: Built, training: Training) -> ResumeFacts | None:
+def _resume(built: LiveTarget, training: Training) -> ResumeFacts | None:
     """What loading the declared checkpoint (``resume``) would change."""
     path = training.options.get("resume")
     if not isinstance(path, str) or not built.optimizers:
@@ -186,7 +186,7 @@ def _resume(built: Built, training: Training) -> ResumeFacts | None:
 
 
 def _forward(
-    built: Built, registry: Registry, training: Training, own_inputs: bool = True
+    built: LiveTarget, registry: Registry, training: Training, own_inputs: bool = True
 ) -> tuple[GraphFacts | None, list[Note]]:
     """What one forward pass does with each parameter. ``own_inputs``: with the target's example inputs, if any."""
     from lrlint.inspection.graph.observe import observe
@@ -205,7 +205,7 @@ def _forward(
 
 
 def _optimizers(
-    built: Built, registry: Registry, schedules: Sequence[Schedule], loop: LoopFacts | None
+    built: LiveTarget, registry: Registry, schedules: Sequence[Schedule], loop: LoopFacts | None
 ) -> Iterator[Optimizer]:
     for index, (name, optimizer) in enumerate(built.optimizers.items()):
         library = built.recording.library(optimizer) or author(optimizer, built.models.values(), built.owner)
@@ -238,7 +238,7 @@ def _peak(
     return max(declared, seen.peaks[group])
 
 
-def _rejections(built: Built, registry: Registry) -> list[Rejection]:
+def _rejections(built: LiveTarget, registry: Registry) -> list[Rejection]:
     return [
         Rejection(
             kind=kind,
@@ -251,10 +251,10 @@ def _rejections(built: Built, registry: Registry) -> list[Rejection]:
     ]
 
 
-def _ranks(built: Built, setup: Setup, registry: Registry) -> Iterator[RankView]:
+def _ranks(built: LiveTarget, setup: Setup, registry: Registry) -> Iterator[RankView]:
     """The views of all processes, where the target gave their optimizers."""
     for rank, optimizer in enumerate(built.ranks):
-        fact = optimizer_fact(optimizer, 0, "", registry.find, Recording.none())
+        fact = optimizer_fact(optimizer, 0, "", registry.find, ConstructionRecorder.none())
         yield view_of(replace(setup, optimizers=(fact,)), rank)
 
 

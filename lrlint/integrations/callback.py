@@ -86,9 +86,9 @@ class Watch:
 
     def _inspect(self, subject: Any, batches: Callable[[], Any], declared: dict[str, Any]) -> Setup:
         from lrlint.inspection.build import build
-        from lrlint.targets.load import adopt
+        from lrlint.targets.load import from_objects
 
-        built = adopt(subject, **declared)
+        built = from_objects(subject, **declared)
         setup = build(built)
         if self._probe:
             from lrlint.probing.run import examine

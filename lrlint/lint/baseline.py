@@ -27,11 +27,11 @@ class Baseline:
 
     entries: Mapping[str, Entry]
 
-    def accepts(self, found: Finding) -> bool:
-        entry = self.entries.get(found.fingerprint)
-        if entry is None or not acceptable(found):
+    def accepts(self, finding: Finding) -> bool:
+        entry = self.entries.get(finding.fingerprint)
+        if entry is None or not acceptable(finding):
             return False
-        recorded, measured = entry.get("measured"), _measured(found)
+        recorded, measured = entry.get("measured"), _measured(finding)
         return recorded is None or measured is None or measured <= recorded * WORSE
 
 
@@ -55,14 +55,14 @@ def apply(findings: Sequence[Finding], baseline: Baseline) -> list[Finding]:
     """The findings, accepted ones marked as set aside."""
     mark = {"by": "baseline", "kind": "baseline", "where": "", "reason": "accepted earlier"}
     return [
-        replace(found, suppressed=mark) if not found.suppressed and baseline.accepts(found) else found
-        for found in findings
+        replace(finding, suppressed=mark) if not finding.suppressed and baseline.accepts(finding) else finding
+        for finding in findings
     ]
 
 
-def acceptable(found: Finding) -> bool:
+def acceptable(finding: Finding) -> bool:
     """Probe findings are measurements of one run, and engine findings are about lrlint itself: neither is accepted."""
-    return not found.rule.startswith(("LR9", "LR0"))
+    return not finding.rule.startswith(("LR9", "LR0"))
 
 
 def accept(before: Baseline, findings: Iterable[Finding], targets: Iterable[str]) -> Baseline:
@@ -72,9 +72,9 @@ def accept(before: Baseline, findings: Iterable[Finding], targets: Iterable[str]
     """
     mine = set(targets)
     entries = {key: entry for key, entry in before.entries.items() if entry.get("target") not in mine}
-    for found in findings:
-        if acceptable(found) and _set_aside_by_baseline_or_open(found):
-            entries[found.fingerprint] = {**before.entries.get(found.fingerprint, {}), **_entry(found)}
+    for finding in findings:
+        if acceptable(finding) and _set_aside_by_baseline_or_open(finding):
+            entries[finding.fingerprint] = {**before.entries.get(finding.fingerprint, {}), **_entry(finding)}
     return Baseline(entries)
 
 
@@ -85,7 +85,7 @@ def prune(
 
     ``known`` are all targets there are: entries of a target that no longer exists go as well, when any is known.
     """
-    mine, alive, present, there = set(targets), {found.fingerprint for found in findings}, set(ran), set(known)
+    mine, alive, present, there = set(targets), {finding.fingerprint for finding in findings}, set(ran), set(known)
 
     def gone(key: str, entry: Entry) -> bool:
         if entry.get("target") in mine:
@@ -102,8 +102,8 @@ def save(path: Path, baseline: Baseline) -> None:
     files.write(path, files.dump({"schema": SCHEMA, "findings": entries}))
 
 
-def _set_aside_by_baseline_or_open(found: Finding) -> bool:
-    return not found.suppressed or found.suppressed.get("by") == "baseline"
+def _set_aside_by_baseline_or_open(finding: Finding) -> bool:
+    return not finding.suppressed or finding.suppressed.get("by") == "baseline"
 
 
 #: What an entry holds, by key, and of which type; a person may add more (a reason).
@@ -126,19 +126,19 @@ def _fault(entry: Any) -> str:
     return "" if all(isinstance(name, str) for name in entry.get("subject", ())) else "has a subject that is no text"
 
 
-def _entry(found: Finding) -> Entry:
-    subject = sorted({names.star(name) for name in (*found.parameters, *found.modules)})
-    measured = _measured(found)
+def _entry(finding: Finding) -> Entry:
+    subject = sorted({names.star(name) for name in (*finding.parameters, *finding.modules)})
+    measured = _measured(finding)
     return {
-        "rule": found.rule,
-        "name": found.name,
-        "target": found.target,
+        "rule": finding.rule,
+        "name": finding.name,
+        "target": finding.target,
         "subject": subject,
-        "fingerprint": found.fingerprint,
+        "fingerprint": finding.fingerprint,
         **({} if measured is None else {"measured": measured}),
     }
 
 
-def _measured(found: Finding) -> float | None:
-    value = found.data.get("measured")
+def _measured(finding: Finding) -> float | None:
+    value = finding.data.get("measured")
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -25,7 +25,7 @@ from lrlint.facts import (
     Span,
     Unregistered,
 )
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, Related, Severity
 from lrlint.lint.rule import Rule
@@ -43,7 +43,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LintOutcome:
     findings: tuple[Finding, ...]
     skipped: tuple[Skipped, ...]
     ran: int
@@ -54,7 +54,7 @@ def run_rules(
     rules: Iterable[Rule],
     options: Mapping[str, Mapping[str, Any]] | None = None,
     severities: Mapping[str, Severity] | None = None,
-) -> Outcome:
+) -> LintOutcome:
     """Findings of all rules in a stable order: worst first, then code, then subject.
 
     ``options`` and ``severities`` are keyed by rule name. Raises UsageError for an option a rule does not have.
@@ -67,16 +67,16 @@ def run_rules(
             skipped.append(Skipped(declared.code, declared.name, reason))
             continue
         ran += 1
-        given = (options or {}).get(declared.name, {})
-        check_options(declared, given)
+        values = (options or {}).get(declared.name, {})
+        check_options(declared, values)
         severity: Severity | Literal[""] = (severities or {}).get(declared.name, "")
         try:
-            for found in declared.run(setup, given) or ():
+            for found in declared.run(setup, values) or ():
                 findings.append(complete(_sound(found), declared, setup, severity))
         except (Exception, SystemExit) as error:
             findings.append(_crash(declared, setup, error))
     findings.sort(key=lambda f: ([-part for part in f.rank], f.rule, f.groups, f.parameters, f.message))
-    return Outcome(tuple(findings), tuple(skipped), ran)
+    return LintOutcome(tuple(findings), tuple(skipped), ran)
 
 
 def _missing(setup: Setup, declared: Rule) -> str:
@@ -122,52 +122,54 @@ _ALLOWED: tuple[tuple[type, Any, str], ...] = (
 )
 
 
-def check_options(declared: Rule, given: Mapping[str, Any]) -> None:
+def check_options(declared: Rule, values: Mapping[str, Any]) -> None:
     """Raises UsageError for an option that the rule does not have, or a value of another type than its default."""
     known = {option.name: option for option in declared.options}
-    for name, value in given.items():
+    for name, value in values.items():
         option = known.get(name.replace("_", "-"))
         if option is None:
             raise UsageError(
                 f"rule {declared.name} has no option {name!r}",
                 f"its options: {', '.join(sorted(known))}" if known else "it has none",
             )
-        allowed, told = next(
-            ((types, told) for kind, types, told in _ALLOWED if type(option.default) is kind), (object, "")
+        allowed, expected = next(
+            ((types, expected) for kind, types, expected in _ALLOWED if type(option.default) is kind), (object, "")
         )
-        if not isinstance(value, allowed) or (isinstance(value, bool) and told == "a number"):
-            raise UsageError(f"option {name!r} of rule {declared.name} is {value!r}, expected {told}")
+        if not isinstance(value, allowed) or (isinstance(value, bool) and expected == "a number"):
+            raise UsageError(f"option {name!r} of rule {declared.name} is {value!r}, expected {expected}")
 
 
-def _sound(found: Any) -> Finding:
+def _sound(finding: Any) -> Finding:
     """The finding; raises TypeError or ValueError where a rule yields something else, or one that cannot be ranked."""
-    if not isinstance(found, Finding):
-        raise TypeError(f"it yields {type(found).__name__} and not Finding")
-    if found.severity not in ("", *SEVERITIES) or found.confidence not in ("", *CONFIDENCES):
-        raise ValueError(f"a finding has severity {found.severity!r} and confidence {found.confidence!r}")
-    return found if isinstance(found.message, str) else replace(found, message=str(found.message))
+    if not isinstance(finding, Finding):
+        raise TypeError(f"it yields {type(finding).__name__} and not Finding")
+    if finding.severity not in ("", *SEVERITIES) or finding.confidence not in ("", *CONFIDENCES):
+        raise ValueError(f"a finding has severity {finding.severity!r} and confidence {finding.confidence!r}")
+    return finding if isinstance(finding.message, str) else replace(finding, message=str(finding.message))
 
 
-def complete(found: Finding, declared: Rule | Builtin, setup: Setup, severity: Severity | Literal[""] = "") -> Finding:
+def complete(
+    finding: Finding, declared: Rule | Builtin, setup: Setup, severity: Severity | Literal[""] = ""
+) -> Finding:
     """The finding with everything the engine knows: code, severity, names, groups, locations.
 
     ``severity`` is the user's override; it wins over the finding's own.
     """
-    subject = _Subject(setup, found.subject, found.key)
+    subject = _Subject(setup, finding.subject, finding.key)
     wrote = _author(setup, subject.groups) if getattr(declared, "family", "") == "decay" else ""
     return replace(
-        found,
-        message=f"{found.message}; {wrote} wrote these groups" if wrote else found.message,
+        finding,
+        message=f"{finding.message}; {wrote} wrote these groups" if wrote else finding.message,
         rule=declared.code,
         name=declared.name,
-        severity=severity or found.severity or declared.severity,
-        confidence=found.confidence or declared.confidence,
+        severity=severity or finding.severity or declared.severity,
+        confidence=finding.confidence or declared.confidence,
         target=setup.target,
         parameters=subject.parameters,
         groups=subject.groups,
         modules=subject.modules,
         locations=subject.locations,
-        related=_related(found.related, setup, found.key),
+        related=_related(finding.related, setup, finding.key),
     )
 
 
@@ -229,7 +231,7 @@ class _Subject:
                 self._groups.update(dict.fromkeys((subject.optimizer, g.group) for g in subject.groups))
         elif isinstance(subject, (SourceCall, NamePattern, Setup)):
             self._span(subject.span)
-        elif isinstance(subject, LoopPlace):
+        elif isinstance(subject, LoopLocation):
             self._span(subject.span)
             self._parameters.update(dict.fromkeys(subject.parameters))
             own = [o for o in self._setup.optimizers if o.index == subject.optimizer]
@@ -276,10 +278,10 @@ class _Subject:
 def _crash(declared: Rule, setup: Setup, error: BaseException) -> Finding:
     frames = traceback.extract_tb(error.__traceback__)
     frame = next((frame for frame in reversed(frames) if frame.filename == declared.path), None)
-    place = "" if frame is None else f" at {os.path.basename(frame.filename)}:{frame.lineno}"
+    where = "" if frame is None else f" at {os.path.basename(frame.filename)}:{frame.lineno}"
     return Finding(
         setup,
-        f"rule {declared.code} ({declared.name}) crashed: {type(error).__name__}: {error}{place}; "
+        f"rule {declared.code} ({declared.name}) crashed: {type(error).__name__}: {error}{where}; "
         "its findings are missing",
         severity="warning",
         confidence="high",

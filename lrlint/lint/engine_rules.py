@@ -58,5 +58,5 @@ ALL = (UNUSED, EXPIRED, CRASHED)
 
 def matching(selector: str) -> list[Builtin]:
     """Those a selector names: code, code prefix, name or family."""
-    wanted = selector.lower()
-    return [b for b in ALL if wanted in (b.name, b.family) or names.is_prefix(selector.upper(), b.code)]
+    selected = selector.lower()
+    return [b for b in ALL if selected in (b.name, b.family) or names.is_prefix(selector.upper(), b.code)]

@@ -105,4 +105,4 @@ def _span(span: Span) -> dict[str, Any]:
 def at_least(findings: Iterable[Finding], severity: str) -> list[Finding]:
     """Findings at or above a severity that nothing set aside."""
     floor = SEVERITIES.index(severity)
-    return [found for found in findings if not found.suppressed and SEVERITIES.index(found.severity) >= floor]
+    return [finding for finding in findings if not finding.suppressed and SEVERITIES.index(finding.severity) >= floor]

@@ -42,18 +42,18 @@ def _concerns(policy: Policy, member: Member) -> bool:
 
 
 def _judge(policy: Policy, setup: Setup, group: Group, members: list[Member]) -> Iterator[Finding]:
-    for key, wanted in policy.require.items():
-        wrong = [member for member in members if not _holds(_actual(setup, member, key), parse(wanted))]
+    for key, requirement in policy.require.items():
+        wrong = [member for member in members if not _holds(_actual(setup, member, key), parse(requirement))]
         if not wrong:
             continue
         actual = _actual(setup, wrong[0], key)
-        required = wanted if isinstance(wanted, str) else f"== {wanted}"
+        required = requirement if isinstance(requirement, str) else f"== {requirement}"
         fact = f"{key} of {names.describe(m.parameter.name for m in wrong)} is {_shown(actual)}, required {required}"
         yield Finding(
             wrong,
             f"{policy.message}: {fact}" if policy.message else fact,
             key=key,
-            data={key: actual, "required": wanted},
+            data={key: actual, "required": requirement},
             rule=policy.code,
             name=policy.name or "policy",
             severity=policy.severity,
@@ -75,9 +75,9 @@ def _actual(setup: Setup, member: Member, key: str) -> Any:
 
 
 def _holds(actual: Any, conditions: list[Condition]) -> bool:
-    for symbol, wanted in conditions:
+    for symbol, required in conditions:
         try:
-            if not OPERATORS[symbol](actual, wanted):
+            if not OPERATORS[symbol](actual, required):
                 return False
         except TypeError:  # an option that is absent, or text where a number is required
             return False

@@ -31,12 +31,12 @@ class Catalog:
 
     def get(self, name: str) -> Rule:
         """The rule with this code or name. Raises KeyError with the nearest names."""
-        wanted = name.strip()
+        sought = name.strip()
         for known in self.rules:
-            if wanted.upper() == known.code or wanted.lower().replace("_", "-") == known.name:
+            if sought.upper() == known.code or sought.lower().replace("_", "-") == known.name:
                 return known
         names = [*(r.code for r in self.rules), *(r.name for r in self.rules)]
-        near = difflib.get_close_matches(wanted, names, n=2, cutoff=0.6)
+        near = difflib.get_close_matches(sought, names, n=2, cutoff=0.6)
         raise KeyError(f"no rule {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
 
     def matching(self, selector: str) -> list[Rule]:
@@ -48,13 +48,13 @@ class Catalog:
         if code == "ALL":
             return list(self.rules)
         exact = [r for r in self.rules if code == r.code or name == r.name]
-        found = exact or [r for r in self.rules if name == r.family or names.is_prefix(code, r.code)]
-        if not found:
+        matches = exact or [r for r in self.rules if name == r.family or names.is_prefix(code, r.code)]
+        if not matches:
             try:
                 self.get(selector)
             except KeyError as error:
                 raise UsageError(str(error.args[0]), "list them with `lrlint rule`") from None
-        return found or [self.get(selector)]
+        return matches or [self.get(selector)]
 
     def select(
         self, select: Sequence[str] = (), ignore: Sequence[str] = (), extend_select: Sequence[str] = ()
@@ -94,8 +94,8 @@ def load(folders: Iterable[str | Path] = (), *, entry_points: bool = True) -> Ca
     for declared in rules:
         for key in (declared.code, declared.name):
             if key in seen:
-                places = f"{seen[key].path} and {declared.path}"
-                raise UsageError(f"{key} is declared twice: {places}", "codes are never reused")
+                both = f"{seen[key].path} and {declared.path}"
+                raise UsageError(f"{key} is declared twice: {both}", "codes are never reused")
             seen[key] = declared
     return Catalog(tuple(sorted(rules, key=lambda r: r.code)))
 
@@ -143,8 +143,8 @@ def _published(entry: EntryPoint) -> list[Path]:
     """
     try:
         module = import_module(entry.module)
-        places = list(getattr(module, "__path__", ()))
-        return [file for place in places for file in _files(Path(place))] or [Path(module.__file__ or "")]
+        folders = list(getattr(module, "__path__", ()))
+        return [file for folder in folders for file in _files(Path(folder))] or [Path(module.__file__ or "")]
     except (Exception, SystemExit) as error:
         text = f"the rules of {entry.name} = {entry.value!r} do not load: {type(error).__name__}: {error}"
         raise UsageError(text, "repair or uninstall the package that declares this entry point") from error

@@ -84,8 +84,8 @@ class Run:
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """Rules that could not run on some target, each with its reasons."""
-        found = {(s.rule, s.reason): s for part in self.checked for s in part.skipped}
-        return tuple(found[key] for key in sorted(found))
+        unique = {(s.rule, s.reason): s for part in self.checked for s in part.skipped}
+        return tuple(unique[key] for key in sorted(unique))
 
     @property
     def ran(self) -> int:
@@ -95,13 +95,13 @@ class Run:
     @property
     def rules(self) -> tuple[Rule | Builtin, ...]:
         """Every rule that was enabled on some target, and the engine's own."""
-        found = {rule.code: rule for part in self.checked for rule in part.rules}
-        return (*engine_rules.ALL, *(found[code] for code in sorted(found)))
+        enabled = {rule.code: rule for part in self.checked for rule in part.rules}
+        return (*engine_rules.ALL, *(enabled[code] for code in sorted(enabled)))
 
     @property
     def active(self) -> tuple[Finding, ...]:
         """Findings that nothing set aside."""
-        return tuple(found for found in self.findings if not found.suppressed)
+        return tuple(finding for finding in self.findings if not finding.suppressed)
 
     @property
     def exit_code(self) -> int:
@@ -121,12 +121,12 @@ class Run:
     def counts(self) -> dict[str, int]:
         """Findings that nothing set aside, by severity (worst first), and how many were set aside and how."""
         severities = [f.severity for f in self.active]
-        found: dict[str, int] = {severity: severities.count(severity) for severity in reversed(SEVERITIES)}
+        counts: dict[str, int] = {severity: severities.count(severity) for severity in reversed(SEVERITIES)}
         aside = [f.suppressed for f in self.findings if f.suppressed]
-        found["suppressed"] = sum(a.get("by") != "baseline" for a in aside)
-        found["fixme"] = sum(a.get("kind") == "fixme" for a in aside)
-        found["baselined"] = sum(a.get("by") == "baseline" for a in aside)
-        return found
+        counts["suppressed"] = sum(a.get("by") != "baseline" for a in aside)
+        counts["fixme"] = sum(a.get("kind") == "fixme" for a in aside)
+        counts["baselined"] = sum(a.get("by") == "baseline" for a in aside)
+        return counts
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON envelope."""
@@ -134,7 +134,7 @@ class Run:
             "schema": SCHEMA,
             "version": __version__,
             "targets": list(self.targets),
-            "findings": [found.to_dict() for found in self.findings],
+            "findings": [finding.to_dict() for finding in self.findings],
             "skipped": [{"rule": s.rule, "name": s.name, "reason": s.reason} for s in self.skipped],
             "errors": [
                 {"target": f.target, "message": f.message, "hint": f.hint, "exit_code": f.exit_code}
@@ -145,11 +145,11 @@ class Run:
 
     def __repr__(self) -> str:
         counts = self.counts()
-        told = [count(counts[severity], severity) for severity in reversed(SEVERITIES) if counts[severity]]
-        told += [f"{counts[aside]} {aside}" for aside in ("suppressed", "fixme", "baselined") if counts[aside]]
-        told += [count(len(self.failures), "failed target")] if self.failures else []
+        parts = [count(counts[severity], severity) for severity in reversed(SEVERITIES) if counts[severity]]
+        parts += [f"{counts[aside]} {aside}" for aside in ("suppressed", "fixme", "baselined") if counts[aside]]
+        parts += [count(len(self.failures), "failed target")] if self.failures else []
         where = f" in {listing(target for target in self.targets if target)}" if any(self.targets) else ""
-        return f"<Run: {', '.join(told) or 'no finding'} from {count(self.ran, 'rule')}{where}>"
+        return f"<Run: {', '.join(parts) or 'no finding'} from {count(self.ran, 'rule')}{where}>"
 
 
 def lint(setup: Setup, settings: Settings) -> Run:
@@ -174,7 +174,7 @@ def conclude(
     parts: Sequence[Checked], settings: Settings, failures: Sequence[Failure] = (), complete: bool = True
 ) -> Run:
     """Set aside what comments, configuration and baseline accept. ``complete``: every configured target is here."""
-    findings = [found for part in parts for found in part.findings]
+    findings = [finding for part in parts for finding in part.findings]
     findings = suppressions.apply(
         findings,
         [part.setup for part in parts],
@@ -183,7 +183,9 @@ def conclude(
         _what_ran(parts, settings, complete and not failures),
         settings.today,
     )
-    findings = [_engine_finding(found, settings) for found in findings if not _is_ignored(found, settings.ignored)]
+    findings = [
+        _engine_finding(finding, settings) for finding in findings if not _is_ignored(finding, settings.ignored)
+    ]
     accepted = settings.baseline_path
     if accepted is not None:
         findings = baseline.apply(findings, baseline.load(accepted))
@@ -191,27 +193,33 @@ def conclude(
 
 
 def _policy_findings(setup: Setup, settings: Settings) -> Iterable[Finding]:
-    for found in policies.findings(setup, settings.policies):
-        if not _is_ignored(found, settings.ignored):
+    for finding in policies.findings(setup, settings.policies):
+        if not _is_ignored(finding, settings.ignored):
             yield engine.complete(
-                found,
-                Builtin(found.rule, found.name, found.severity or "error", found.message, found.confidence or "high"),
+                finding,
+                Builtin(
+                    finding.rule,
+                    finding.name,
+                    finding.severity or "error",
+                    finding.message,
+                    finding.confidence or "high",
+                ),
                 setup,
             )
 
 
-def _is_ignored(found: Finding, selectors: Iterable[str]) -> bool:
-    own = found.rule in {b.code for b in engine_rules.ALL} or not found.rule.startswith("LR")
-    family = "engine" if found.rule.startswith("LR") else "policy"
-    return own and any(suppressions.selects(selector, found.rule, found.name, family) for selector in selectors)
+def _is_ignored(finding: Finding, selectors: Iterable[str]) -> bool:
+    own = finding.rule in {b.code for b in engine_rules.ALL} or not finding.rule.startswith("LR")
+    family = "engine" if finding.rule.startswith("LR") else "policy"
+    return own and any(suppressions.selects(selector, finding.rule, finding.name, family) for selector in selectors)
 
 
 def _engine_finding(found: Finding, settings: Settings) -> Finding:
-    wanted = settings.severities.get(found.name)
-    return replace(found, severity=wanted) if wanted and engine_rules.matching(found.name) else found
+    severity = settings.severities.get(found.name)
+    return replace(found, severity=severity) if severity and engine_rules.matching(found.name) else found
 
 
-def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> suppressions.Checked:
+def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> suppressions.CheckedRun:
     known = {r.code: (r.name, r.family) for r in known_rules(settings.extra_rules).rules}
     known.update({p.code: (p.name or "policy", "policy") for p in settings.policies})
     ran = [{r.code for r in part.rules} - {s.rule for s in part.skipped} for part in parts]
@@ -223,7 +231,7 @@ def _what_ran(parts: Sequence[Checked], settings: Settings, complete: bool) -> s
         for group in optimizer.groups
         if group.name
     }
-    return suppressions.Checked(everywhere | {p.code for p in settings.policies}, known, groups, complete)
+    return suppressions.CheckedRun(everywhere | {p.code for p in settings.policies}, known, groups, complete)
 
 
 def _root(settings: Settings) -> Path:

@@ -84,10 +84,10 @@ def new_rule(name: str, code: str | None, folder: Path) -> list[Path]:
 
 def _next_code(folder: Path) -> str:
     """The first free number after the highest one in the folder, with its prefix; else HOUSE001."""
-    found = [
+    numbers = [
         (match[1], int(match[2]))
         for path in sorted(folder.glob("rules/**/*.py"))
         for match in re.finditer(r'@rule\(\s*"([A-Z]+)(\d+)"', path.read_text(encoding="utf-8", errors="replace"))
     ]
-    prefix, number = max(found, key=lambda pair: pair[1], default=("HOUSE", 0))
+    prefix, number = max(numbers, key=lambda pair: pair[1], default=("HOUSE", 0))
     return f"{prefix}{number + 1:03d}"

@@ -72,8 +72,8 @@ def _selectors(key: str, known: registry.Catalog, settings: Settings) -> Iterabl
         except UsageError as error:
             if any(suppressions.selects(selector, p.code, p.name, "policy") for p in settings.policies):
                 continue
-            place = settings.origins.get(key.replace("_", "-"), "")
-            raise UsageError(f"{place}: {error.message}".removeprefix(": "), error.hint) from None
+            origin = settings.origins.get(key.replace("_", "-"), "")
+            raise UsageError(f"{origin}: {error.message}".removeprefix(": "), error.hint) from None
         yield selector
 
 
@@ -83,14 +83,14 @@ def _by_name(tables: Mapping[str, Any], known: registry.Catalog, origins: Mappin
     for key, value in tables.items():
         if engine_rules.matching(key):
             continue
-        place = f"{origins.get(f'rules.{key}', '')}: rules.{key}".removeprefix(": ")
+        origin = f"{origins.get(f'rules.{key}', '')}: rules.{key}".removeprefix(": ")
         try:
             declared = known.get(key)
             if isinstance(value, Mapping):
                 engine.check_options(declared, value)
         except KeyError as error:
-            raise UsageError(f"{place}: {error.args[0]}", "list them with `lrlint rule`") from None
+            raise UsageError(f"{origin}: {error.args[0]}", "list them with `lrlint rule`") from None
         except UsageError as error:
-            raise UsageError(f"{place}: {error.message}", error.hint) from None
+            raise UsageError(f"{origin}: {error.message}", error.hint) from None
         found[declared.name] = value
     return found

@@ -91,7 +91,7 @@ def _treatments(setup: Setup) -> dict[str, Treatment]:
 
 
 def _treatment(setup: Setup, parameter: Parameter) -> Treatment:
-    found = {
+    treatment = {
         "shape": "×".join(map(str, parameter.shape))
         if parameter.shape
         else "?"
@@ -101,13 +101,13 @@ def _treatment(setup: Setup, parameter: Parameter) -> Treatment:
         "trained": "yes" if parameter.requires_grad else "frozen",
     }
     groups = setup.groups_of(parameter)
-    found["optimizer"] = " and ".join(setup.optimizers[group.optimizer].label for group in groups) or "none"
+    treatment["optimizer"] = " and ".join(setup.optimizers[group.optimizer].label for group in groups) or "none"
     if len(parameter.names) > 1:
-        found["tied with"] = ", ".join(sorted(name for name in parameter.names if name != parameter.name))
+        treatment["tied with"] = ", ".join(sorted(name for name in parameter.names if name != parameter.name))
     for group in groups[:1]:
-        found.update(_options(group))
-        found.update(_course(setup.schedules, group))
-    return found
+        treatment.update(_options(group))
+        treatment.update(_course(setup.schedules, group))
+    return treatment
 
 
 def _options(group: Group) -> dict[str, Value]:
@@ -138,7 +138,7 @@ def _shown(value: Any) -> Value:
 
 def _values(old: Mapping[str, Treatment], new: Mapping[str, Treatment]) -> list[Change]:
     """Changed values of parameters that both have, one change per (key, before, after)."""
-    found: dict[tuple[str, Value, Value], list[str]] = {}
+    members_of: dict[tuple[str, Value, Value], list[str]] = {}
     for name, treatment in old.items():
         other = new.get(name)
         if other is None or other == treatment:
@@ -147,14 +147,14 @@ def _values(old: Mapping[str, Treatment], new: Mapping[str, Treatment]) -> list[
         for key in dict.fromkeys((*treatment, *other)):
             pair = treatment.get(key, "not set"), other.get(key, "not set")
             if pair[0] != pair[1] and (key in ("optimizer", "trained", "shape", "dtype", "tied with") or not moved):
-                found.setdefault((key, *pair), []).append(name)
-    return _ladders(found, len(old.keys() & new.keys()))
+                members_of.setdefault((key, *pair), []).append(name)
+    return _ladders(members_of, len(old.keys() & new.keys()))
 
 
-def _ladders(found: Mapping[tuple[str, Value, Value], list[str]], shared: int) -> list[Change]:
+def _ladders(members_of: Mapping[tuple[str, Value, Value], list[str]], shared: int) -> list[Change]:
     """Many values of one key over one set of patterns (layer-wise rates) are told as one change."""
     by_subject: dict[tuple[str, tuple[str, ...]], list[tuple[Value, Value, list[str]]]] = {}
-    for (key, before, after), members in found.items():
+    for (key, before, after), members in members_of.items():
         pattern = tuple(sorted({names.star(name) for name in members}))
         by_subject.setdefault((key, pattern), []).append((before, after, members))
     changes = []
@@ -208,7 +208,7 @@ def _come_and_gone(
             rest.setdefault((treatment["optimizer"], _told(treatment)), []).append(name)
     if alike:
         deeper = "more" if kind == "added" else "fewer"
-        members = [name for found in alike.values() for name in found]
+        members = [name for members_of_pattern in alike.values() for name in members_of_pattern]
         remarks.append(f"{count(len(members), 'parameter')} {deeper} of the same kind: {names.describe(members)}")
     noun = "new parameter" if kind == "added" else "parameter"
     verb = "in" if kind == "added" else "gone from"
@@ -216,13 +216,13 @@ def _come_and_gone(
         Change(
             kind,
             "parameters",
-            told if kind == "removed" else "",
-            told if kind == "added" else "",
+            treatment_text if kind == "removed" else "",
+            treatment_text if kind == "added" else "",
             tuple(members),
             f"{_subject(members)}: {count(len(members), noun)} {verb} "
-            + (f"{optimizer} ({told})" if optimizer != "none" else f"no optimizer ({told})"),
+            + (f"{optimizer} ({treatment_text})" if optimizer != "none" else f"no optimizer ({treatment_text})"),
         )
-        for (optimizer, told), members in rest.items()
+        for (optimizer, treatment_text), members in rest.items()
     ]
 
 
@@ -246,11 +246,11 @@ def _whole(before: Setup, after: Setup) -> list[Change]:
 
 
 def _schedulers(setup: Setup) -> str | None:
-    found = []
+    descriptions = []
     for schedule in setup.schedules:
-        length = schedule.horizon if schedule.whole else None
-        found.append(schedule.class_name + (f" over {length} {schedule.unit}s" if length else ""))
-    return ", ".join(sorted(found)) or None
+        length = schedule.horizon if schedule.covers_run else None
+        descriptions.append(schedule.class_name + (f" over {length} {schedule.unit}s" if length else ""))
+    return ", ".join(sorted(descriptions)) or None
 
 
 def _subject(members: Iterable[str]) -> str:

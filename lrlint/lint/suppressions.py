@@ -31,14 +31,14 @@ class Comment:
     reason: str
     lines: tuple[int, int]
 
-    def covers(self, found: Finding) -> bool:
-        return _names(self.rules, found) and any(
-            span.path == self.span.path and self.lines[0] <= span.line <= self.lines[1] for span in found.locations
+    def covers(self, finding: Finding) -> bool:
+        return _names(self.rules, finding) and any(
+            span.path == self.span.path and self.lines[0] <= span.line <= self.lines[1] for span in finding.locations
         )
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedRun:
     """What is known of the run.
 
     ``ran``: codes of the rules that ran on every target; ``rules``: code → (name, family) of all there are;
@@ -56,7 +56,7 @@ def apply(
     setups: Sequence[Setup],
     sources: Mapping[str, Sources],
     entries: Sequence[Suppression],
-    checked: Checked,
+    checked: CheckedRun,
     today: datetime.date | None = None,
 ) -> list[Finding]:
     """All findings, those set aside marked with who and why, and one more for each suppression at fault.
@@ -70,7 +70,7 @@ def apply(
             comments.setdefault(comment, setup.target)
     alive = [entry for entry in entries if entry.until is None or entry.until >= day]
     used: set[Comment | int] = set()
-    result = [_judge(found, comments, alive, used, checked) for found in findings]
+    result = [_judge(finding, comments, alive, used, checked) for finding in findings]
     problems = [
         _unused_comment(comment, target, problem)
         for comment, target in comments.items()
@@ -102,17 +102,17 @@ def examined(setup: Setup, sources: Sources) -> Iterator[Comment]:
 def _comments(source: SourceFile) -> Iterator[Comment]:
     standing_alone = {line for line, _, alone, _ in source.comments() if alone}
     for line, column, alone, text in source.comments():
-        found = _COMMENT.search(text)
-        if found is None:
+        match = _COMMENT.search(text)
+        if match is None:
             continue
         below = line
         while alone and below in standing_alone:  # a block of comments belongs to the statement below it
             below += 1
         inside = source.statement(line)
         lines = inside if not alone or inside[0] < line <= inside[1] else source.statement(below)
-        rules = tuple(part.strip() for part in (found[2] or "").split(",") if part.strip())
+        rules = tuple(part.strip() for part in (match[2] or "").split(",") if part.strip())
         yield Comment(
-            Span(source.path, line, column, line, column + len(text)), found[1].lower(), rules, found[3].strip(), lines
+            Span(source.path, line, column, line, column + len(text)), match[1].lower(), rules, match[3].strip(), lines
         )
 
 
@@ -142,33 +142,33 @@ def _spans(setup: Setup) -> Iterator[Span | None]:
 
 
 def _judge(
-    found: Finding,
+    finding: Finding,
     comments: Iterable[Comment],
     entries: Iterable[Suppression],
     used: set[Comment | int],
-    checked: Checked,
+    checked: CheckedRun,
 ) -> Finding:
     """Every suppression that fits counts as used; the first one is named."""
     by: list[dict[str, str]] = []
     for comment in comments:
-        if comment.covers(found):
+        if comment.covers(finding):
             used.add(comment)
             by.append({"by": "comment", "kind": comment.kind, "where": str(comment.span), "reason": comment.reason})
     for entry in entries:
-        if _fits(entry, found, checked):
+        if _fits(entry, finding, checked):
             used.add(id(entry))
             by.append({"by": "configuration", "kind": "ignore", "where": str(entry.span or ""), "reason": entry.reason})
-    return replace(found, suppressed=by[0]) if by else found
+    return replace(finding, suppressed=by[0]) if by else finding
 
 
-def _fits(entry: Suppression, found: Finding, checked: Checked) -> bool:
+def _fits(entry: Suppression, finding: Finding, checked: CheckedRun) -> bool:
     """Every condition of the entry holds; all parameters (and groups) of the finding must be covered, not only some."""
     return (
-        _names(entry.rules, found, checked.rules)
-        and (not entry.targets or names.any_match(entry.targets, found.target))
-        and (not entry.parameters or _all(found.parameters, entry.parameters))
-        and (not entry.modules or _all(found.modules, entry.modules))
-        and (not entry.groups or _in_groups(entry, found, checked))
+        _names(entry.rules, finding, checked.rules)
+        and (not entry.targets or names.any_match(entry.targets, finding.target))
+        and (not entry.parameters or _all(finding.parameters, entry.parameters))
+        and (not entry.modules or _all(finding.modules, entry.modules))
+        and (not entry.groups or _in_groups(entry, finding, checked))
     )
 
 
@@ -176,38 +176,40 @@ def _all(subjects: Sequence[str], patterns: Sequence[str]) -> bool:
     return bool(subjects) and all(names.any_match(patterns, name) for name in subjects)
 
 
-def _in_groups(entry: Suppression, found: Finding, checked: Checked) -> bool:
-    labels = [(index, checked.group_names.get((found.target, optimizer, index))) for optimizer, index in found.groups]
+def _in_groups(entry: Suppression, finding: Finding, checked: CheckedRun) -> bool:
+    labels = [
+        (index, checked.group_names.get((finding.target, optimizer, index))) for optimizer, index in finding.groups
+    ]
     return bool(labels) and all(index in entry.groups or name in entry.groups for index, name in labels)
 
 
-def _names(selectors: Iterable[str], found: Finding, rules: Mapping[str, tuple[str, str]] | None = None) -> bool:
-    family = (rules or {}).get(found.rule, ("", ""))[1]
-    return any(selects(selector, found.rule, found.name, family) for selector in selectors)
+def _names(selectors: Iterable[str], finding: Finding, rules: Mapping[str, tuple[str, str]] | None = None) -> bool:
+    family = (rules or {}).get(finding.rule, ("", ""))[1]
+    return any(selects(selector, finding.rule, finding.name, family) for selector in selectors)
 
 
 def selects(selector: str, code: str, name: str, family: str) -> bool:
     """Whether a selector (code, prefix, name, family or ALL) means the rule."""
-    wanted = selector.lower()
+    sought = selector.lower()
     return (
-        wanted in (code.lower(), name, "all")
-        or (bool(family) and wanted == family)
-        or names.is_prefix(wanted.upper(), code)
+        sought in (code.lower(), name, "all")
+        or (bool(family) and sought == family)
+        or names.is_prefix(sought.upper(), code)
     )
 
 
-def _comment_problem(comment: Comment, used: bool, checked: Checked) -> str:
+def _comment_problem(comment: Comment, used: bool, checked: CheckedRun) -> str:
     """What is wrong with a comment, or ''."""
     if not comment.rules:
         return f"`{comment.kind}` names no rule: write {comment.kind}[LR301]"
     return _rules_problem(comment.rules, checked) or ("" if used else _idle(comment.rules, checked, True))
 
 
-def _entry_problem(entry: Suppression, checked: Checked) -> str:
+def _entry_problem(entry: Suppression, checked: CheckedRun) -> str:
     return _rules_problem(entry.rules, checked) or _idle(entry.rules, checked, checked.complete)
 
 
-def _rules_problem(selectors: Sequence[str], checked: Checked) -> str:
+def _rules_problem(selectors: Sequence[str], checked: CheckedRun) -> str:
     from lrlint.config.json_schema import suggestion
 
     for selector in selectors:
@@ -221,7 +223,7 @@ def _matched(selector: str, rules: Mapping[str, tuple[str, str]]) -> list[str]:
     return [code for code, (name, family) in rules.items() if selects(selector, code, name, family)]
 
 
-def _idle(selectors: Sequence[str], checked: Checked, complete: bool) -> str:
+def _idle(selectors: Sequence[str], checked: CheckedRun, complete: bool) -> str:
     """Said only when each rule it names has run: a rule that was skipped or left out might still find something."""
     concerned = {code for selector in selectors for code in _matched(selector, checked.rules)}
     if not complete or not concerned or not concerned <= set(checked.ran):

@@ -12,8 +12,8 @@ from torch import nn
 
 from lrlint.facts.probe import NonFinite
 from lrlint.inspection.model import tree as trees
-from lrlint.probing.laboratory import Laboratory
-from lrlint.probing.search.trial import Outcome
+from lrlint.probing.laboratory import TrialRunner
+from lrlint.probing.search.trial import TrialRun
 from lrlint.probing.training.batches import Batches
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing
@@ -24,7 +24,7 @@ class Names:
 
     def __init__(self, models: Mapping[str, nn.Module]) -> None:
         tree = trees.walk(models)
-        self.modules = {identity: place.path for identity, place in tree.place_of.items()}
+        self.modules = {identity: entry.path for identity, entry in tree.place_of.items()}
         self.parameters: dict[int, str] = {}
         self.tensors: list[tuple[str, nn.Parameter, nn.Module]] = []
         for identity, tensor in tree.objects.items():
@@ -34,7 +34,7 @@ class Names:
             self.tensors.append((name, tensor, owner))
 
 
-def find(lab: Laboratory, names: Names, failed: Outcome) -> NonFinite | None:
+def find(lab: TrialRunner, names: Names, failed: TrialRun) -> NonFinite | None:
     """Take the run again up to the step that fails, and look closely at that one."""
     step = len(failed.losses) - 1
     stepper, rates = lab.stepper, lab.rates_at(failed.factors)
@@ -73,16 +73,16 @@ def _backward(names: Names, order: Mapping[int, int], step: int) -> NonFinite | 
 @contextmanager
 def _watched(models: Sequence[nn.Module], order: dict[int, int]) -> Any:
     """Every module's first output that is not finite, and the order in which modules ran."""
-    found: list[tuple[nn.Module, str]] = []
+    first: list[tuple[nn.Module, str]] = []
 
     def after(module: nn.Module, inputs: Any, output: Any) -> None:
         order[id(module)] = len(order)
-        if not found and (kind := _in(output)):
-            found.append((module, kind))
+        if not first and (kind := _in(output)):
+            first.append((module, kind))
 
     handles = [m.register_forward_hook(after) for model in models for m in model.modules()]
     try:
-        yield found
+        yield first
     finally:
         for handle in handles:
             handle.remove()
@@ -120,7 +120,7 @@ def _tensors(item: Any) -> list[torch.Tensor]:
     return _tensors(list(values.values())) if isinstance(values, dict) and not callable(item) else []
 
 
-def seen(lab: Laboratory, names: Names) -> tuple[str, ...]:
+def dead_signals(lab: TrialRunner, names: Names) -> tuple[str, ...]:
     """What may keep a model from learning, as phrases: seen in one step from its own state."""
     dead: list[str] = []
 
@@ -142,16 +142,16 @@ def seen(lab: Laboratory, names: Names) -> tuple[str, ...]:
     zero = [name for name, p in trainable if p.grad is not None and not bool(p.grad.any())]
     none = [name for name, p in trainable if p.grad is None]
     frozen = len(names.tensors) - len(trainable)
-    found = []
+    phrases = []
     if dead:
-        found.append(f"the output of {listing(f'`{name}`' for name in sorted(set(dead))[:3])} is all zero")
+        phrases.append(f"the output of {listing(f'`{name}`' for name in sorted(set(dead))[:3])} is all zero")
     if zero:
-        found.append(f"the gradient of {describe(zero)} is exactly zero")
+        phrases.append(f"the gradient of {describe(zero)} is exactly zero")
     if none:
-        found.append(f"{describe(none)} get{'s' if len(none) == 1 else ''} no gradient")
+        phrases.append(f"{describe(none)} get{'s' if len(none) == 1 else ''} no gradient")
     if frozen:
-        found.append(f"{frozen} of {count(len(names.tensors), 'parameter')} are frozen")
-    return tuple(found)
+        phrases.append(f"{frozen} of {count(len(names.tensors), 'parameter')} are frozen")
+    return tuple(phrases)
 
 
 def one_batch(batches: Batches) -> Batches:
@@ -167,12 +167,12 @@ class Watch:
 
     _STEPS = frozenset((0, 1, 2, 4, 8, 16, 24))
 
-    def __init__(self, lab: Laboratory, names: Names) -> None:
+    def __init__(self, lab: TrialRunner, names: Names) -> None:
         held = {id(p) for o in lab.stepper.optimizers for g in o.param_groups for p in g["params"]}
-        ours = [(name, p) for name, p, _ in names.tensors if id(p) in held]
-        self._candidates = [(name, p) for name, p in ours if p.requires_grad]
-        self._start = {name: p.detach().clone() for name, p in ours if not p.requires_grad and p.numel() < 1 << 22}
-        self._frozen = [(name, p) for name, p in ours if name in self._start]
+        optimized = [(name, p) for name, p, _ in names.tensors if id(p) in held]
+        self._candidates = [(name, p) for name, p in optimized if p.requires_grad]
+        self._start = {name: p.detach().clone() for name, p in optimized if not p.requires_grad and p.numel() < 1 << 22}
+        self._frozen = [(name, p) for name, p in optimized if name in self._start]
         self._zero: list[tuple[str, nn.Parameter]] | None = None
         self._first: dict[str, torch.Tensor] = {}
         self._none = {name for name, _ in self._candidates}

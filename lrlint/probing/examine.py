@@ -17,7 +17,7 @@ from lrlint.facts import ProbeFacts, Setup
 from lrlint.probing import facts
 from lrlint.probing.diagnosis import Names
 from lrlint.probing.experiment import MEMORY, Experiment, Terms
-from lrlint.probing.laboratory import Laboratory, Progress
+from lrlint.probing.laboratory import Progress, TrialRunner
 from lrlint.probing.training import peak_rates
 from lrlint.probing.training.batches import moved
 from lrlint.probing.training.checkpoint import Checkpoint
@@ -30,7 +30,7 @@ from lrlint.probing.training.statistics import Key
 from lrlint.probing.training.stepper import Stepper
 from lrlint.probing.training.trained import trained_groups
 from lrlint.targets.frameworks.sharding import sharded_by
-from lrlint.targets.live_target import Built
+from lrlint.targets.live_target import LiveTarget
 from lrlint.targets.preservation.iterators import Uncopyable, is_position, twin
 from lrlint.targets.preservation.snapshot import Snapshot, preserved
 
@@ -42,7 +42,7 @@ _SHARDED = "the model is sharded by {by}: its steps cannot be taken back, so non
 
 
 def examine(
-    built: Built,
+    built: LiveTarget,
     setup: Setup,
     *,
     steps: int | None = None,
@@ -66,22 +66,22 @@ def examine(
     metric_fn = metric_fn or built.metric_fn
     checkpoint = None if resume is None else Checkpoint.read(resume)
 
-    def on(place: torch.device, snapshot: Snapshot) -> ProbeFacts:
+    def on(target_device: torch.device, snapshot: Snapshot) -> ProbeFacts:
         with ExitStack() as stack:
             at: dict[Key, float] | None = None
             if checkpoint is not None:
                 at = checkpoint.load(models, optimizers, built.schedulers)
                 snapshot = stack.enter_context(preserved(models, optimizers, others))
-            if move([*models, *built.extra_modules.values()], optimizers, built.loss_fn, place):
+            if move([*models, *built.extra_modules.values()], optimizers, built.loss_fn, target_device):
                 snapshot = stack.enter_context(preserved(models, optimizers, others))  # runs start from a copy there
-            batches, loss_fn, made_up = data_of(built, setup, BATCHES, place, seed)
+            batches, loss_fn, made_up = data_of(built, setup, BATCHES, target_device, seed)
             stepper = Stepper(models, optimizers, batches, loss_fn, setup.training, seed=seed)
             rates = peak_rates.peaks(setup, stepper.rates)
             if at is not None:
                 rates = {key: at.get(key, rate) for key, rate in rates.items()}
             if not rates:
                 raise UsageError("no parameter group has a rate and a parameter to train")
-            lab = Laboratory(
+            lab = TrialRunner(
                 stepper,
                 snapshot,
                 rates,
@@ -104,10 +104,10 @@ def examine(
                 thorough=thorough,
             )
             experiment = Experiment(lab, Names(built.models), steps or STEPS, terms)
-            found = facts.facts(
+            result = facts.facts(
                 experiment, experiment.conduct(), peak_rates.labels(setup, lab.keys), [*made_up, *notes]
             )
-            return found if checkpoint is None else replace(found, resumed=checkpoint.name)
+            return result if checkpoint is None else replace(result, resumed=checkpoint.name)
 
     left = places(models, device)
 
@@ -117,9 +117,9 @@ def examine(
         while True:
             try:
                 with device_failures(), repeatable(left[0], strict=strict):
-                    found = on(left[0], snapshot)
-                if found.reason != MEMORY or len(left) == 1:
-                    return found
+                    result = on(left[0], snapshot)
+                if result.reason != MEMORY or len(left) == 1:
+                    return result
                 why = MEMORY
             except NoData as error:
                 why = str(error)
@@ -146,8 +146,8 @@ def examine(
     with built.running(), uncompiled(), preserved(models, optimizers, others, data=built.data()) as snapshot:
         batches, lasting = _again(built.batches, setup)
         built = replace(built, batches=batches)
-        found = somewhere(snapshot)
-    return replace(found, notes=(*found.notes, *lasting, *snapshot.notes))
+        result = somewhere(snapshot)
+    return replace(result, notes=(*result.notes, *lasting, *snapshot.notes))
 
 
 def _again(batches: Any, setup: Setup) -> tuple[Any, list[str]]:
@@ -165,9 +165,9 @@ def _again(batches: Any, setup: Setup) -> tuple[Any, list[str]]:
     else:
         lasts = False
     with target_code("reading the batches"):
-        wanted = islice(source, BATCHES * (setup.training.accumulation or 1))
-        found = [moved(batch, None) for batch in wanted]  # it may fill the same tensors again
+        batches_ = islice(source, BATCHES * (setup.training.accumulation or 1))
+        copies = [moved(batch, None) for batch in batches_]  # it may fill the same tensors again
     if lasts:
         name = type(batches).__name__
-        lasting = [f"batches is a {name}, which cannot be wound back: {len(found)} batches were taken out of it"]
-    return found, lasting
+        lasting = [f"batches is a {name}, which cannot be wound back: {len(copies)} batches were taken out of it"]
+    return copies, lasting

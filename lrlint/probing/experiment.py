@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
-from lrlint.facts.probe import GradientTail, NonFinite, Seen
+from lrlint.facts.probe import GradientTail, NonFinite, ProbeExtent
 from lrlint.probing import diagnosis
-from lrlint.probing.laboratory import Laboratory, Spent
+from lrlint.probing.laboratory import BudgetSpent, TrialRunner
 from lrlint.probing.search.advice import Adviser, Change
-from lrlint.probing.search.attribution import Attribution, Blame
-from lrlint.probing.search.headroom import HeadroomSearch, Room
+from lrlint.probing.search.attribution import Attribution, GroupReduction
+from lrlint.probing.search.headroom import GroupHeadroom, HeadroomSearch
 from lrlint.probing.search.low_rate import Length, Low, LowRateSearch
-from lrlint.probing.search.rate_ladder import STRESS, STRESSED, Judgement, Ladder
+from lrlint.probing.search.rate_ladder import STRESS, STRESSED, Diagnosis, RateSearch
 from lrlint.probing.search.thresholds import LOW, SINGLE
-from lrlint.probing.search.trial import FLOOR, TINY, Outcome
+from lrlint.probing.search.trial import FLOOR, TINY, TrialRun
 from lrlint.probing.training.measure import Bench
 
 #: Optimizers for which clipping can stand in for a lower rate: their step scales with the gradient.
@@ -69,7 +69,7 @@ class Result:
     reason: str = ""
     score: float = 0.0
     margin: float | None = None
-    judged: Judgement | None = None
+    judged: Diagnosis | None = None
     guilty: tuple[int, ...] = ()
     changes: list[Change] = field(default_factory=list)
     tail: GradientTail | None = None
@@ -77,19 +77,19 @@ class Result:
     non_finite: NonFinite | None = None
     seen: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
-    extent: Seen | None = None
+    extent: ProbeExtent | None = None
     low: list[Low] = field(default_factory=list)
-    rooms: list[Room] = field(default_factory=list)
+    rooms: list[GroupHeadroom] = field(default_factory=list)
     metric: float | None = None
 
 
 class Experiment:
     """All runs of a probe, in order; ``steps``: of one run."""
 
-    def __init__(self, lab: Laboratory, names: diagnosis.Names, steps: int, terms: Terms) -> None:
+    def __init__(self, lab: TrialRunner, names: diagnosis.Names, steps: int, terms: Terms) -> None:
         self.lab, self.names, self.steps, self.terms = lab, names, steps, terms
         self.clipped = terms.clipped
-        self.ladder = Ladder(lab, steps, terms.decays)
+        self.ladder = RateSearch(lab, steps, terms.decays)
         self.bench = Bench(lab)
         self.result = Result()
         self.watch = diagnosis.Watch(lab, names)
@@ -103,7 +103,7 @@ class Experiment:
                 return self._broken_start()
             result.metric = lab.metric_at_start()
             self._judge()
-        except Spent:
+        except BudgetSpent:
             result.notes.append(f"the time was over after {lab.steps} steps")
             if result.verdict == "inconclusive":
                 result.reason = result.reason or "the time was over before there was a verdict"
@@ -129,35 +129,35 @@ class Experiment:
         lab.watch = self.watch
         judged = result.judged = self.ladder.judge()
         result.score, result.course = judged.score, judged.course
-        if any(outcome.ended == "memory" for outcome in lab.outcomes):
+        if any(outcome.ended == "memory" for outcome in lab.runs):
             result.reason = MEMORY
             return
         result.extent = self._extent()
         kept = lab.ramp > 0 and not self.ladder.decays
         adviser = Adviser(lab, judged, self.steps, self.promises(), kept)
         result.tail = adviser.quiet_tail()
-        if judged.base.broke and judged.best is None:
+        if judged.baseline.failed and judged.best_run is None:
             self._nothing_holds(adviser)
-        elif judged.sick:
+        elif judged.too_high:
             self._sick(adviser)
-        elif judged.still:
+        elif judged.no_progress:
             self._stalled(adviser)
         else:
             self._stable(adviser)
         result.extent = self._extent()
         self._ask_the_metric()
 
-    def _extent(self) -> Seen:
+    def _extent(self) -> ProbeExtent:
         """How much of the loss and of the run was seen."""
         judged, lab = self.result.judged, self.lab
         assert judged is not None
-        runs = [o for o in lab.outcomes if not o.broke and o.losses and lab.of_the_target(o)]
+        runs = [o for o in lab.runs if not o.failed and o.losses and lab.of_the_target(o)]
         gained = [(start - o.level()) / abs(start) for o in runs if abs(start := self._start_of(o)) > TINY]
         steps = max((len(o.losses) for o in runs), default=judged.length)
         total = None if self.terms.length is None else self.terms.length.total
-        return Seen(steps, max([*gained, 0.0]), total)
+        return ProbeExtent(steps, max([*gained, 0.0]), total)
 
-    def _start_of(self, outcome: Outcome) -> float:
+    def _start_of(self, outcome: TrialRun) -> float:
         """The size of the loss before a run, where it was looked at; 0 for a loss that cannot be a measure."""
         start = self.lab.starts.get(len(outcome.losses), self.lab.opening)
         return start if math.isfinite(start) else 0.0
@@ -165,9 +165,9 @@ class Experiment:
     def _ask_the_metric(self) -> None:
         """Where the target's own metric says otherwise, there is no verdict by the loss."""
         result, judged = self.result, self.result.judged
-        if result.metric is None or judged is None or judged.best is None or judged.base.broke:
+        if result.metric is None or judged is None or judged.best_run is None or judged.baseline.failed:
             return
-        base, best = (self.lab.outcomes[run.number].metric for run in (judged.base, judged.best))
+        base, best = (self.lab.runs[run.number].metric for run in (judged.baseline, judged.best_run))
         if base is None or best is None or base == best:
             return
         if result.verdict == "unstable" and base <= best:
@@ -191,10 +191,10 @@ class Experiment:
         if self._outliers(adviser):
             return
         result.reason = "no rate holds, not even a millionth of these"
-        result.non_finite = self._first_failure(result.judged.base)
-        result.seen = diagnosis.seen(self.lab, self.names)
+        result.non_finite = self._first_failure(result.judged.baseline)
+        result.seen = diagnosis.dead_signals(self.lab, self.names)
 
-    def _first_failure(self, outcome: Outcome) -> NonFinite | None:
+    def _first_failure(self, outcome: TrialRun) -> NonFinite | None:
         if outcome.ended != "non-finite":
             return None
         return diagnosis.find(self.lab, self.names, outcome)
@@ -203,7 +203,7 @@ class Experiment:
         lab, result = self.lab, self.result
         assert result.judged is not None
         result.verdict = "unstable"
-        if result.judged.still:
+        if result.judged.no_progress:
             steps = result.judged.length
             result.reason = (
                 f"no rate makes measurable progress in {steps} steps: what repairs it is only seen to do no harm"
@@ -211,7 +211,7 @@ class Experiment:
         lab.expected, lab.stage = lab.steps + 7 * self.steps, "looking for the groups to blame"
         if self._outliers(adviser):
             return
-        attribution = Attribution(lab, result.judged, result.judged.unit, adviser.promises)
+        attribution = Attribution(lab, result.judged, result.judged.steps_to_tell, adviser.promises)
         self._blame(attribution, adviser)
         light = result.tail is not None and not result.tail.heavy
         if not self.clipped and light and result.tail is not None and set(self.terms.families) <= _CLIPPABLE:
@@ -263,7 +263,7 @@ class Experiment:
             result.changes.append(replace(other, reason=adviser.why_all(change, other)))
         result.changes.append(change)
 
-    def _sets(self, attribution: Attribution) -> Iterator[Blame]:
+    def _sets(self, attribution: Attribution) -> Iterator[GroupReduction]:
         """Sets to reduce, each at the largest factor that holds; all groups at last."""
         everything = attribution.everything
         for blame in attribution.candidates():
@@ -293,7 +293,7 @@ class Experiment:
     def promises(self) -> list[float]:
         """−g·u of each group's first step as configured: the decrease of the loss that its update promises; 0 for none."""
         assert self.result.judged is not None
-        trace = self.lab.trace(self.result.judged.base)
+        trace = self.lab.trace(self.result.judged.baseline)
         slopes = [(trace.slope.get(key) or [0.0])[0] for key in self.lab.keys]
         return [max(-slope, 0.0) if math.isfinite(slope) else math.inf for slope in slopes]
 
@@ -318,7 +318,7 @@ class Experiment:
         else:
             result.verdict, result.course, result.score = "stalled", "stalls", max(result.score, STUCK)
             result.reason = "no rate learns even one repeated batch"
-            result.seen = diagnosis.seen(lab, self.names)
+            result.seen = diagnosis.dead_signals(lab, self.names)
             return
         times = f"{10.0**exponent:g} times the rates" if exponent else "these rates"
         if exponent > NEEDS:
@@ -335,11 +335,11 @@ class Experiment:
         self._clip(adviser)
         if result.judged.healed:
             result.reason = "what the peak rates spoil is made good when the schedule lets them fall"
-        elif result.judged.leapt and not (result.tail is not None and result.tail.heavy):
-            start, top = result.judged.opening, max(result.judged.base.losses)
+        elif result.judged.rose_far and not (result.tail is not None and result.tail.heavy):
+            start, top = result.judged.opening, max(result.judged.baseline.losses)
             result.reason = f"the loss leapt from {start:.3g} to {top:.3g}, and came back"
         steps = round(STRESSED * self.steps)
-        base, level = result.judged.base.level(steps), self.ladder.stress().level()
+        base, level = result.judged.baseline.level(steps), self.ladder.stress().level()
         allowed = base + 0.3 * max(lab.opening - base, 0.0) + FLOOR * abs(lab.opening)
         result.margin = float(f"{10.0**STRESS:.2g}") if level <= allowed else 1.0
         usual = result.reason
@@ -372,16 +372,16 @@ class Experiment:
         """The run as configured goes on until it has seen enough of the loss."""
         lab, judged = self.lab, self.result.judged
         assert judged is not None
-        run, longest = judged.base, LOOKS * self.steps
+        run, longest = judged.baseline, LOOKS * self.steps
         if self.terms.thorough:
             longest = max(THOROUGH, longest)
-        while not run.broke and len(run.losses) < longest:
+        while not run.failed and len(run.losses) < longest:
             if self._extent().share >= SAW and not self.terms.thorough:
                 return
             steps = min(len(run.losses) + self.steps, longest)
             lab.start(steps)
-            run = judged.base = lab.extend(run, steps)
-        if run.broke:
+            run = judged.baseline = lab.extend(run, steps)
+        if run.failed:
             self._late(f"the run as configured fails after {len(run.losses)} steps")
 
     def _late(self, how: str) -> None:
@@ -396,7 +396,7 @@ class Experiment:
         lab.stage = "other seeds"
         runs = [lab.run([1.0] * lab.count, length, seed=seed, fresh=True) for seed in range(1, SEEDS + 1)]
         start = lab.start(length)
-        failed = [run for run in runs if run.broke or run.level() > start + FLOOR * abs(start)]
+        failed = [run for run in runs if run.failed or run.level() > start + FLOOR * abs(start)]
         if failed:
             self._late(f"{len(failed)} of {SEEDS} further seeds fail at these rates")
             self.result.verdict = "inconclusive"
@@ -406,17 +406,17 @@ class Experiment:
         """Whether all rates, or those of one group, are too low for the run."""
         lab, result, terms = self.lab, self.result, self.terms
         judged = result.judged
-        if terms.length is None or terms.weak or judged is None or judged.base.broke:
+        if terms.length is None or terms.weak or judged is None or judged.baseline.failed:
             return False
         lab.expected, lab.stage = lab.steps + 7 * self.steps, "higher rates"
-        base = replace(judged.base, losses=judged.base.losses[: self.steps])
+        base = replace(judged.baseline, losses=judged.baseline.losses[: self.steps])
         opening = lab.start(self.steps)
-        search = LowRateSearch(self.bench, lab.count, self.steps, terms.length, self._pace(judged.base))
+        search = LowRateSearch(self.bench, lab.count, self.steps, terms.length, self._pace(judged.baseline))
         sure = opening - base.level() - 2 * lab.noise(base)
         common = Low("fine") if search.enough(sure, 0.9 * self.steps, opening) else search.common()
         result.low.append(common)
         if common.verdict != "too-low" and lab.count > 1:
-            slow, fastest = self._slow_groups(judged.base)
+            slow, fastest = self._slow_groups(judged.baseline)
             if slow:
                 others = STRESS if (result.margin or 1.0) > 1 else 0.0
                 result.low.append(search.single(slow, fastest, others))
@@ -428,7 +428,7 @@ class Experiment:
         result.changes.append(Change("lr", found.groups, 10.0**found.exponent, verified=True, evidence=evidence))
         return True
 
-    def _pace(self, base: Outcome) -> float:
+    def _pace(self, base: TrialRun) -> float:
         """The length of the run's last updates over the mean of all."""
         trace = self.lab.trace(base)
         sizes = [
@@ -438,7 +438,7 @@ class Experiment:
         total = sum(sizes)
         return len(sizes) * (sum(sizes[-3:]) / 3) / total if len(sizes) >= 3 and total > 0 else 1.0
 
-    def _slow_groups(self, base: Outcome) -> tuple[list[int], float]:
+    def _slow_groups(self, base: TrialRun) -> tuple[list[int], float]:
         """Groups that change far less than the fastest, or grow from zero, by what raising them promises; and the
         exponent at which the first would change as fast.
         """

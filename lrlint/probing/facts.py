@@ -8,14 +8,14 @@ from dataclasses import replace
 from statistics import median
 
 from lrlint.facts import ProbeFacts
-from lrlint.facts.probe import Headroom, LowRates, ProbeArm, ProbeGroup, ProbeTrace, Recommendation
+from lrlint.facts.probe import Headroom, LowRates, ProbeGroup, ProbeRun, ProbeTrace, Recommendation
 from lrlint.probing.experiment import Experiment, Result
-from lrlint.probing.laboratory import Laboratory
+from lrlint.probing.laboratory import TrialRunner
 from lrlint.probing.search.advice import Change
-from lrlint.probing.search.headroom import Room
+from lrlint.probing.search.headroom import GroupHeadroom
 from lrlint.probing.search.low_rate import Low
 from lrlint.probing.search.thresholds import ROOM
-from lrlint.probing.search.trial import Outcome, closing
+from lrlint.probing.search.trial import TrialRun, closing
 from lrlint.probing.training.statistics import Key
 from lrlint.probing.training.stepper import Trace
 
@@ -25,7 +25,7 @@ _DIGITS = 5
 def facts(experiment: Experiment, result: Result, labels: Mapping[Key, str], notes: Sequence[str] = ()) -> ProbeFacts:
     """The facts of a finished experiment."""
     lab = experiment.lab
-    plain = [o for o in lab.outcomes if set(o.factors) == {1.0} and o.clip is None and not (o.fresh or o.cools)]
+    plain = [o for o in lab.runs if set(o.factors) == {1.0} and o.clip is None and not (o.fresh or o.cooled_from)]
     trace = lab.trace(max(plain, key=lambda o: len(o.losses))) if plain else Trace(lab.keys)
     watch = experiment.watch
     return ProbeFacts(
@@ -37,7 +37,7 @@ def facts(experiment: Experiment, result: Result, labels: Mapping[Key, str], not
         groups=_groups(lab, result, trace, labels),
         guilty=tuple(lab.keys[g] for g in result.guilty),
         recommendations=tuple(_recommendation(lab, change) for change in _ordered(result.changes)),
-        arms=tuple(_arm(lab, outcome) for outcome in lab.outcomes),
+        arms=tuple(_arm(lab, outcome) for outcome in lab.runs),
         trace=_trace(lab, trace),
         tail=None
         if result.tail is None
@@ -95,7 +95,7 @@ def _trained(known: Sequence[bool | None]) -> bool | None:
 
 
 def _headroom(experiment: Experiment, result: Result, labels: Mapping[Key, str]) -> tuple[Headroom, ...]:
-    def row(room: Room) -> Headroom:
+    def row(room: GroupHeadroom) -> Headroom:
         key = experiment.lab.keys[room.group]
         return Headroom(
             optimizer=key[0],
@@ -126,7 +126,7 @@ def _round(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else value
 
 
-def _groups(lab: Laboratory, result: Result, trace: Trace, labels: Mapping[Key, str]) -> tuple[ProbeGroup, ...]:
+def _groups(lab: TrialRunner, result: Result, trace: Trace, labels: Mapping[Key, str]) -> tuple[ProbeGroup, ...]:
     slopes = {key: max(-(trace.slope.get(key) or [0.0])[0], 0.0) for key in lab.keys}
     total = sum(value for value in slopes.values() if math.isfinite(value)) or 1.0
     found = []
@@ -184,7 +184,7 @@ def _ordered(changes: Sequence[Change]) -> list[Change]:
     return sorted(changes, key=lambda change: not change.verified)
 
 
-def _recommendation(lab: Laboratory, change: Change) -> Recommendation:
+def _recommendation(lab: TrialRunner, change: Change) -> Recommendation:
     keys = tuple(lab.keys[g] for g in change.groups)
     rates: tuple[float, ...] = ()
     factors: tuple[float, ...] = ()
@@ -206,10 +206,10 @@ def _recommendation(lab: Laboratory, change: Change) -> Recommendation:
     )
 
 
-def _arm(lab: Laboratory, outcome: Outcome) -> ProbeArm:
+def _arm(lab: TrialRunner, outcome: TrialRun) -> ProbeRun:
     losses = outcome.losses
-    last = outcome.level(len(losses) + 1) if not outcome.broke else (losses[-1] if losses else math.nan)
-    return ProbeArm(
+    last = outcome.level(len(losses) + 1) if not outcome.failed else (losses[-1] if losses else math.nan)
+    return ProbeRun(
         changes=tuple(
             (*key, _short(factor)) for key, factor in zip(lab.keys, outcome.factors, strict=True) if factor != 1.0
         ),
@@ -220,19 +220,19 @@ def _arm(lab: Laboratory, outcome: Outcome) -> ProbeArm:
         last=_round(last),
         ended=outcome.ended,
         fresh=outcome.fresh,
-        cooled=outcome.cools,
+        cooled=outcome.cooled_from,
         metric=None if outcome.metric is None else _round(outcome.metric),
     )
 
 
-def _first(lab: Laboratory, outcome: Outcome) -> float:
+def _first(lab: TrialRunner, outcome: TrialRun) -> float:
     """The loss before the run; on one repeated batch the first of its own."""
     if outcome.fresh and not outcome.seed and outcome.losses:
         return outcome.losses[0]
     return lab.starts.get(len(outcome.losses), lab.opening)
 
 
-def _trace(lab: Laboratory, trace: Trace) -> ProbeTrace:
+def _trace(lab: TrialRunner, trace: Trace) -> ProbeTrace:
     def ratios(key: Key) -> tuple[float, ...]:
         pairs = zip(trace.update.get(key, []), trace.weight.get(key, []), strict=False)
         return tuple(_round(u / w) if w > 0 else 0.0 for u, w in pairs)
@@ -245,7 +245,7 @@ def _trace(lab: Laboratory, trace: Trace) -> ProbeTrace:
     )
 
 
-def _clipped(lab: Laboratory, trace: Trace) -> tuple[float, float] | None:
+def _clipped(lab: TrialRunner, trace: Trace) -> tuple[float, float] | None:
     """(share of the steps in which the declared clipping was active, median excess), the first steps left out."""
     limit = lab.stepper.training.clip_norm
     norms = [value for value in trace.norm[5:] if math.isfinite(value)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from statistics import stdev
 from typing import Any
 
-from lrlint.probing.search.trial import COOL, Outcome, closing, exploded, typical
+from lrlint.probing.search.trial import COOL, TrialRun, closing, exploded, typical
 from lrlint.probing.training.batches import Batches
 from lrlint.probing.training.statistics import Key
 from lrlint.probing.training.stepper import DECLARED, Stepper, Trace
@@ -26,11 +26,11 @@ FORWARD = 1 / 3
 _KEPT, _SMALL = 10, 1 << 28
 
 
-class Spent(Exception):
+class BudgetSpent(Exception):
     """The time that was given is over."""
 
 
-class Laboratory:
+class TrialRunner:
     """A setup on which runs are made; `lrlint.probing.search.rate_ladder.Trial` for the search.
 
     ``rates``: the peak rate of each (optimizer, group) that has one, in order; ``ramp``: steps that lead to it.
@@ -55,7 +55,7 @@ class Laboratory:
         self.keys = tuple(self.rates)
         self.count = len(self.keys)
         self.ramp, self.seed = ramp, seed
-        self.outcomes: list[Outcome] = []
+        self.runs: list[TrialRun] = []
         self.traces: dict[int, Trace] = {}
         self.steps = 0
         self.expected, self.stage = 0, ""  # what progress says: steps to come, and what they are for
@@ -63,7 +63,7 @@ class Laboratory:
         self.batches = stepper.batches
         self._deadline = None if budget is None else time.monotonic() + budget
         self._others, self._progress = others, progress
-        self._ends: dict[int, tuple[Outcome, Snapshot]] = {}
+        self._ends: dict[int, tuple[TrialRun, Snapshot]] = {}
         self._taken: dict[int, Batches] = {}
         self.starts: dict[int, float] = {}
         self._start_losses: dict[int, list[float]] = {}
@@ -91,11 +91,11 @@ class Laboratory:
             self.starts[steps] = typical(losses) if finite else self.opening
         return self.starts[steps]
 
-    def noise(self, outcome: Outcome) -> float:
+    def noise(self, outcome: TrialRun) -> float:
         """The standard error, over its closing batches, of what a run takes off the loss; infinite where it broke."""
         steps = len(outcome.losses)
         last = closing(steps)
-        if outcome.broke or not math.isfinite(self.start(steps)):
+        if outcome.failed or not math.isfinite(self.start(steps)):
             return math.inf
         before, after = self._start_losses[steps], outcome.losses[-last:]
         taken = [b - a for b, a in zip(before, after, strict=False)]
@@ -116,19 +116,19 @@ class Laboratory:
         fresh: bool = False,
         keep: bool = False,
         hopeless: Callable[[Sequence[float]], bool] | None = None,
-    ) -> Outcome:
+    ) -> TrialRun:
         """A run from the start, or the one that was made before.
 
         ``seed`` counts from the probe's own; ``fresh`` takes the batches in another order, but for the closing ones. All
         other runs meet the same batches step by step. So the levels of runs of a length are over the same batches, and
         over none that were trained on before (as long as they last: what all runs end with, they get to know by heart).
         """
-        outcome = Outcome(tuple(factors), (), (), clip, seed, fresh)
-        for known in self.outcomes:
+        outcome = TrialRun(tuple(factors), (), (), clip, seed, fresh)
+        for known in self.runs:
             if replace(known, losses=(), norms=(), ended="full", number=-1, metric=None) != outcome:
                 continue
             taken = len(known.losses)
-            if taken == steps or (known.broke and (taken < steps or fresh)):
+            if taken == steps or (known.failed and (taken < steps or fresh)):
                 return known
             if known.ended == "given up" and hopeless is not None:
                 return known
@@ -141,16 +141,16 @@ class Laboratory:
         self._begin(seed, self._batches(steps, seed if fresh else None))
         return self._go(outcome, Trace(self.stepper.keys), steps, keep, hopeless)
 
-    def run_on(self, batches: Batches, factors: Sequence[float], steps: int) -> Outcome:
+    def run_on(self, batches: Batches, factors: Sequence[float], steps: int) -> TrialRun:
         """A run on other batches."""
         self._begin(0, batches)
-        return self._go(Outcome(tuple(factors), (), fresh=True), Trace(self.stepper.keys), steps, keep=False)
+        return self._go(TrialRun(tuple(factors), (), fresh=True), Trace(self.stepper.keys), steps, keep=False)
 
-    def extend(self, outcome: Outcome, steps: int) -> Outcome:
+    def extend(self, outcome: TrialRun, steps: int) -> TrialRun:
         """The run with more steps: from where it ended if that was kept, else all over again."""
         if len(outcome.losses) >= steps:
             return outcome
-        went_on = len(self.outcomes[outcome.number].losses) >= steps
+        went_on = len(self.runs[outcome.number].losses) >= steps
         if went_on or outcome.number not in self._ends or outcome.fresh:
             return self.run(outcome.factors, steps, clip=outcome.clip, seed=outcome.seed, fresh=outcome.fresh)
         _, end = self._ends.pop(outcome.number)
@@ -159,9 +159,9 @@ class Laboratory:
         end.close()
         return self._go(outcome, self.traces[outcome.number], steps, keep=True)
 
-    def cool(self, outcome: Outcome, steps: int) -> Outcome:
+    def cool(self, outcome: TrialRun, steps: int) -> TrialRun:
         """Another run that goes on from this one's end (or repeats it, if that was not kept) at `COOL` times its rates."""
-        cooled = replace(outcome, cools=len(outcome.losses), number=-1)
+        cooled = replace(outcome, cooled_from=len(outcome.losses), number=-1)
         self._begin(outcome.seed, self.batches)
         trace = Trace(self.stepper.keys)
         if outcome.number in self._ends:
@@ -169,7 +169,7 @@ class Laboratory:
             trace = copy.deepcopy(self.traces[outcome.number])
         return self._go(cooled, trace, steps, keep=False)
 
-    def stand_at(self, outcome: Outcome, steps: int) -> None:
+    def stand_at(self, outcome: TrialRun, steps: int) -> None:
         """Put the setup where the run was after so many steps; it is run again where that is not at hand."""
         if self._stands == (outcome.number, steps):
             return
@@ -179,14 +179,14 @@ class Laboratory:
             kept[1].restore()
         else:
             clip = DECLARED if outcome.clip is None else outcome.clip
-            self.stepper.run(steps, self.rates_at(outcome.factors, outcome.cools), clip, statistics=False)
+            self.stepper.run(steps, self.rates_at(outcome.factors, outcome.cooled_from), clip, statistics=False)
             self.steps += steps
 
     def moved(self) -> None:
         """The setup does not stand at the end of a run any more (a forward pass may change buffers)."""
         self._stands = None
 
-    def replay(self, outcome: Outcome) -> None:
+    def replay(self, outcome: TrialRun) -> None:
         """Back to the start, with the batches of a run."""
         self._begin(outcome.seed, self._taken[outcome.number])
 
@@ -201,11 +201,11 @@ class Laboratory:
             end.close()
         self._ends.clear()
 
-    def of_the_target(self, outcome: Outcome) -> bool:
+    def of_the_target(self, outcome: TrialRun) -> bool:
         """Whether a run met the target's batches one after the other (not one of them again and again)."""
         return len(self._taken[outcome.number]) > 1 or len(self.batches) == 1
 
-    def trace(self, outcome: Outcome) -> Trace:
+    def trace(self, outcome: TrialRun) -> Trace:
         """The statistics of a run, step by step."""
         return self.traces[outcome.number]
 
@@ -232,12 +232,12 @@ class Laboratory:
 
     def _go(
         self,
-        outcome: Outcome,
+        outcome: TrialRun,
         trace: Trace,
         steps: int,
         keep: bool,
         hopeless: Callable[[Sequence[float]], bool] | None = None,
-    ) -> Outcome:
+    ) -> TrialRun:
         start = len(trace)
         clip = DECLARED if outcome.clip is None else outcome.clip
         patient = set(outcome.factors) == {1.0}
@@ -246,7 +246,7 @@ class Laboratory:
             self._tick(trace)
             return exploded(trace.loss, patient) or (hopeless is not None and hopeless(trace.loss))
 
-        rates = self.rates_at(outcome.factors, outcome.cools)
+        rates = self.rates_at(outcome.factors, outcome.cooled_from)
         self.stepper.run(steps - start, rates, clip, start=start, stop=stop, trace=trace)
         self.watch = None
         self.steps += len(trace) - start
@@ -254,20 +254,20 @@ class Laboratory:
         if trace.stopped == "asked":
             ended = "exploded" if exploded(trace.loss, patient) else "given up"
         trace.stopped = None
-        number = len(self.outcomes) if outcome.number < 0 else outcome.number
+        number = len(self.runs) if outcome.number < 0 else outcome.number
         found = replace(outcome, losses=tuple(trace.loss), norms=tuple(trace.norm), ended=ended, number=number)
-        self.outcomes[number:] = [found, *self.outcomes[number + 1 :]]
+        self.runs[number:] = [found, *self.runs[number + 1 :]]
         self.traces[number], self._taken[number] = trace, self.stepper.batches
         if keep and ended == "full":
             self._keep(found)
         self._stands = (number, len(found.losses))
-        return self._measured(found) if self.metric is not None and not found.broke else found
+        return self._measured(found) if self.metric is not None and not found.failed else found
 
-    def _measured(self, outcome: Outcome) -> Outcome:
+    def _measured(self, outcome: TrialRun) -> TrialRun:
         """The run with the target's own metric at its end."""
         assert self.metric is not None
         found = replace(outcome, metric=self.metric())
-        self.outcomes[outcome.number] = found
+        self.runs[outcome.number] = found
         self.moved()
         return found
 
@@ -285,9 +285,9 @@ class Laboratory:
             done = self.steps + len(trace)
             self._progress(done, max(self.expected, done + 1), self.stage)
         if self._deadline is not None and time.monotonic() > self._deadline:
-            raise Spent
+            raise BudgetSpent
 
-    def _keep(self, outcome: Outcome) -> None:
+    def _keep(self, outcome: TrialRun) -> None:
         """A copy of where the run ended; without room for one it is run again when it has to go on."""
         room = min(_KEPT, _SMALL // max(self.snapshot.nbytes, 1))
         if room < 2:

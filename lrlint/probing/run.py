@@ -11,7 +11,7 @@ from lrlint.inspection.build import build
 from lrlint.probing.examine import examine
 from lrlint.probing.laboratory import Progress
 from lrlint.probing.result import ProbeResult
-from lrlint.targets.load import adopt
+from lrlint.targets.load import from_objects
 
 
 def probe(
@@ -58,11 +58,13 @@ def probe(
     Raises UsageError when the objects do not make training steps, TargetError when their own code fails, DeviceError
     for a device that is not there.
     """
-    built = adopt(model, optimizer, scheduler, total_steps=total_steps, batches=batches, loss_fn=loss_fn, **declared)
+    built = from_objects(
+        model, optimizer, scheduler, total_steps=total_steps, batches=batches, loss_fn=loss_fn, **declared
+    )
     setup = build(built, graph=False)
     more: dict[str, Any] = {"metric_fn": metric_fn, "resume": resume, "headroom": headroom, "thorough": thorough}
-    found = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress, **more)
-    return ProbeResult(found, replace(setup, probe=found))
+    facts = examine(built, setup, steps=steps, device=device, seed=seed, budget=budget, progress=progress, **more)
+    return ProbeResult(facts, replace(setup, probe=facts))
 
 
 __all__ = ["examine", "probe"]

@@ -13,12 +13,12 @@ from lrlint.rehearsal.replay import Lost, Replay, Step
 
 def lost_backwards(replay: Replay, label: Callable[[int], str], index: Mapping[int, int]) -> Iterator[LostBackward]:
     """Backward passes that are cleared before any step uses them, by their place and that of the clearing."""
-    places: dict[tuple[Span, Span | None], list[Lost]] = defaultdict(list)
+    lost_at: dict[tuple[Span, Span | None], list[Lost]] = defaultdict(list)
     for lost in replay.lost:
         event = replay.backward.get(lost.number)
         if event is not None and event.span is not None and lost.number not in replay.used:
-            places[event.span, lost.event.span].append(lost)
-    for (span, cleared), items in places.items():
+            lost_at[event.span, lost.event.span].append(lost)
+    for (span, cleared), items in lost_at.items():
         owners = {o for item in items for tensor in item.tensors for o in replay.owners[tensor]}
         steps = [step.event.time for step in replay.steps if step.optimizer in owners]
         if not owners or not steps:
@@ -55,16 +55,16 @@ def clips(replay: Replay, name: Callable[[int], str]) -> list[ClipSeen]:
     """Every place that clips, with what its calls met."""
     stepped = {tensor for step in replay.steps for tensor in step.event["all"]}
     stepped |= {tensor for tensor, owners in replay.owners.items() if owners}
-    places: dict[Span, list[Event]] = defaultdict(list)
+    calls_at: dict[Span, list[Event]] = defaultdict(list)
     for event in replay.events:
         if event.kind == "clip" and event.span is not None:
-            places[event.span].append(event)
-    found = []
-    for span, calls in places.items():
+            calls_at[event.span].append(event)
+    seen_clips = []
+    for span, calls in calls_at.items():
         verdicts = Counter(_verdict(replay, call) for call in calls)
         tensors = sorted({tensor for call in calls for tensor in call["tensors"]})
         foreign = not any(set(call["tensors"]) & stepped for call in calls)
-        found.append(
+        seen_clips.append(
             ClipSeen(
                 span=span,
                 times=len(calls),
@@ -77,7 +77,7 @@ def clips(replay: Replay, name: Callable[[int], str]) -> list[ClipSeen]:
                 parameters=tuple(name(tensor) for tensor in tensors[:64]) if foreign else (),
             )
         )
-    return found
+    return seen_clips
 
 
 def _verdict(replay: Replay, clip: Event) -> str:
@@ -137,7 +137,7 @@ def leaks(
     replay: Replay, label: Callable[[int], str], name: Callable[[int], str], index: Mapping[int, int]
 ) -> Iterator[Leak]:
     """Steps that use, beside their own loss's gradients, those of a loss that another optimizer steps on."""
-    found: dict[tuple[int, Span, Span, str, int], list[tuple[Step, set[int]]]] = defaultdict(list)
+    cases_of: dict[tuple[int, Span, Span, str, int], list[tuple[Step, set[int]]]] = defaultdict(list)
     for step in replay.steps:
         if step.optimizer in replay.wrappers or step.event.inside:
             continue
@@ -149,10 +149,10 @@ def leaks(
                     continue
                 between = replay.events[a.time : b.time]
                 if (other := _stepped_on(step, a, between)) is not None:
-                    found[step.optimizer, b.span, a.span, "stepped", other].append((step, fresh[first]))
+                    cases_of[step.optimizer, b.span, a.span, "stepped", other].append((step, fresh[first]))
                 elif (other := _cleared_before(replay, step, a, b, between)) is not None:
-                    found[step.optimizer, a.span, b.span, "cleared", other].append((step, fresh[second]))
-    for (optimizer, own, other_span, how, owner), cases in found.items():
+                    cases_of[step.optimizer, a.span, b.span, "cleared", other].append((step, fresh[second]))
+    for (optimizer, own, other_span, how, owner), cases in cases_of.items():
         span = cases[0][0].event.span
         if span is not None:
             tensors = {tensor for _, tensors in cases for tensor in tensors}

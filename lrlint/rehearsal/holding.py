@@ -30,9 +30,9 @@ def hold(root: Path, plan: Plan) -> Held:
 
     On Linux it returns in a child process that takes this one's place.
     """
-    found = sandbox.hold(root, network=plan.network)
-    if found.mode == "first step" and plan.asked:
-        found = sandbox.hold(root, network=plan.network, mode="redirected")
-    if found.mode == "first step":
-        return Held(found.mode, f"what it writes cannot be held back here ({found.reason})")
-    return Held(found.mode, "", found)
+    cage = sandbox.hold(root, network=plan.network)
+    if cage.mode == "first step" and plan.asked:
+        cage = sandbox.hold(root, network=plan.network, mode="redirected")
+    if cage.mode == "first step":
+        return Held(cage.mode, f"what it writes cannot be held back here ({cage.reason})")
+    return Held(cage.mode, "", cage)

@@ -148,10 +148,10 @@ def _sample(tensor: torch.Tensor) -> tuple[float, ...] | None:
     try:
         count = min(_SAMPLED, tensor.numel())
         start = tensor.storage_offset() + (tensor.numel() - count) // 3
-        found = tensor.detach().as_strided((count,), (1,), start).tolist()
+        values = tensor.detach().as_strided((count,), (1,), start).tolist()
     except (RuntimeError, TypeError, ValueError):  # an expanded tensor, a subclass without storage
         return None
-    return tuple(0.5 if value != value else value for value in map(float, found))  # nan equals nan here
+    return tuple(0.5 if value != value else value for value in map(float, values))  # nan equals nan here
 
 
 def _all_zero(gradient: torch.Tensor) -> bool:

@@ -218,11 +218,11 @@ def length_of(iterable: Any) -> int | None:
 
 def frames_of(frame: FrameType | None) -> set[int]:
     """Identities of a frame and of all frames that led to it."""
-    found = set()
+    frames = set()
     while frame is not None:
-        found.add(id(frame))
+        frames.add(id(frame))
         frame = frame.f_back
-    return found
+    return frames
 
 
 class LoaderPass:

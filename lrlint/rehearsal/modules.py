@@ -76,8 +76,8 @@ class Modules:
         return construct
 
     def _all(self) -> list[nn.Module]:
-        found = [module for reference in self._known if (module := reference()) is not None]
-        return [module for module in found if "_parameters" in vars(module)]
+        modules = [module for reference in self._known if (module := reference()) is not None]
+        return [module for module in modules if "_parameters" in vars(module)]
 
     # -- modes -----------------------------------------------------------------------------------------------------
 
@@ -106,8 +106,8 @@ class Modules:
         if owners is None:
             if len(self._owners) >= _MOST_LOOKUPS:
                 return 0, 0
-            wanted = {id(p) for p in parameters}
-            owners = [m for m in self._all() if any(id(p) in wanted for p in m._parameters.values())]
+            identities = {id(p) for p in parameters}
+            owners = [m for m in self._all() if any(id(p) in identities for p in m._parameters.values())]
             self._owners[id(optimizer)] = owners
         on = sum(module.training for module in owners)
         return on, len(owners) - on
@@ -116,13 +116,13 @@ class Modules:
         """Those of the leaves that belong to modules in evaluation mode, in the first backward passes."""
         if self._recorder.backward > 3:
             return []
-        wanted = {id(tensor): number for number, tensor in self._recorder.ledger.alive()}
-        chosen, found = set(leaves), []
+        number_of = {id(tensor): number for number, tensor in self._recorder.ledger.alive()}
+        chosen, ordered = set(leaves), []
         for module in self._all():
             if not module.training:
-                numbers = [wanted.get(id(p)) for p in module._parameters.values() if p is not None]
-                found += [number for number in numbers if number in chosen and number is not None]
-        return found
+                numbers = [number_of.get(id(p)) for p in module._parameters.values() if p is not None]
+                ordered += [number for number in numbers if number in chosen and number is not None]
+        return ordered
 
     def unfrozen(self) -> int:
         """How many of the norms that were put into evaluation mode one by one train again."""
@@ -150,12 +150,12 @@ class Modules:
         if not holders:
             return
         holders = holders[:_MOST_TENSORS]
-        found = Average(type(item).__name__, None, holders, _states(holders))
-        self.averages.append(found)
+        average = Average(type(item).__name__, None, holders, _states(holders))
+        self.averages.append(average)
         for cls in type(item).__mro__:
             for name, function in list(vars(cls).items()):
                 if cls is not nn.Module and isinstance(function, types.FunctionType) and _UPDATES.match(name):
-                    setattr(cls, name, _noting(function, item, found))
+                    setattr(cls, name, _noting(function, item, average))
 
     # -- variables -------------------------------------------------------------------------------------------------
 
@@ -221,15 +221,15 @@ def _get(holder: Any, key: Any) -> Any:
 
 
 def _states(holders: list[tuple[Any, Any]]) -> list[tuple[int, int]]:
-    found = []
+    states = []
     for holder, key in holders:
         try:
             tensor = _get(holder, key)
         except (AttributeError, LookupError):  # it was replaced as a whole
-            found.append((0, 0))
+            states.append((0, 0))
             continue
-        found.append((id(tensor), tensor._version))
-    return found
+        states.append((id(tensor), tensor._version))
+    return states
 
 
 def _noting(function: Any, item: Any, average: Average) -> Any:

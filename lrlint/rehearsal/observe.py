@@ -81,14 +81,14 @@ class _Observer:
         main = self._main(optimizers)
         schedulers, alternating = self._schedulers()
         outer = self._outermost([step.event for step in steps])
-        found = clips(self.replay, self._name)
-        limits = {clip.limit for clip in found if clip.limit and not clip.foreign}
+        all_clips = clips(self.replay, self._name)
+        limits = {clip.limit for clip in all_clips if clip.limit and not clip.foreign}
         return LoopFacts(
             loops=tuple(self._loops()),
             happenings=tuple(self._happenings()),
             optimizers=tuple(optimizers),
             lost=tuple(lost_backwards(self.replay, self._label, self.material.optimizers)),
-            clips=tuple(found),
+            clips=tuple(all_clips),
             leaks=tuple(leaks(self.replay, self._label, self._name, self.material.optimizers)),
             uncovered=tuple(self._uncovered()),
             schedulers=tuple(schedulers),
@@ -139,7 +139,7 @@ class _Observer:
         return self._site(unknown) if unknown is not None else None
 
     def _loops(self) -> list[Loop]:
-        found: dict[int, Loop] = {}
+        loops: dict[int, Loop] = {}
         parents: dict[int, int | None] = {}
         for event in self.events:
             above: int | None = None
@@ -156,7 +156,7 @@ class _Observer:
             seen, span = runs[site], self._site(site)
             assert span is not None  # only those were entered above
             length = next((length for _, _, length in seen.values() if length is not None), None)
-            found[site] = Loop(
+            loops[site] = Loop(
                 index=order[site],
                 span=span,
                 parent=None if parent is None else order[parent],
@@ -167,20 +167,20 @@ class _Observer:
                 last=length is not None and any(iteration == length - 1 for _, iteration, _ in seen.values()),
             )
         self._order = order
-        return list(found.values())
+        return list(loops.values())
 
     def _happenings(self) -> list[Happening]:
         kinds = {"backward", "step", "zero_grad", "clip", "scheduler_step", "train", "eval", "save", "clear"}
-        found: Counter[tuple[str, str, Span, int | None]] = Counter()
+        counts: Counter[tuple[str, str, Span, int | None]] = Counter()
         times: dict[tuple[str, str, Span, int | None], int] = {}
         for event in self.events:
             if (event.kind in kinds or event.kind.startswith("scaler.")) and event.span is not None:
                 loop = next((self._order[p.site] for p in reversed(event.loops) if p.site in self._order), None)
                 key = (event.kind, self._what(event), event.span, loop)
-                found[key] += 1
+                counts[key] += 1
                 times.setdefault(key, event.time)
-        ordered = sorted(found, key=lambda key: times[key])
-        return [Happening(kind, what, span, loop, found[kind, what, span, loop]) for kind, what, span, loop in ordered]
+        ordered = sorted(counts, key=lambda key: times[key])
+        return [Happening(kind, what, span, loop, counts[kind, what, span, loop]) for kind, what, span, loop in ordered]
 
     def _what(self, event: Event) -> str:
         if event.get("optimizer") is not None:
@@ -258,9 +258,9 @@ class _Observer:
         seen = dict(zip(self.replay.optimizers, optimizers, strict=True))
         succeeded = {number: self._successors(number) for number in seen}
         final = [n for n, o in seen.items() if o.steps and n not in self.replay.wrappers and not succeeded[n]]
-        ours = [n for n in final if seen[n].optimizer is not None]
+        of_setup = [n for n in final if seen[n].optimizer is not None]
         behind = {s for n, o in seen.items() if o.optimizer is not None for s in succeeded[n]}
-        return [seen[n] for n in (ours or [n for n in final if n in behind] or final)]
+        return [seen[n] for n in (of_setup or [n for n in final if n in behind] or final)]
 
     def _peaks(self, number: int) -> tuple[float, ...]:
         rates = [list(self.replay.optimizers[number]["rates"])]
@@ -395,18 +395,18 @@ class _Observer:
     # -- the rest --------------------------------------------------------------------------------------------------
 
     def _occurrences(self) -> list[Occurrence]:
-        found = []
+        occurrences = []
         steps = self.replay.steps
         saves = [e for e in self.events if e.kind == "save" and e["free"] and steps and e.time > steps[0].event.time]
         if saves:
-            found.append(Occurrence("free-save", saves[0].span, len(saves)))
+            occurrences.append(Occurrence("free-save", saves[0].span, len(saves)))
         if missed := _updates_missed(self.events):
-            found.append(Occurrence("update-skipped", missed[0].span, len(missed)))
+            occurrences.append(Occurrence("update-skipped", missed[0].span, len(missed)))
         if steps and steps[-1].event["unfrozen"]:
             count = sum(bool(step.event["unfrozen"]) for step in steps)
             number = steps[-1].event["unfrozen"]
-            found.append(Occurrence("unfrozen-norms", self.material.train_span, count, values=(float(number),)))
-        return found
+            occurrences.append(Occurrence("unfrozen-norms", self.material.train_span, count, values=(float(number),)))
+        return occurrences
 
 
 def _tail(name: str) -> str:
@@ -443,16 +443,16 @@ def _repeated(step: Step) -> bool:
 def _updates_missed(events: Sequence[Event]) -> list[Event]:
     """Where a scaler unscales or steps an optimizer twice without `update()`."""
     pending: set[tuple[str, int | None]] = set()
-    found = []
+    missed = []
     for event in events:
         if event.kind == "scaler.update":
             pending.clear()
         elif event.kind in ("scaler.unscale_", "scaler.step"):
             key = event.kind, event["optimizer"]
             if key in pending:
-                found.append(event)
+                missed.append(event)
             pending.add(key)
-    return found
+    return missed
 
 
 def _exact(totals: set[Total]) -> int | None:

@@ -139,7 +139,7 @@ class Patches:
 
     def _scheduled(self, optimizer: Any) -> list[tuple[int, float, float]]:
         """(scheduler, its rate of a parameter, the rate this optimizer steps it with) where they differ."""
-        recorder, found = self._recorder, []
+        recorder, apart_from = self._recorder, []
         mine = {id(p): g["lr"] for g in optimizer.param_groups if "lr" in g for p in g["params"]}
         for number, scheduler in enumerate(recorder.schedulers):
             drives: Any = getattr(scheduler, "optimizer", None)
@@ -154,8 +154,8 @@ class Patches:
             ]
             apart = [(a, b) for a, b in pairs if abs(a - b) > 1e-6 * max(abs(a), abs(b), 1e-12)]
             if apart:
-                found.append((number, *apart[0]))
-        return found
+                apart_from.append((number, *apart[0]))
+        return apart_from
 
     # -- backward --------------------------------------------------------------------------------------------------
 
@@ -206,8 +206,8 @@ class Patches:
             result = original(parameters, *args, **kwargs)
             with self._recorder.own():
                 ledger.look()
-                given = args[0] if args else kwargs.get("max_norm", kwargs.get("clip_value"))
-                limit = float(given) if isinstance(given, (int, float, torch.Tensor)) else None
+                argument = args[0] if args else kwargs.get("max_norm", kwargs.get("clip_value"))
+                limit = float(argument) if isinstance(argument, (int, float, torch.Tensor)) else None
                 self._recorder.emit("clip", how=name, tensors=numbers, held=held, limit=limit)
             return result
 
@@ -290,9 +290,9 @@ class Patches:
 
     def _replace(self, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
         original = vars(owner)[name]
-        ours: Any = functools.wraps(original)(wrap(original))
-        ours._lrlint = True
-        self._set(owner, name, ours)
+        patched: Any = functools.wraps(original)(wrap(original))
+        patched._lrlint = True
+        self._set(owner, name, patched)
 
     def _set(self, owner: Any, name: str, value: Any) -> None:
         original = vars(owner)[name]
@@ -307,12 +307,12 @@ class Patches:
             nn.utils.clip_grad_value_: functools.partial(self._clip, "clip_grad_value_"),
             torch.save: self._save,
         }
-        ours = {id(original): functools.wraps(original)(wrap(original)) for original, wrap in wrapped.items()}
+        patched = {id(original): functools.wraps(original)(wrap(original)) for original, wrap in wrapped.items()}
         for module in list(sys.modules.values()):
             names = getattr(module, "__dict__", None)
             if isinstance(module, types.ModuleType) and isinstance(names, dict):
-                for name, value in [(name, value) for name, value in list(names.items()) if id(value) in ours]:
-                    self._set(module, name, ours[id(value)])
+                for name, value in [(name, value) for name, value in list(names.items()) if id(value) in patched]:
+                    self._set(module, name, patched[id(value)])
 
 
 def _without_workers(original: Callable[..., None]) -> Callable[..., None]:

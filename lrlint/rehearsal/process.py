@@ -29,8 +29,8 @@ import torch
 from lrlint.facts import Note
 from lrlint.facts.loop import LoopFacts
 from lrlint.rehearsal.rehearsal import Plan, Rehearsal
-from lrlint.targets.live_target import Built
-from lrlint.targets.returned import Outcome
+from lrlint.targets.live_target import LiveTarget
+from lrlint.targets.returned import ReturnedParts
 from lrlint.targets.sandbox import training_settings
 
 #: Seconds beyond the rehearsal's own after which the runner is ended by force.
@@ -48,7 +48,7 @@ def possible() -> str:
 
 
 def supervise(
-    start: Callable[[Runner], Message], report: Callable[[Built, LoopFacts | None], Message], plan: Plan
+    start: Callable[[Runner], Message], report: Callable[[LiveTarget, LoopFacts | None], Message], plan: Plan
 ) -> Message:
     """Run ``start`` (which loads the target with the runner it is given, and gives a message where that ends before
     the first step) in a process of its own; the message of ``report``, with the setup of the first step.
@@ -72,7 +72,7 @@ def supervise(
 
 def _as_runner(
     start: Callable[[Runner], Message],
-    report: Callable[[Built, LoopFacts | None], Message],
+    report: Callable[[LiveTarget, LoopFacts | None], Message],
     plan: Plan,
     send: int,
 ) -> NoReturn:
@@ -98,7 +98,7 @@ def _die_with_parent() -> None:
 class Runner:
     """Observes the script in the process that runs it (see `lrlint.targets.script.Observer`)."""
 
-    def __init__(self, report: Callable[[Built, LoopFacts | None], Message], plan: Plan, send: int) -> None:
+    def __init__(self, report: Callable[[LiveTarget, LoopFacts | None], Message], plan: Plan, send: int) -> None:
         self._report, self._plan, self._send = report, plan, send
         self._job: Any = None
         self._rehearsal: Rehearsal | None = None
@@ -113,11 +113,11 @@ class Runner:
         self._rehearsal = Rehearsal(self._plan, job.project)
         self._rehearsal.install(job.contexts)
 
-    def first_step(self, found: Outcome, seen: Any) -> None:
+    def first_step(self, returned: ReturnedParts, seen: Any) -> None:
         """Fork the reporter; here the script goes on."""
         job, rehearsal = self._job, self._rehearsal
         assert rehearsal is not None  # it was installed
-        built = job.complete(job.assembled(found), training_settings())
+        built = job.complete(job.assembled(returned), training_settings())
         receive, self._facts = os.pipe()
         _flush()
         _write(self._send, b"")  # the first step is reached
@@ -159,7 +159,7 @@ class Runner:
                 os.waitpid(self._reporter, 0)
             self.exit(0)
 
-    def _as_reporter(self, built: Built, receive: int) -> NoReturn:
+    def _as_reporter(self, built: LiveTarget, receive: int) -> NoReturn:
         code = 1
         try:
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
@@ -213,8 +213,8 @@ class _Watch:
                     continue
                 return pickle.loads(data)  # type: ignore[no-any-return]
             now = time.monotonic()
-            if code is None and (found := os.waitpid(self._runner, os.WNOHANG))[0]:
-                code = os.waitstatus_to_exitcode(found[1])
+            if code is None and (ended := os.waitpid(self._runner, os.WNOHANG))[0]:
+                code = os.waitstatus_to_exitcode(ended[1])
                 until = now + (REPORT if self._reached else 1.0)
             elif until is not None and now >= until:
                 if code is not None:
@@ -250,15 +250,15 @@ def _read(pipe: int, seconds: float | None) -> bytes | None:
 
 
 def _exactly(pipe: int, count: int, seconds: float | None) -> bytes | None:
-    found = b""
-    while len(found) < count:
+    received = b""
+    while len(received) < count:
         if seconds is not None and not select.select([pipe], [], [], seconds)[0]:
             return None
-        part = os.read(pipe, min(count - len(found), 1 << 20))
+        part = os.read(pipe, min(count - len(received), 1 << 20))
         if not part:
             return None
-        found += part
-    return found
+        received += part
+    return received
 
 
 def _flush() -> None:

@@ -25,7 +25,7 @@ MOST_STEPS = 200
 MOST_BACKWARD = 400
 
 
-class Over(Stopped):
+class RehearsalOver(Stopped):
     """The rehearsal is to end here; raised where there is nobody to end it."""
 
 
@@ -76,13 +76,13 @@ class Recorder:
     def where(self) -> tuple[Span | None, set[int]]:
         """The innermost expression of the project's own code that led here, and the frames of the call chain."""
         frame: FrameType | None = sys._getframe(1)
-        chain, found = frames_of(frame), None
+        chain, span = frames_of(frame), None
         while frame is not None:
             if self.project.owns(frame.f_code.co_filename):
-                found = self._span(frame)
+                span = self._span(frame)
                 break
             frame = frame.f_back
-        return found, chain
+        return span, chain
 
     def _span(self, frame: FrameType) -> Span:
         key = frame.f_code, frame.f_lasti
@@ -146,7 +146,7 @@ class Recorder:
     def stop(self, why: str) -> None:
         """A bound is reached."""
         if self.over is None:
-            raise Over(why)
+            raise RehearsalOver(why)
         self.over(why)
 
     @contextmanager

@@ -26,7 +26,7 @@ from lrlint.rehearsal.modules import Modules
 from lrlint.rehearsal.observe import Material, observe
 from lrlint.rehearsal.patches import Patches
 from lrlint.rehearsal.recorder import Recorder, rates_of
-from lrlint.targets.live_target import Built
+from lrlint.targets.live_target import LiveTarget
 from lrlint.targets.provenance import literals as literal_marking
 from lrlint.targets.provenance.project import Project
 
@@ -57,7 +57,7 @@ class Rehearsal:
         self.modules = Modules(self.recorder)
         self._sources: list[str] = []
         self._names: dict[int, str] = {}
-        self._built: Built | None = None
+        self._built: LiveTarget | None = None
         self._began = 0.0
         self._lock = threading.Lock()
         self._facts: LoopFacts | None = None
@@ -73,7 +73,7 @@ class Rehearsal:
         self._sources.append(text)
         return instrument.rewrite(tree, path, text.split("\n"), self.loops)
 
-    def begin(self, built: Built, seen: Iterable[tuple[str, Any]]) -> None:
+    def begin(self, built: LiveTarget, seen: Iterable[tuple[str, Any]]) -> None:
         """The first step is about to be taken: everything in sight gets the name that the setup has for it."""
         self._built, self._began = built, time.monotonic()
         with self.recorder.own():
@@ -92,7 +92,7 @@ class Rehearsal:
 
         threading.Thread(target=wait, daemon=True, name="lrlint-rehearsal").start()
 
-    def _name(self, built: Built, seen: list[tuple[str, Any]]) -> None:
+    def _name(self, built: LiveTarget, seen: list[tuple[str, Any]]) -> None:
         registry = Registry()
         register_tree(registry, walk(built.models), "model", built.models)
         extra = {n: m for n, m in built.extra_modules.items() if isinstance(m, nn.Module)}
@@ -170,10 +170,10 @@ class Rehearsal:
             return ""
         try:
             lines = Path(self.project.root, span.path).read_text(encoding="utf-8", errors="replace").split("\n")
-            found = _BINDING.match(lines[span.line - 1])
+            match = _BINDING.match(lines[span.line - 1])
         except (OSError, IndexError):
             return ""
-        return found[1].split(",")[-1].strip() if found else ""
+        return match[1].split(",")[-1].strip() if match else ""
 
     def _unused_variables(self) -> Iterator[Occurrence]:
         for variable in self.modules.variables.values():

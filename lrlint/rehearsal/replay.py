@@ -25,11 +25,11 @@ class Step:
 
     def fresh(self) -> dict[int, set[int]]:
         """By backward pass that this step is the first to use: the tensors whose gradient holds it."""
-        found: dict[int, set[int]] = defaultdict(set)
+        tensors_of: dict[int, set[int]] = defaultdict(set)
         for tensor, passes in self.held.items():
             for number in set(passes) - self.before[tensor]:
-                found[number].add(tensor)
-        return found
+                tensors_of[number].add(tensor)
+        return tensors_of
 
 
 @dataclass
@@ -62,12 +62,12 @@ class Replay:
     def shared(self) -> dict[int, int]:
         """By optimizer: its steps on gradients of a backward pass that another optimizer has stepped on, too."""
         users: dict[tuple[int, int], int] = {}
-        found: dict[int, int] = defaultdict(int)
+        counts: dict[int, int] = defaultdict(int)
         for step in self.steps:
             keys = [(tensor, number) for tensor, passes in step.held.items() for number in passes]
             if any(users.setdefault(key, step.optimizer) != step.optimizer for key in keys):
-                found[step.optimizer] += 1
-        return found
+                counts[step.optimizer] += 1
+        return counts
 
     def inside(self, optimizer: int) -> bool:
         """Whether its steps are taken within another's step, or within the backward pass."""
@@ -77,65 +77,65 @@ class Replay:
 
 def replay(events: Sequence[Event]) -> Replay:
     """Everything that the order of the events says."""
-    found = Replay(events)
+    state = Replay(events)
     held: dict[int, list[int]] = defaultdict(list)
     taken: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))  # tensor → optimizer → passes
     for event in events:
         if event.kind == "optimizer":
-            found.optimizers[event["optimizer"]] = event
+            state.optimizers[event["optimizer"]] = event
             for number in (number for group in event["groups"] for number in group):
-                found.owners[number].add(event["optimizer"])
+                state.owners[number].add(event["optimizer"])
         elif event.kind == "backward":
             number = event["number"]
-            found.backward[number] = event
+            state.backward[number] = event
             for tensor in event["got"]:
                 held[tensor] = [*held[tensor], number]
-            found.received.update(event["got"], event["moved"])
+            state.received.update(event["got"], event["moved"])
             if event["moved"]:  # the optimizers of hooks have used it
-                found.used.add(number)
-                found.moved.update(event["moved"])
+                state.used.add(number)
+                state.moved.update(event["moved"])
         elif event.kind == "set":
             for tensor in event["tensors"]:
                 held[tensor] = [-1 - event.time]
-            found.received.update(event["tensors"])
+            state.received.update(event["tensors"])
         elif event.kind == "moved":
-            found.moved.update(event["tensors"])
+            state.moved.update(event["tensors"])
             for tensor in event["tensors"]:
-                found.used.update(held[tensor])
+                state.used.update(held[tensor])
                 if held[tensor]:
-                    found.by_hand.add(tensor)
+                    state.by_hand.add(tensor)
         elif event.kind == "edit":
-            found.edited.update(event["tensors"])
+            state.edited.update(event["tensors"])
         elif event.kind == "clear":
-            _clear(found, event, held, taken)
+            _clear(state, event, held, taken)
         elif event.kind == "step":
-            _step(found, event, held, taken)
-    return found
+            _step(state, event, held, taken)
+    return state
 
 
-def _clear(found: Replay, event: Event, held: dict[int, list[int]], taken: dict[int, dict[int, set[int]]]) -> None:
+def _clear(state: Replay, event: Event, held: dict[int, list[int]], taken: dict[int, dict[int, set[int]]]) -> None:
     lost: dict[int, set[int]] = defaultdict(set)
     for tensor in event["tensors"]:
         for number in held[tensor]:
             if number > 0 and not any(number in passes for passes in taken[tensor].values()):
                 lost[number].add(tensor)
         held[tensor] = []
-    found.lost += [Lost(number, tensors, event) for number, tensors in lost.items()]
+    state.lost += [Lost(number, tensors, event) for number, tensors in lost.items()]
 
 
-def _step(found: Replay, event: Event, held: dict[int, list[int]], taken: dict[int, dict[int, set[int]]]) -> None:
+def _step(state: Replay, event: Event, held: dict[int, list[int]], taken: dict[int, dict[int, set[int]]]) -> None:
     optimizer = event["optimizer"]
     for tensor in event["all"]:
-        found.owners[tensor].add(optimizer)
+        state.owners[tensor].add(optimizer)
     now = {tensor: list(held[tensor]) for tensor in event["held"]}
     before = {tensor: set(taken[tensor][optimizer]) for tensor in event["held"]}
     for tensor, passes in now.items():
         taken[tensor][optimizer].update(passes)
-        found.used.update(passes)
-    found.moved.update(event["moved"])
-    if not event.inside and found.steps and found.steps[-1].event.inside == "step":
-        found.wrappers.add(optimizer)
-    found.steps.append(Step(event, now, before))
+        state.used.update(passes)
+    state.moved.update(event["moved"])
+    if not event.inside and state.steps and state.steps[-1].event.inside == "step":
+        state.wrappers.add(optimizer)
+    state.steps.append(Step(event, now, before))
 
 
 def window_of(replayed: Replay, steps: Sequence[Step]) -> tuple[int, list[Event]]:

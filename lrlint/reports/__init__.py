@@ -39,9 +39,9 @@ def destination(text: str) -> tuple[str, Path]:
     if colon and name in FORMATS and rest:
         return name, Path(rest)
     endings = sorted(((end, name) for name, ends in FORMATS.items() for end in ends), key=lambda pair: -len(pair[0]))
-    for end, found in endings:
+    for end, format_ in endings:
         if text.lower().endswith(end):
-            return found, Path(text)
+            return format_, Path(text)
     raise UsageError(
         f"--output {text}: its ending names no format", f"write FORMAT:FILE; formats: {', '.join(FORMATS)}"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lrlint.facts import ProbeFacts
-from lrlint.reports.full import places
+from lrlint.reports.full import source_frames
 from lrlint.reports.markdown import code
 from lrlint.reports.markdown import text as plain
 from lrlint.reports.style import Style, clean
@@ -27,31 +27,31 @@ _FRAME = Style(100)
 
 def render(run: Run, context: Context | None = None) -> str:
     """The audit report of a run."""
-    found = audit(run, context)
-    single = len(found.targets) == 1
-    title = f": {code(found.targets[0].name or 'setup')}" if single else ""
+    audited = audit(run, context)
+    single = len(audited.targets) == 1
+    title = f": {code(audited.targets[0].name or 'setup')}" if single else ""
     lines = [f"# Training setup audit{title}", ""]
-    for view in found.targets:
+    for view in audited.targets:
         name = "" if single else f"{code(view.name or 'setup')}: "
         ran = f" ({count(view.ran, 'rule')} ran, {view.skipped} did not)" if view.setup else ""
         lines.append(f"- {name}**{plain(view.verdict.text)}**{ran}")
     lines += ["", plain(summary(run)), ""] if not single else [""]
-    identity = found.context.identity.pairs()
+    identity = audited.context.identity.pairs()
     if identity:
         lines += _table(("", ""), ((title, plain(value)) for title, value in identity))
         lines += ["Approved by: ____________________  Date: ____________  Signature: ____________________", ""]
-    if found.general:
-        lines += ["## Configuration", "", *(line for view in found.general for line in _finding(view, None))]
-    if found.beside:
-        named = [code(view.name) for view in found.targets if view.setup is not None]
+    if audited.general:
+        lines += ["## Configuration", "", *(line for view in audited.general for line in _finding(view, None))]
+    if audited.beside:
+        named = [code(view.name) for view in audited.targets if view.setup is not None]
         lines += ["## Targets side by side", ""]
         rows = [
             (f"**{key}**" if differs else key, *(f"**{plain(v)}**" if differs else plain(v) for v in values))
-            for key, values, differs in found.beside
+            for key, values, differs in audited.beside
         ]
         lines += _table(("setting", *named), rows)
-    for view in found.targets:
-        lines += _target(view, found.context.against_name)
+    for view in audited.targets:
+        lines += _target(view, audited.context.against_name)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -68,12 +68,12 @@ def _block(lines: Iterable[str]) -> list[str]:
 def _target(view: TargetView, against: str) -> list[str]:
     lines = [f"## {code(view.name or 'setup')}", ""]
     if view.failure is not None:
-        told = [
+        failure_lines = [
             f"**failed**: {plain(view.failure.message)}",
             "",
             *([plain(view.failure.hint), ""] if view.failure.hint else []),
         ]
-        return [*lines, *told, *_block(clean(line) for line in view.failure.trace.splitlines())]
+        return [*lines, *failure_lines, *_block(clean(line) for line in view.failure.trace.splitlines())]
     if view.setup is None:
         return lines
     lines += _table(("setup", ""), ((title, plain(value)) for title, value in view.card))
@@ -93,7 +93,7 @@ def _target(view: TargetView, against: str) -> list[str]:
         lines += [f"- {plain(change.text)}" for change in view.change.changes] or ["no difference"]
         lines += [*(f"- *{plain(remark)}*" for remark in view.change.remarks), ""]
     lines += ["### Findings", ""]
-    lines += [line for found in view.findings for line in _finding(found, view)] or ["none", ""]
+    lines += [line for finding_view in view.findings for line in _finding(finding_view, view)] or ["none", ""]
     return [*lines, *_accepted_and_unchecked(view), *_parameters(view)]
 
 
@@ -116,17 +116,17 @@ def _probe(facts: ProbeFacts) -> list[str]:
 
 
 def _finding(view: FindingView, target: TargetView | None) -> list[str]:
-    found = view.finding
-    rule = f"[{found.rule}]({view.link})" if view.link else found.rule
-    sure = "" if found.confidence == "high" else f" ({found.confidence} confidence)"
-    lines = [f"#### {found.severity} {rule} {plain(found.name)}{sure}", "", plain(found.message), ""]
+    finding = view.finding
+    rule = f"[{finding.rule}]({view.link})" if view.link else finding.rule
+    sure = "" if finding.confidence == "high" else f" ({finding.confidence} confidence)"
+    lines = [f"#### {finding.severity} {rule} {plain(finding.name)}{sure}", "", plain(finding.message), ""]
     if target is not None and target.sources is not None:
-        lines += _block(places(found, target.sources, _FRAME, target.setup))
+        lines += _block(source_frames(finding, target.sources, _FRAME, target.setup))
     lines += [f"- {plain(label)}: {code(subject)}" for label, subject in view.subjects]
-    patterns = names.compress(found.parameters)
+    patterns = names.compress(finding.parameters)
     if patterns:
-        lines.append(f"- {count(len(found.parameters), 'parameter')}: {', '.join(map(code, patterns))}")
-    lines += [f"- **Help**: {plain(found.help)}"] if found.help else []
+        lines.append(f"- {count(len(finding.parameters), 'parameter')}: {', '.join(map(code, patterns))}")
+    lines += [f"- **Help**: {plain(finding.help)}"] if finding.help else []
     lines += [f"- Why it matters: {plain(view.why)}"] if view.why else []
     return [*lines, ""]
 

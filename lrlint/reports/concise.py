@@ -15,8 +15,8 @@ def render(run: Run) -> str:
     if not run.checked:  # why is told on standard error
         return ""
     lines = []
-    for found in run.active:
-        place = str(found.locations[0]) if found.locations else found.target or "lrlint"
-        lines.append(clean(f"{place}: {found.rule} [{found.name}] {found.message}"))
+    for finding in run.active:
+        where = str(finding.locations[0]) if finding.locations else finding.target or "lrlint"
+        lines.append(clean(f"{where}: {finding.rule} [{finding.name}] {finding.message}"))
     lines += [clean(f"{failure.target}: failed: {failure.message}") for failure in run.failures]
     return "\n".join([*lines, summary(run)]) + "\n"

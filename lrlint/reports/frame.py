@@ -163,9 +163,9 @@ def _underlines(source: SourceFile, line: int, marks: Sequence[Mark], cut: int, 
 def _painted(cells: Mapping[int, tuple[str, str]], style: Style) -> str:
     """Characters at their columns, neighbours of one colour painted together."""
     text, column = "", 0
-    for (sign, colour), group in groupby(sorted(cells), key=lambda place: cells[place]):
+    for (sign, colour), group in groupby(sorted(cells), key=lambda cell: cells[cell]):
         for _, run in groupby(enumerate(group), key=lambda pair: pair[1] - pair[0]):
-            places = [place for _, place in run]
-            text += " " * (places[0] - column) + style.paint(sign * len(places), colour)
-            column = places[-1] + 1
+            cells_of_run = [cell for _, cell in run]
+            text += " " * (cells_of_run[0] - column) + style.paint(sign * len(cells_of_run), colour)
+            column = cells_of_run[-1] + 1
     return text

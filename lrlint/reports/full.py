@@ -30,13 +30,13 @@ def render(run: Run, style: Style | None = None) -> str:
     sources = {target: run.sources(target) for target in run.targets}
     setups = {setup.target: setup for setup in run.setups}
     blocks: list[str] = []
-    for target in dict.fromkeys(found.target for found in run.active):
+    for target in dict.fromkeys(finding.target for finding in run.active):
         if several:
             blocks.append(_heading(target or "configuration", style))
         blocks += [
-            _finding(found, sources.get(target) or run.sources(""), setups.get(target), style)
-            for found in run.active
-            if found.target == target
+            _finding(finding, sources.get(target) or run.sources(""), setups.get(target), style)
+            for finding in run.active
+            if finding.target == target
         ]
     blocks += [_failure(failure, style) for failure in run.failures]
     worst = next((s for s in ("error", "warning", "info") if run.counts()[s]), None)
@@ -62,26 +62,26 @@ def _heading(target: str, style: Style) -> str:
     return f"{style.paint('──', 'blue')} {style.paint(name, 'bold')} {style.paint(rest, 'blue')}"
 
 
-def _finding(found: Finding, sources: Sources, setup: Setup | None, style: Style) -> str:
-    code = style.link(found.rule, rule_page(found.rule))
-    title = style.paint(f"{found.severity}[{code}]", SEVERITY_COLOUR[found.severity])
-    lines = [f"{title} {style.paint(found.name, 'bold')}{_confidence(found, style)}"]
-    lines.append(wrap(found.message, style.width, "  "))
-    lines += places(found, sources, style, setup)
-    lines += _facts(found, style)
+def _finding(finding: Finding, sources: Sources, setup: Setup | None, style: Style) -> str:
+    code = style.link(finding.rule, rule_page(finding.rule))
+    title = style.paint(f"{finding.severity}[{code}]", SEVERITY_COLOUR[finding.severity])
+    lines = [f"{title} {style.paint(finding.name, 'bold')}{_confidence(finding, style)}"]
+    lines.append(wrap(finding.message, style.width, "  "))
+    lines += source_frames(finding, sources, style, setup)
+    lines += _facts(finding, style)
     return "\n".join(lines)
 
 
-def _confidence(found: Finding, style: Style) -> str:
-    return "" if found.confidence == "high" else style.paint(f" ({found.confidence} confidence)", "dim")
+def _confidence(finding: Finding, style: Style) -> str:
+    return "" if finding.confidence == "high" else style.paint(f" ({finding.confidence} confidence)", "dim")
 
 
-def places(found: Finding, sources: Sources, style: Style, setup: Setup | None = None) -> list[str]:
+def source_frames(finding: Finding, sources: Sources, style: Style, setup: Setup | None = None) -> list[str]:
     """One frame per file, the primary location's first."""
-    marks = _marks(found, setup)
+    marks = _marks(finding, setup)
     gutter = max([len(str(mark.span.end_line or mark.span.line)) for mark in marks], default=1)
     if not marks:
-        return [f"{' ' * gutter}{style.paint('-->', 'blue')} {clean(found.target)}"] if found.target else []
+        return [f"{' ' * gutter}{style.paint('-->', 'blue')} {clean(finding.target)}"] if finding.target else []
     lines: list[str] = []
     for position, path in enumerate(dict.fromkeys(mark.span.path for mark in marks)):
         own = [mark for mark in marks if mark.span.path == path]
@@ -96,27 +96,27 @@ def places(found: Finding, sources: Sources, style: Style, setup: Setup | None =
     return lines
 
 
-def _marks(found: Finding, setup: Setup | None = None) -> list[Mark]:
+def _marks(finding: Finding, setup: Setup | None = None) -> list[Mark]:
     """The primary region, then up to three more of the finding, then those of its related subjects."""
     marks: dict[Span, Mark] = {}
-    for position, span in enumerate(found.locations[:4]):
-        label = _held(found, span, setup) or _subject(found.parameters) if position == 0 else "and here"
+    for position, span in enumerate(finding.locations[:4]):
+        label = _held(finding, span, setup) or _subject(finding.parameters) if position == 0 else "and here"
         marks[span] = Mark(span, label, position == 0)
-    for related in found.related:
+    for related in finding.related:
         for position, span in enumerate(related.locations[:2]):
             if span not in marks:
                 marks[span] = Mark(span, related.label if position else _related_label(related), False)
     return list(marks.values())
 
 
-def _held(found: Finding, span: Span, setup: Setup | None) -> str:
+def _held(finding: Finding, span: Span, setup: Setup | None) -> str:
     """``holds 40 of 42``, where the parameters are in no optimizer and the place is the one that should have them."""
-    if setup is None or found.groups or not found.parameters:
+    if setup is None or finding.groups or not finding.parameters:
         return ""
     optimizer = next((o for o in setup.optimizers if o.span == span), None)
     held = {member.parameter.index for member in optimizer.members} if optimizer is not None else set()
-    known = [setup.by_name[name] for name in found.parameters if name in setup.by_name]
-    if optimizer is None or len(known) < len(found.parameters) or any(p.index in held for p in known):
+    known = [setup.by_name[name] for name in finding.parameters if name in setup.by_name]
+    if optimizer is None or len(known) < len(finding.parameters) or any(p.index in held for p in known):
         return ""
     return f"holds {len(held)} of {len(held) + len(known)} parameters"
 
@@ -135,19 +135,19 @@ def _subject(parameters: tuple[str, ...]) -> str:
     return patterns[0] if len(parameters) == 1 else f"{patterns[0]} ({len(parameters)})"
 
 
-def _facts(found: Finding, style: Style) -> list[str]:
+def _facts(finding: Finding, style: Style) -> list[str]:
     lines = []
-    patterns = names.compress(found.parameters)
-    told = all(f"`{pattern}`" in found.message for pattern in patterns)
-    if patterns and not (told or (len(patterns) == 1 and found.locations)):
-        lines.append(_fact("parameters", _patterns(found.parameters), style))
-    placed = set(found.locations)
-    for related in found.related:
+    patterns = names.compress(finding.parameters)
+    in_message = all(f"`{pattern}`" in finding.message for pattern in patterns)
+    if patterns and not (in_message or (len(patterns) == 1 and finding.locations)):
+        lines.append(_fact("parameters", _patterns(finding.parameters), style))
+    placed = set(finding.locations)
+    for related in finding.related:
         if related.parameters and all(span in placed for span in related.locations):
             lines.append(_fact(related.label, _patterns(related.parameters), style))
-    if found.help:
-        lines.append(_fact("help", found.help, style))
-    lines.append(_fact("see", f"lrlint rule {found.rule}", style))
+    if finding.help:
+        lines.append(_fact("help", finding.help, style))
+    lines.append(_fact("see", f"lrlint rule {finding.rule}", style))
     return lines
 
 

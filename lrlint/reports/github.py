@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrlint.lint.finding import Finding
-from lrlint.reports.locations import place
+from lrlint.reports.locations import location_of
 from lrlint.reports.style import clean
 from lrlint.reports.summary import summary
 from lrlint.text.wording import count
@@ -25,11 +25,11 @@ def render(run: Run) -> str:
     lines: list[str] = []
     left = 0
     for severity, command in _COMMANDS.items():
-        found = sorted((f for f in run.active if f.severity == severity), key=lambda f: -f.rank[1])
+        findings = sorted((f for f in run.active if f.severity == severity), key=lambda f: -f.rank[1])
         # The closing notice is one of the ten notices.
         most = MOST - 1 if command == "notice" else MOST
-        lines += [_annotation(command, item, run) for item in found[:most]]
-        left += len(found[most:])
+        lines += [_annotation(command, item, run) for item in findings[:most]]
+        left += len(findings[most:])
     lines += [f"::error title=lrlint::{_data(f'{failure.target}: {failure.message}')}" for failure in run.failures]
     if left:
         text = f"{count(left, 'finding')} more in the step summary: GitHub shows {MOST} annotations of a level"
@@ -37,8 +37,8 @@ def render(run: Run) -> str:
     return "\n".join([*lines, _plain(summary(run))]) + "\n"
 
 
-def _annotation(command: str, found: Finding, run: Run) -> str:
-    span = place(found, run)
+def _annotation(command: str, finding: Finding, run: Run) -> str:
+    span = location_of(finding, run)
     fields = {"file": span.path, "line": span.line}
     one_line = span.end_line in (None, span.line)
     if span.column is not None and one_line:  # GitHub drops an annotation with columns on several lines
@@ -48,10 +48,10 @@ def _annotation(command: str, found: Finding, run: Run) -> str:
             fields["endColumn"] = max(span.end_column - 1, span.column)
     elif span.end_line is not None:
         fields["endLine"] = span.end_line
-    fields["title"] = f"{found.rule} {found.name}"
+    fields["title"] = f"{finding.rule} {finding.name}"
     properties = ",".join(f"{key}={_property(str(value))}" for key, value in fields.items())
-    help_ = f"\n{found.help}" if found.help else ""
-    return f"::{command} {properties}::{_data(found.message + help_)}"
+    help_ = f"\n{finding.help}" if finding.help else ""
+    return f"::{command} {properties}::{_data(finding.message + help_)}"
 
 
 def _data(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lrlint.config.files import dump
-from lrlint.reports.locations import place, unique
+from lrlint.reports.locations import location_of, unique
 
 if TYPE_CHECKING:
     from lrlint.lint.run import Run
@@ -19,16 +19,16 @@ _SEVERITIES = {"error": "critical", "warning": "minor", "info": "info"}
 def render(run: Run) -> str:
     """A list of issues. GitLab shows the description only, so it repeats the rule."""
     issues = []
-    for found, mark in unique(run.active):
-        span = place(found, run)
+    for finding, mark in unique(run.active):
+        span = location_of(finding, run)
         issues.append(
             {
                 "type": "issue",
-                "check_name": f"{found.rule} {found.name}",
-                "description": f"{found.rule} {found.name}: {found.message}",
+                "check_name": f"{finding.rule} {finding.name}",
+                "description": f"{finding.rule} {finding.name}: {finding.message}",
                 "categories": ["Bug Risk"],
                 "fingerprint": mark,
-                "severity": _SEVERITIES[found.severity],
+                "severity": _SEVERITIES[finding.severity],
                 "location": {"path": span.path, "lines": {"begin": span.line, "end": span.end_line or span.line}},
             }
         )

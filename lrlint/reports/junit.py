@@ -28,7 +28,7 @@ def render(run: Run) -> str:
     """Findings that no rule of a target owns (suppressions at fault in the configuration) are a suite of their own."""
     suites = [_checked(part, [f for f in run.active if f.target == part.target], run.fail_on) for part in run.checked]
     owned = {part.target for part in run.checked}
-    general = [found for found in run.active if found.target not in owned]
+    general = [finding for finding in run.active if finding.target not in owned]
     if general:
         suites.append(("lrlint", _cases("lrlint", general, run.fail_on), {}))
     lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>"]
@@ -49,7 +49,7 @@ def _checked(part: Checked, findings: Sequence[Finding], fail_on: str) -> tuple[
     crashed = {str(f.data.get("rule")): f for f in findings if f.rule == CRASHED.code}
     cases = []
     for rule in part.rules:
-        own = [found for found in findings if found.rule == rule.code]
+        own = [finding for finding in findings if finding.rule == rule.code]
         if rule.code in skipped:
             cases.append(
                 _case(part.target, _title(rule), "skipped", f"<skipped message={_attribute(skipped[rule.code])}/>")
@@ -60,13 +60,13 @@ def _checked(part: Checked, findings: Sequence[Finding], fail_on: str) -> tuple[
         else:
             cases.append(_judged(part.target, _title(rule), own, fail_on))
     known = {rule.code for rule in part.rules} | {CRASHED.code}
-    rest = [found for found in findings if found.rule not in known]
+    rest = [finding for finding in findings if finding.rule not in known]
     return part.target, [*cases, *_cases(part.target, rest, fail_on)], skipped
 
 
 def _cases(target: str, findings: Sequence[Finding], fail_on: str) -> list[Case]:
     """Cases of findings without a rule file: the engine's own, and policies."""
-    titles = dict.fromkeys(f"{found.rule} {found.name}" for found in findings)
+    titles = dict.fromkeys(f"{finding.rule} {finding.name}" for finding in findings)
     return [_judged(target, t, [f for f in findings if f"{f.rule} {f.name}" == t], fail_on) for t in titles]
 
 
@@ -74,14 +74,14 @@ def _judged(target: str, title: str, findings: Sequence[Finding], fail_on: str) 
     failing = at_least(findings, fail_on)
     if not failing:
         return _case(target, title, "", "")
-    text = "\n\n".join(_told(found) for found in failing)
+    text = "\n\n".join(_told(finding) for finding in failing)
     message = failing[0].message if len(failing) == 1 else f"{len(failing)} findings"
     return _case(target, title, "failure", _element("failure", message, failing[0].severity, text))
 
 
 def _told(found: Finding) -> str:
-    place = f"{found.locations[0]}: " if found.locations else ""
-    return f"{place}{found.severity}: {found.message}" + (f"\n{found.help}" if found.help else "")
+    where = f"{found.locations[0]}: " if found.locations else ""
+    return f"{where}{found.severity}: {found.message}" + (f"\n{found.help}" if found.help else "")
 
 
 def _title(rule: Rule | Builtin) -> str:
@@ -89,7 +89,7 @@ def _title(rule: Rule | Builtin) -> str:
 
 
 def _suite(number: int, name: str, cases: Sequence[Case]) -> list[str]:
-    counts = {kind: sum(found == kind for found, _ in cases) for kind in ("failure", "error", "skipped")}
+    counts = {kind: sum(outcome == kind for outcome, _ in cases) for kind in ("failure", "error", "skipped")}
     head = (
         f"<testsuite id={_attribute(str(number))} package={_attribute('lrlint')} name={_attribute(name)}"
         f' timestamp="{_EPOCH}" hostname="localhost" tests="{len(cases)}" failures="{counts["failure"]}"'

@@ -14,5 +14,5 @@ def rule_page(code: str, documentation: str = "") -> str:
     """The page of a rule that ships; for a team's own the first address in its documentation; else ""."""
     if re.fullmatch(r"LR\d{3}", code):
         return f"{DOCUMENTATION}rules/{code.lower()}/"
-    found = _URL.search(documentation)
-    return found[0] if found else ""
+    match = _URL.search(documentation)
+    return match[0] if match else ""

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from lrlint.lint.run import Run
 
 
-def place(found: Finding, run: Run) -> Span:
+def location_of(finding: Finding, run: Run) -> Span:
     """The primary location; without one, the target's file, or the project's configuration."""
-    if found.locations:
-        return in_repository(found.locations[0], found, run)
-    file, colon, _ = found.target.rpartition(":")
-    path = file if colon and file.endswith(".py") else found.target if found.target.endswith(".json") else ""
-    return in_repository(Span(path or "pyproject.toml", 1), found, run)
+    if finding.locations:
+        return in_repository(finding.locations[0], finding, run)
+    file, colon, _ = finding.target.rpartition(":")
+    path = file if colon and file.endswith(".py") else finding.target if finding.target.endswith(".json") else ""
+    return in_repository(Span(path or "pyproject.toml", 1), finding, run)
 
 
-def in_repository(span: Span, found: Finding, run: Run) -> Span:
+def in_repository(span: Span, finding: Finding, run: Run) -> Span:
     """The span with its path relative to the repository that holds the target's project."""
-    prefix = _prefix(run.sources(found.target).root)
+    prefix = _prefix(run.sources(finding.target).root)
     return replace(span, path=normpath(join(prefix, span.path))) if prefix else span
 
 
@@ -48,7 +48,7 @@ def _prefix(root: Path) -> str:
 def unique(findings: Sequence[Finding]) -> Iterator[tuple[Finding, str]]:
     """Each finding with its fingerprint; a repeated one gets a number, in the findings' own stable order."""
     seen: Counter[str] = Counter()
-    for found in findings:
-        seen[found.fingerprint] += 1
-        count = seen[found.fingerprint]
-        yield found, found.fingerprint if count == 1 else f"{found.fingerprint[:-3]}{count:03x}"
+    for finding in findings:
+        seen[finding.fingerprint] += 1
+        count = seen[finding.fingerprint]
+        yield finding, finding.fingerprint if count == 1 else f"{finding.fingerprint[:-3]}{count:03x}"

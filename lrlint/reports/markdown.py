@@ -20,19 +20,19 @@ _CODE = re.compile(r"`[^`]+`")
 
 def render(run: Run) -> str:
     lines = ["## lrlint", "", text(summary(run)), ""]
-    for target in dict.fromkeys((*run.targets, *(found.target for found in run.active))):
-        findings = [found for found in run.active if found.target == target]
+    for target in dict.fromkeys((*run.targets, *(finding.target for finding in run.active))):
+        findings = [finding for finding in run.active if finding.target == target]
         failures = [failure for failure in run.failures if failure.target == target]
         if not findings and not failures:
             continue
         lines += [f"### {code(target or 'configuration')}", ""]
         lines += [f"**failed**: {text(failure.message)}\n" for failure in failures]
         if findings:
-            lines += ["| | rule | where | finding |", "|---|---|---|---|", *(_row(found) for found in findings), ""]
-    aside = [found for found in run.findings if found.suppressed]
+            lines += ["| | rule | where | finding |", "|---|---|---|---|", *(_row(finding) for finding in findings), ""]
+    aside = [finding for finding in run.findings if finding.suppressed]
     if aside:
         lines += ["<details><summary>Set aside</summary>", "", "| rule | by | reason | finding |", "|---|---|---|---|"]
-        lines += [_aside_row(found) for found in aside]
+        lines += [_aside_row(finding) for finding in aside]
         lines += ["", "</details>", ""]
     if run.skipped:
         lines += ["<details><summary>Not checked</summary>", ""]
@@ -41,20 +41,20 @@ def render(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _row(found: Finding) -> str:
-    where = code(str(found.locations[0])) if found.locations else ""
-    patterns = names.compress(found.parameters)
+def _row(finding: Finding) -> str:
+    where = code(str(finding.locations[0])) if finding.locations else ""
+    patterns = names.compress(finding.parameters)
     rest = f" and {len(patterns) - 4} more" if len(patterns) > 4 else ""
     parameters = f"<br>{', '.join(code(p) for p in patterns[:4])}{rest}" if patterns else ""
-    help_ = f"<br>*{text(found.help)}*" if found.help else ""
-    mark = f"{_MARKS[found.severity]} {found.severity}"
-    return f"| {mark} | {found.rule} {text(found.name)} | {where} | {text(found.message)}{parameters}{help_} |"
+    help_ = f"<br>*{text(finding.help)}*" if finding.help else ""
+    mark = f"{_MARKS[finding.severity]} {finding.severity}"
+    return f"| {mark} | {finding.rule} {text(finding.name)} | {where} | {text(finding.message)}{parameters}{help_} |"
 
 
-def _aside_row(found: Finding) -> str:
-    by = found.suppressed or {}
+def _aside_row(finding: Finding) -> str:
+    by = finding.suppressed or {}
     where = f" {code(str(by['where']))}" if by.get("where") else ""
-    cells = (f"{found.rule} {found.name}", str(by.get("reason", "")), found.message)
+    cells = (f"{finding.rule} {finding.name}", str(by.get("reason", "")), finding.message)
     rule, reason, message = map(text, cells)
     return f"| {rule} | {by.get('by', '')}{where} | {reason} | {message} |"
 
@@ -63,9 +63,9 @@ def text(value: str) -> str:
     """Plain text: nothing in it is markup, except code spans that a message has on purpose."""
     value = clean(" ".join(value.split()))
     parts, last = [], 0
-    for found in _CODE.finditer(value):
-        parts += [_SPECIAL.sub(r"\\\1", value[last : found.start()]), _piped(found[0])]
-        last = found.end()
+    for match in _CODE.finditer(value):
+        parts += [_SPECIAL.sub(r"\\\1", value[last : match.start()]), _piped(match[0])]
+        last = match.end()
     return "".join([*parts, _SPECIAL.sub(r"\\\1", value[last:])])
 
 

@@ -18,7 +18,7 @@ from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import Finding
 from lrlint.lint.rule import Rule
 from lrlint.reports.links import rule_page
-from lrlint.reports.locations import in_repository, place, unique
+from lrlint.reports.locations import in_repository, location_of, unique
 from lrlint.text import names
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _PROBLEM = {"error": "error", "warning": "warning", "info": "recommendation"}
 def render(run: Run, fixes: Mapping[str, Sequence[Replacement]] | None = None) -> str:
     """The SARIF log: one run, its results worst first. ``fixes``: proven edits by a finding's fingerprint."""
     known = {rule.code: rule for rule in run.rules}
-    policies = {found.rule: _policy(found) for found in run.active if found.rule not in known}
+    policies = {finding.rule: _policy(finding) for finding in run.active if finding.rule not in known}
     rules: Mapping[str, Rule | Builtin] = {**known, **policies}
     order = {code: index for index, code in enumerate(rules)}
     worst = sorted(unique(run.active), key=lambda pair: [-part for part in pair[0].rank])
@@ -65,9 +65,9 @@ def render(run: Run, fixes: Mapping[str, Sequence[Replacement]] | None = None) -
     )
 
 
-def _policy(found: Finding) -> Builtin:
-    severity, confidence = found.severity or "error", found.confidence or "high"
-    return Builtin(found.rule, found.name, severity, "A policy of this project.", confidence, "policy")
+def _policy(finding: Finding) -> Builtin:
+    severity, confidence = finding.severity or "error", finding.confidence or "high"
+    return Builtin(finding.rule, finding.name, severity, "A policy of this project.", confidence, "policy")
 
 
 def _rule(rule: Rule | Builtin) -> dict[str, Any]:
@@ -95,37 +95,37 @@ def _first_paragraphs(text: str) -> str:
 
 
 def _result(
-    found: Finding, mark: str, order: Mapping[str, int], run: Run, fix: Sequence[Replacement]
+    finding: Finding, mark: str, order: Mapping[str, int], run: Run, fix: Sequence[Replacement]
 ) -> dict[str, Any]:
-    help_ = f"\n{found.help}" if found.help else ""
-    related = _related(found, run)
+    help_ = f"\n{finding.help}" if finding.help else ""
+    related = _related(finding, run)
     return {
-        "ruleId": found.rule,
-        "ruleIndex": order[found.rule],
-        "level": _LEVELS[found.severity],
-        "message": {"text": _text(f"{found.message}{help_}")},
-        "locations": [{"physicalLocation": _physical(place(found, run)), **_logical(found)}],
+        "ruleId": finding.rule,
+        "ruleIndex": order[finding.rule],
+        "level": _LEVELS[finding.severity],
+        "message": {"text": _text(f"{finding.message}{help_}")},
+        "locations": [{"physicalLocation": _physical(location_of(finding, run)), **_logical(finding)}],
         **({"relatedLocations": related} if related else {}),
-        **({"fixes": [_fix(fix, found, run)]} if fix else {}),
+        **({"fixes": [_fix(fix, finding, run)]} if fix else {}),
         "partialFingerprints": {"primaryLocationLineHash": f"{mark}:1"},
         "properties": {
-            "target": found.target,
-            "confidence": found.confidence,
-            "parameters": names.compress(found.parameters),
+            "target": finding.target,
+            "confidence": finding.confidence,
+            "parameters": names.compress(finding.parameters),
         },
     }
 
 
-def _fix(fix: Sequence[Replacement], found: Finding, run: Run) -> dict[str, Any]:
+def _fix(fix: Sequence[Replacement], finding: Finding, run: Run) -> dict[str, Any]:
     """Whole lines: what a host shows as a suggestion."""
     changes: dict[str, list[Replacement]] = {}
     for part in fix:
         changes.setdefault(part.path, []).append(part)
     return {
-        "description": {"text": f"repairs {found.rule}; run and checked again"},
+        "description": {"text": f"repairs {finding.rule}; run and checked again"},
         "artifactChanges": [
             {
-                "artifactLocation": {"uri": _uri(in_repository(Span(path, 1), found, run).path)},
+                "artifactLocation": {"uri": _uri(in_repository(Span(path, 1), finding, run).path)},
                 "replacements": [
                     {
                         "deletedRegion": {
@@ -141,13 +141,13 @@ def _fix(fix: Sequence[Replacement], found: Finding, run: Run) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _related(found: Finding, run: Run) -> list[dict[str, Any]]:
-    spans = [(span, "also here") for span in found.locations[1:]]
-    spans += [(span, related.label) for related in found.related for span in related.locations]
+def _related(finding: Finding, run: Run) -> list[dict[str, Any]]:
+    spans = [(span, "also here") for span in finding.locations[1:]]
+    spans += [(span, related.label) for related in finding.related for span in related.locations]
     return [
         {
             "id": number,
-            "physicalLocation": _physical(in_repository(span, found, run)),
+            "physicalLocation": _physical(in_repository(span, finding, run)),
             "message": {"text": label or "related"},
         }
         for number, (span, label) in enumerate(spans[:_RELATED], 1)
@@ -172,8 +172,8 @@ def _region(span: Span) -> dict[str, int]:
     return region
 
 
-def _logical(found: Finding) -> dict[str, Any]:
-    patterns = names.compress(found.parameters or found.modules)[:_RELATED]
+def _logical(finding: Finding) -> dict[str, Any]:
+    patterns = names.compress(finding.parameters or finding.modules)[:_RELATED]
     return (
         {"logicalLocations": [{"fullyQualifiedName": _text(name), "kind": "member"} for name in patterns]}
         if patterns

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 def summary(run: Run) -> str:
     """``2 errors, 1 warning (1 suppressed, 3 baselined) · 61 rules, 4 skipped: no schedule horizon given``."""
     counts = run.counts()
-    found = [
+    counted = [
         count(counts[severity], noun)
         for severity, noun in (("error", "error"), ("warning", "warning"))
         if counts[severity]
     ]
     if counts["info"]:
-        found.append(f"{counts['info']} info")
+        counted.append(f"{counts['info']} info")
     aside = []
     if counts["suppressed"]:
         debt = f", {counts['fixme']} to fix" if counts["fixme"] else ""
         aside.append(f"{counts['suppressed']} suppressed{debt}")
     if counts["baselined"]:
         aside.append(f"{counts['baselined']} baselined")
-    text = ", ".join(found) or "no findings"
+    text = ", ".join(counted) or "no findings"
     if aside:
         text += f" ({', '.join(aside)})"
     parts = [text]
@@ -54,8 +54,8 @@ def _skipped(run: Run) -> str:
 
 def statistics(run: Run) -> str:
     """How often each rule found something, most often first; those set aside are counted beside."""
-    active = Counter((found.rule, found.name) for found in run.active)
-    aside = Counter((found.rule, found.name) for found in run.findings if found.suppressed)
+    active = Counter((finding.rule, finding.name) for finding in run.active)
+    aside = Counter((finding.rule, finding.name) for finding in run.findings if finding.suppressed)
     order = sorted(active | aside, key=lambda key: (-active[key], key))
     wide = max((len(f"{active[key]:,}") for key in order), default=0)
     lines = [

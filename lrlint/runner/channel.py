@@ -76,7 +76,7 @@ class Inbox:
             raise ValueError(f"a message of {length} bytes")
         if len(self._buffer) < head + length:
             return None
-        found = json.loads(bytes(self._buffer[head : head + length]))
-        if not isinstance(found, dict):
+        message = json.loads(bytes(self._buffer[head : head + length]))
+        if not isinstance(message, dict):
             raise ValueError("a message that is no object")
-        return found
+        return message

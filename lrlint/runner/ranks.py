@@ -42,13 +42,13 @@ def with_views(setups: Sequence[Setup]) -> Setup:
 
 def with_others(first: Checked, others: Sequence[Checked]) -> Checked:
     """Rank 0's findings, and what only another rank has: its message says which."""
-    known = {(found.rule, found.message) for found in first.findings}
+    known = {(finding.rule, finding.message) for finding in first.findings}
     findings = list(first.findings)
     for rank, part in enumerate(others, 1):
-        for found in part.findings:
-            if (found.rule, found.message) not in known:
-                known.add((found.rule, found.message))
-                findings.append(replace(found, message=f"on rank {rank}: {found.message}"))
+        for finding in part.findings:
+            if (finding.rule, finding.message) not in known:
+                known.add((finding.rule, finding.message))
+                findings.append(replace(finding, message=f"on rank {rank}: {finding.message}"))
     return replace(first, findings=tuple(findings))
 
 

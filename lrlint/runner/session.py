@@ -104,8 +104,8 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     complete = {target.name for target in targets} >= set(settings.targets)
     probe = dict(settings.probe) if options.get("with_probe") else None
     if probe is not None:
-        given = ("steps", "budget", "device", "require_device", "seed", "thorough", "headroom", "resume")
-        probe.update({key: options[key] for key in given if options.get(key) is not None})
+        options_of_probe = ("steps", "budget", "device", "require_device", "seed", "thorough", "headroom", "resume")
+        probe.update({key: options[key] for key in options_of_probe if options.get(key) is not None})
         if "resume" in probe:
             probe["resume"] = str(Path(probe["resume"]).absolute())
     only_probe = bool(options.get("only_probe"))
@@ -124,8 +124,8 @@ def _rehearsal(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]
     mode = table.pop("mode", "auto")
     if options.get("no_rehearsal"):
         return None
-    if given := options.get("rehearse"):
-        return {**table, "steps": given[0], "epochs": given[1], "asked": True}
+    if limits := options.get("rehearse"):
+        return {**table, "steps": limits[0], "epochs": limits[1], "asked": True}
     return None if mode == "off" else {**table, "asked": mode == "redirected"}
 
 
@@ -142,16 +142,17 @@ def check(asked: Request) -> Run:
     with redirect_stdout(sys.stderr):  # a rule may print; standard output carries results only
         selections = {target.name: select(settings, target) for target in asked.targets}
         peers = ranks.peers()
-        found_all = inspect(asked)
+        all_inspected = inspect(asked)
         if peers is not None and peers.rank:
-            return _of_rank_zero(peers, found_all)
+            return _of_rank_zero(peers, all_inspected)
         try:
-            for found in _gathered(peers, found_all):
-                if isinstance(found, Failure):
-                    failures.append(found)
+            for inspected in _gathered(peers, all_inspected):
+                if isinstance(inspected, Failure):
+                    failures.append(inspected)
                     continue
                 first, *others = (
-                    examine(setup, selections[found.target.name], found.root) for setup in (found.setup, *found.others)
+                    examine(setup, selections[inspected.target.name], inspected.root)
+                    for setup in (inspected.setup, *inspected.others)
                 )
                 parts.append(ranks.with_others(first, others))
             run = conclude(parts, settings, failures, asked.complete)
@@ -170,26 +171,26 @@ def check(asked: Request) -> Run:
 DEFECT = 70
 
 
-def _of_rank_zero(peers: ranks.Peers, found: Sequence[Found | Failure]) -> Run:
+def _of_rank_zero(peers: ranks.Peers, inspected: Sequence[Found | Failure]) -> Run:
     """Hand over what this rank found, and wait for the verdict."""
-    told = {
+    answer = {
         (item.target if isinstance(item, Failure) else item.target.name): (
             {"failure": asdict(item)} if isinstance(item, Failure) else {"setup": item.setup.to_dict()}
         )
-        for item in found
+        for item in inspected
     }
-    peers.tell(told)
+    peers.tell(answer)
     code = peers.code()
-    own = max((item.exit_code for item in found if isinstance(item, Failure)), default=0)
+    own = max((item.exit_code for item in inspected if isinstance(item, Failure)), default=0)
     return Run(extras={"rank": peers.rank, "exit_code": own if code is None else code})
 
 
-def _gathered(peers: ranks.Peers | None, found: Sequence[Found | Failure]) -> list[Found | Failure]:
+def _gathered(peers: ranks.Peers | None, inspected: Sequence[Found | Failure]) -> list[Found | Failure]:
     """The targets with what the other ranks that torchrun started have found of them."""
     if peers is None:
-        return list(found)
+        return list(inspected)
     answers = peers.results()
-    return [_with_answers(item, answers) for item in found]
+    return [_with_answers(item, answers) for item in inspected]
 
 
 def _with_answers(item: Found | Failure, answers: Sequence[Mapping[str, Any] | None]) -> Found | Failure:
@@ -197,13 +198,13 @@ def _with_answers(item: Found | Failure, answers: Sequence[Mapping[str, Any] | N
         return item
     name, others = item.target.name, []
     for rank, answer in enumerate(answers, 1):
-        told = None if answer is None else answer.get(name)
-        if told is None:
+        theirs = None if answer is None else answer.get(name)
+        if theirs is None:
             return Failure(name, f"rank {rank} did not answer within {ranks.PATIENCE:g} s", 3)
-        if "failure" in told:
-            failure = Failure(**told["failure"])
+        if "failure" in theirs:
+            failure = Failure(**theirs["failure"])
             return replace(failure, message=f"on rank {rank}: {failure.message}")
-        others.append(Setup.from_dict(told["setup"]))
+        others.append(Setup.from_dict(theirs["setup"]))
     return replace(item, setup=ranks.with_views([item.setup, *others]), others=tuple(others))
 
 
@@ -257,8 +258,8 @@ def repairs(asked: Request) -> tuple[Run, list[Repair]]:
     run = check(asked)
     selections = {target.name: select(asked.settings, target) for target in asked.targets}
     live = {target.name: target for target in asked.targets if not target.is_snapshot}
-    active = {id(found) for found in run.active}
-    found = []
+    active = {id(repairs_) for repairs_ in run.active}
+    repairs_ = []
     for part in run.checked:
         target = live.get(part.target)
         root = part.root
@@ -275,8 +276,8 @@ def repairs(asked: Request) -> tuple[Run, list[Repair]]:
             with redirect_stdout(sys.stderr):
                 return examine(result.setup, selections[target.name], result.root)
 
-        found.append(repair(part, root, edited))
-    return run, found
+        repairs_.append(repair(part, root, edited))
+    return run, repairs_
 
 
 def snapshot(path: Path, name: str = "") -> Setup:
@@ -287,9 +288,9 @@ def snapshot(path: Path, name: str = "") -> Setup:
         setup = Setup.from_dict(data)
     except ValueError as error:
         raise UsageError(f"snapshot {path}: {error}", again) from None
-    if found := json_schema.problems(upgraded(data), json_schema.load("setup")):
-        place = json_schema.place(found[0].at)
-        raise UsageError(f"snapshot {path}: damaged: {place} {found[0].message}", again)
+    if problems := json_schema.problems(upgraded(data), json_schema.load("setup")):
+        where = json_schema.place(problems[0].at)
+        raise UsageError(f"snapshot {path}: damaged: {where} {problems[0].message}", again)
     return setup if setup.target else replace(setup, target=name)
 
 
@@ -298,10 +299,10 @@ def one(asked: Request) -> Found:
     if len(asked.targets) != 1:
         names = ", ".join(target.name for target in asked.targets)
         raise UsageError(f"this command takes one target; there are {names}")
-    found = inspect(asked)[0]
-    if isinstance(found, Failure):
-        raise Failed(found)
-    return found
+    inspected = inspect(asked)[0]
+    if isinstance(inspected, Failure):
+        raise Failed(inspected)
+    return inspected
 
 
 class Failed(LrlintError):
@@ -325,9 +326,9 @@ def _target(name: str, settings: Settings) -> Target:
 
 def _label(name: str, settings: Settings) -> str:
     """The target as findings call it: a file relative to the project, so that reports do not depend on the machine."""
-    place, colon, attribute = name.rpartition(":") if not name.endswith((".py", ".json")) else (name, "", "")
-    path = Path(os.path.abspath(place))  # without `..`: the same file has one name, wherever one stands
-    if not place.endswith((".py", ".json")) or not path.is_relative_to(settings.folder):
+    file, colon, attribute = name.rpartition(":") if not name.endswith((".py", ".json")) else (name, "", "")
+    path = Path(os.path.abspath(file))  # without `..`: the same file has one name, wherever one stands
+    if not file.endswith((".py", ".json")) or not path.is_relative_to(settings.folder):
         return name
     return path.relative_to(settings.folder).as_posix() + colon + attribute
 
@@ -341,9 +342,9 @@ def _with_flags(target: Target, options: Mapping[str, Any]) -> Target:
         changes["args"] = {**target.args, **split_arguments(options["args"])}
     if options.get("timeout"):
         changes["timeout"] = options["timeout"]
-    said = {key: options[key] for key in ("total_steps", "resume") if options.get(key)}
-    if said:
-        changes["declared"] = {**target.declared, **said}
+    declared = {key: options[key] for key in ("total_steps", "resume") if options.get(key)}
+    if declared:
+        changes["declared"] = {**target.declared, **declared}
     if options.get("no_graph"):
         changes["graph"] = False
     if options.get("no_source_hook"):

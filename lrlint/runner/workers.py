@@ -158,8 +158,8 @@ def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Fa
     """
     deadlines = [worker.deadline for worker in running.values() if worker.deadline is not None]
     timeout = min([_POLL, *(max(deadline - time.monotonic(), 0.0) for deadline in deadlines)])
-    gone = [position for position, worker in running.items() if not worker.process.is_alive()]
-    ready = wait([worker.receiver for worker in running.values()], 0.0 if gone else timeout)
+    dead = [position for position, worker in running.items() if not worker.process.is_alive()]
+    ready = wait([worker.receiver for worker in running.values()], 0.0 if dead else timeout)
     for position, worker in list(running.items()):
         name = worker.job.target.name
         if worker.receiver in ready:
@@ -174,7 +174,7 @@ def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Fa
                 continue
             _end(worker, GRACE if message is not None else 5.0)
             yield position, _dead(worker) if message is None else _received(worker.job, message)
-        elif position in gone:
+        elif position in dead:
             _end(worker)
             yield position, _dead(worker)
         elif worker.deadline is not None and time.monotonic() >= worker.deadline:

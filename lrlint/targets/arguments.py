@@ -23,37 +23,41 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 _SEQUENCES = (list, tuple, set, frozenset)
 
 
-def split(given: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+def split(texts: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     """``["lr=1e-3"]`` as ``{"lr": "1e-3"}``; a mapping (from a configuration file) stays. Raises UsageError."""
-    if isinstance(given, Mapping):
-        return dict(given)
-    found: dict[str, Any] = {}
-    for item in given:
+    if isinstance(texts, Mapping):
+        return dict(texts)
+    arguments: dict[str, Any] = {}
+    for item in texts:
         name, equals, value = item.partition("=")
         if not equals or not name.strip().isidentifier():
             raise UsageError(f"--arg {item!r} is not of the form name=value")
-        found[name.strip()] = value
-    return found
+        arguments[name.strip()] = value
+    return arguments
 
 
-def bind(function: Callable[..., Any], given: Mapping[str, Any], label: str, positional: int = 0) -> dict[str, Any]:
+def bind(
+    function: Callable[..., Any], values_by_name: Mapping[str, Any], label: str, positional: int = 0
+) -> dict[str, Any]:
     """The keyword arguments for a call of ``function``, converted by its annotations.
 
     ``positional`` leading parameters are filled by the caller. Raises UsageError naming what is unknown or missing.
     """
     parameters = _parameters(function)
     if parameters is None:
-        return dict(given)
+        return dict(values_by_name)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     positionals = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:positional]
     open_ = [p for p in named if p not in positionals]
-    unknown = [name for name in given if name not in {p.name for p in open_}]
+    unknown = [name for name in values_by_name if name not in {p.name for p in open_}]
     if unknown and not takes_any:
         raise UsageError(f"{label} has no argument {unknown[0]!r}" + near(unknown[0], [p.name for p in open_]))
     hints = _hints(function)
-    values = {p.name: convert(given[p.name], _type_of(p, hints), p.name) for p in open_ if p.name in given}
-    values.update((name, convert(given[name], Any, name)) for name in unknown)
+    values = {
+        p.name: convert(values_by_name[p.name], _type_of(p, hints), p.name) for p in open_ if p.name in values_by_name
+    }
+    values.update((name, convert(values_by_name[name], Any, name)) for name in unknown)
     missing = [p.name for p in parameters if _is_required(p) and p not in positionals and p.name not in values]
     if missing:
         listed = ", ".join(missing)
@@ -109,65 +113,65 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _type_of(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
-    wanted = hints.get(parameter.name, parameter.annotation)
-    if wanted is not parameter.empty and not isinstance(wanted, str):
-        return wanted
-    if isinstance(wanted, str) and wanted in ("int", "float", "bool", "str"):
-        return {"int": int, "float": float, "bool": bool, "str": str}[wanted]
+    annotation = hints.get(parameter.name, parameter.annotation)
+    if annotation is not parameter.empty and not isinstance(annotation, str):
+        return annotation
+    if isinstance(annotation, str) and annotation in ("int", "float", "bool", "str"):
+        return {"int": int, "float": float, "bool": bool, "str": str}[annotation]
     default = parameter.default
     return type(default) if isinstance(default, (bool, int, float, str, Path)) else Any
 
 
-def convert(value: Any, wanted: Any, name: str) -> Any:
+def convert(value: Any, type_: Any, name: str) -> Any:
     """The text as the wanted type. Raises UsageError.
 
     A value that is no text (from a configuration file) stays, except a table where a dataclass is wanted.
     """
     if not isinstance(value, str):
-        record = _dataclass(wanted) if isinstance(value, Mapping) else None
+        record = _dataclass(type_) if isinstance(value, Mapping) else None
         if record is not None:
             return _record(value, record)
-        return float(value) if wanted is float and type(value) is int else value
+        return float(value) if type_ is float and type(value) is int else value
     try:
-        return _convert(value, wanted)
+        return _convert(value, type_)
     except (ValueError, TypeError, SyntaxError, RuntimeError):
-        raise UsageError(f"argument {name}: {value!r} is not {_describe(wanted)}") from None
+        raise UsageError(f"argument {name}: {value!r} is not {_describe(type_)}") from None
 
 
-def _convert(text: str, wanted: Any) -> Any:
-    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+def _convert(text: str, type_: Any) -> Any:
+    origin, inner = typing.get_origin(type_), typing.get_args(type_)
     if origin is typing.Annotated:
         return _convert(text, inner[0])
     if origin is typing.Literal:
         return _choice(text, {str(option): option for option in inner})
     if origin in (typing.Union, types.UnionType):
         return _one_of(text, inner)
-    if wanted is bool:
+    if type_ is bool:
         return _boolean(text)
-    if wanted is int:
+    if type_ is int:
         return _whole_number(text)
-    if wanted in (float, str, complex):
-        return wanted(text)
-    if dataclasses.is_dataclass(wanted):
+    if type_ in (float, str, complex):
+        return type_(text)
+    if dataclasses.is_dataclass(type_):
         value = _literal(text)
-        return _record(value if isinstance(value, Mapping) else _fails(text), wanted)
-    if isinstance(wanted, type) and issubclass(wanted, Path):
-        return wanted(text)
-    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
-        options = {member.name: member for member in wanted}
-        return _choice(text, {**{str(member.value): member for member in wanted}, **options})
-    if _is_sequence(origin or wanted):
-        return _sequence(text, origin or wanted, inner)
-    if wanted is None or wanted is type(None):
+        return _record(value if isinstance(value, Mapping) else _fails(text), type_)
+    if isinstance(type_, type) and issubclass(type_, Path):
+        return type_(text)
+    if isinstance(type_, type) and issubclass(type_, enum.Enum):
+        options = {member.name: member for member in type_}
+        return _choice(text, {**{str(member.value): member for member in type_}, **options})
+    if _is_sequence(origin or type_):
+        return _sequence(text, origin or type_, inner)
+    if type_ is None or type_ is type(None):
         return _choice(text.lower(), {"none": None, "null": None, "": None})
-    if wanted is torch.dtype:
+    if type_ is torch.dtype:
         return _choice(
             text.removeprefix("torch."), {n: v for n, v in vars(torch).items() if isinstance(v, torch.dtype)}
         )
-    if wanted is torch.device:
+    if type_ is torch.device:
         return torch.device(text)
     value = _literal(text)
-    if isinstance(origin or wanted, type) and issubclass(origin or wanted, Mapping) and not isinstance(value, Mapping):
+    if isinstance(origin or type_, type) and issubclass(origin or type_, Mapping) and not isinstance(value, Mapping):
         _fails(text)
     return value
 
@@ -185,9 +189,9 @@ def _whole_number(text: str) -> int:
         return int(value) if value.is_integer() else _fails(text)
 
 
-def _dataclass(wanted: Any) -> Any:
+def _dataclass(type_: Any) -> Any:
     """The dataclass among the alternatives of an annotation, or None."""
-    options = (wanted, *typing.get_args(wanted))
+    options = (type_, *typing.get_args(type_))
     return next((option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)), None)
 
 
@@ -220,24 +224,24 @@ def _one_of(text: str, options: Sequence[Any]) -> Any:
     raise ValueError(text)
 
 
-def _is_sequence(wanted: Any) -> bool:
-    if not isinstance(wanted, type) or issubclass(wanted, (str, bytes, Mapping)):
+def _is_sequence(type_: Any) -> bool:
+    if not isinstance(type_, type) or issubclass(type_, (str, bytes, Mapping)):
         return False
-    return issubclass(wanted, _SEQUENCES) or wanted.__module__ == "collections.abc"
+    return issubclass(type_, _SEQUENCES) or type_.__module__ == "collections.abc"
 
 
-def _sequence(text: str, wanted: Any, inner: Sequence[Any]) -> Any:
+def _sequence(text: str, type_: Any, inner: Sequence[Any]) -> Any:
     """``1,2`` or ``[1, 2]``, each item converted."""
     stripped = text.strip()
     if stripped[:1] in ("[", "("):
         items = [item if isinstance(item, str) else repr(item) for item in ast.literal_eval(stripped)]
     else:
         items = [item.strip() for item in stripped.split(",") if item.strip()]
-    fixed = wanted is tuple and inner and inner[-1] is not Ellipsis
+    fixed = type_ is tuple and inner and inner[-1] is not Ellipsis
     if fixed and len(inner) != len(items):
         raise ValueError(text)
     kinds = list(inner) if fixed else [inner[0] if inner else Any] * len(items)
-    build = wanted if wanted in _SEQUENCES else list
+    build = type_ if type_ in _SEQUENCES else list
     return build(_convert(item, kind) for item, kind in zip(items, kinds, strict=True))
 
 
@@ -251,14 +255,14 @@ def _literal(text: str) -> Any:
     return text
 
 
-def _describe(wanted: Any) -> str:
-    origin, inner = typing.get_origin(wanted), typing.get_args(wanted)
+def _describe(type_: Any) -> str:
+    origin, inner = typing.get_origin(type_), typing.get_args(type_)
     if origin is typing.Literal:
         return "one of " + ", ".join(str(option) for option in inner)
-    if isinstance(wanted, type) and issubclass(wanted, enum.Enum):
-        return "one of " + ", ".join(member.name for member in wanted)
-    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
-        names = ", ".join(f'"{item.name}"' for item in dataclasses.fields(wanted))
-        return f"a table of {wanted.__name__}'s fields, as JSON: {{{names}}}"
-    name = wanted.__name__ if isinstance(wanted, type) and origin is None else str(wanted).replace("typing.", "")
+    if isinstance(type_, type) and issubclass(type_, enum.Enum):
+        return "one of " + ", ".join(member.name for member in type_)
+    if isinstance(type_, type) and dataclasses.is_dataclass(type_):
+        names = ", ".join(f'"{item.name}"' for item in dataclasses.fields(type_))
+        return f"a table of {type_.__name__}'s fields, as JSON: {{{names}}}"
+    name = type_.__name__ if isinstance(type_, type) and origin is None else str(type_).replace("typing.", "")
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}" if name.isidentifier() else name

@@ -1,4 +1,4 @@
-"""Sorted parts become a `Built`: frameworks make their optimizers, wrappers come off, declared values become facts."""
+"""Sorted parts become a `LiveTarget`: frameworks make their optimizers, wrappers come off, declared values become facts."""
 
 from __future__ import annotations
 
@@ -9,87 +9,100 @@ from lrlint.facts import Note, Span
 from lrlint.targets import returned
 from lrlint.targets.declared import training
 from lrlint.targets.frameworks import engines, hf_trainer, lightning, lightning_module, per_parameter, wrappers
-from lrlint.targets.live_target import Built
-from lrlint.targets.provenance.recorder import Recording
-from lrlint.targets.returned import Nonsense, Outcome
+from lrlint.targets.live_target import LiveTarget
+from lrlint.targets.provenance.recorder import ConstructionRecorder
+from lrlint.targets.returned import NotASetup, ReturnedParts
 
 
-def assemble(found: Outcome, recording: Recording, declared: Mapping[str, Any], fresh: bool = False) -> Built:
+def assemble(
+    parts: ReturnedParts, recording: ConstructionRecorder, declared: Mapping[str, Any], fresh: bool = False
+) -> LiveTarget:
     """The setup of these parts. ``declared`` yields to what the parts declare. Raises Nonsense, UsageError.
 
     ``fresh``: the parts were made for lrlint, so that a framework's hooks may finish them.
     """
-    built = Built(
+    built = LiveTarget(
         recording=recording,
-        batches=found.batches,
-        loss_fn=found.loss_fn,
-        metric_fn=found.metric_fn,
-        example_inputs=found.example_inputs,
-        train=found.train,
-        ranks=found.ranks,
-        extra_modules=dict(found.extra_modules),
-        in_training=found.in_training,
+        batches=parts.batches,
+        loss_fn=parts.loss_fn,
+        metric_fn=parts.metric_fn,
+        example_inputs=parts.example_inputs,
+        train=parts.train,
+        ranks=parts.ranks,
+        extra_modules=dict(parts.extra_modules),
+        in_training=parts.in_training,
     )
-    said: dict[str, Any] = {}
+    declared_by_trainer: dict[str, Any] = {}
     configs: list[dict[str, Any]] = []
-    if returned.is_lightning_trainer(found.trainer) and not found.models:
-        _take_module(found)
-    if returned.is_transformers_trainer(found.trainer):
-        said = _from_trainer(found, built)
-        configs = [{"framework": "transformers", "interval": "step", "frequency": 1}] * len(found.schedulers)
-    elif (module := _lightning(found)) is not None:
-        said, configs = _from_lightning(found, module, built, declared, fresh)
-    elif not (found.models and found.optimizers):
-        raise Nonsense(_missing(found))
-    elif returned.is_lightning_trainer(found.trainer):
-        said = lightning_module.declared(found.trainer, found.batches)
-    said = {**engines.declared(found.engine), **{key: value for key, value in said.items() if value is not None}}
-    built.models = dict(found.models)
-    _take_optimizers(found, built)
-    _take_schedulers(found, configs, built)
-    stated = {**declared, **said, **{key: value for key, value in found.declared.items() if value is not None}}
+    if returned.is_lightning_trainer(parts.trainer) and not parts.models:
+        _take_module(parts)
+    if returned.is_transformers_trainer(parts.trainer):
+        declared_by_trainer = _from_trainer(parts, built)
+        configs = [{"framework": "transformers", "interval": "step", "frequency": 1}] * len(parts.schedulers)
+    elif (module := _lightning(parts)) is not None:
+        declared_by_trainer, configs = _from_lightning(parts, module, built, declared, fresh)
+    elif not (parts.models and parts.optimizers):
+        raise NotASetup(_missing(parts))
+    elif returned.is_lightning_trainer(parts.trainer):
+        declared_by_trainer = lightning_module.declared(parts.trainer, parts.batches)
+    declared_by_trainer = {
+        **engines.declared(parts.engine),
+        **{key: value for key, value in declared_by_trainer.items() if value is not None},
+    }
+    built.models = dict(parts.models)
+    _take_optimizers(parts, built)
+    _take_schedulers(parts, configs, built)
+    stated = {
+        **declared,
+        **declared_by_trainer,
+        **{key: value for key, value in parts.declared.items() if value is not None},
+    }
     built.training = training({**declared, **{k: v for k, v in stated.items() if v is not None}})
     return built
 
 
-def _missing(found: Outcome) -> str:
-    if returned.is_lightning_trainer(found.trainer):
+def _missing(parts: ReturnedParts) -> str:
+    if returned.is_lightning_trainer(parts.trainer):
         return "a Lightning Trainer without its module (before `fit`, pass the module and `trainer=`)"
-    if found.models:
+    if parts.models:
         return "a model but no optimizer"
-    return "an optimizer but no model" if found.optimizers else "neither a model nor an optimizer"
+    return "an optimizer but no model" if parts.optimizers else "neither a model nor an optimizer"
 
 
-def _take_module(found: Outcome) -> None:
+def _take_module(parts: ReturnedParts) -> None:
     """The module that a Lightning Trainer was given by `fit`."""
-    module = getattr(found.trainer, "lightning_module", None)
+    module = getattr(parts.trainer, "lightning_module", None)
     if module is not None:
-        found.models = {"": module}
+        parts.models = {"": module}
 
 
-def _lightning(found: Outcome) -> Any:
+def _lightning(parts: ReturnedParts) -> Any:
     """The LightningModule whose optimizers are still to be made."""
-    modules = [model for model in found.models.values() if returned.is_lightning_module(model)]
-    return modules[0] if modules and not found.optimizers else None
+    modules = [model for model in parts.models.values() if returned.is_lightning_module(model)]
+    return modules[0] if modules and not parts.optimizers else None
 
 
 def _from_lightning(
-    found: Outcome, module: Any, built: Built, declared: Mapping[str, Any], fresh: bool
+    parts: ReturnedParts, module: Any, built: LiveTarget, declared: Mapping[str, Any], fresh: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    trainer = found.trainer if returned.is_lightning_trainer(found.trainer) else None
+    trainer = parts.trainer if returned.is_lightning_trainer(parts.trainer) else None
     notes: list[Note] = []
     with lightning_module.attached(module, trainer):
-        said = lightning_module.declared(getattr(module, "_trainer", None), found.batches)
+        declared_by_trainer = lightning_module.declared(getattr(module, "_trainer", None), parts.batches)
         fit = lightning.fit_of(getattr(module, "_trainer", None))
         if fit is not None and fit.module is module:  # what steps is there: another one would say nothing about it
             fit = lightning.as_written(fit, built.recording.scheduler_configs)
             optimizers, schedulers = fit.optimizers, fit.schedulers
         else:
-            known = {**declared, **{key: value for key, value in said.items() if value is not None}, **found.declared}
+            known = {
+                **declared,
+                **{key: value for key, value in declared_by_trainer.items() if value is not None},
+                **parts.declared,
+            }
             result, notes = lightning_module.configure(module, known, built.recording, fresh)
             optimizers, schedulers = lightning_module.parse_result(result)
-    found.optimizers = {"": optimizers[0]} if len(optimizers) == 1 else {str(k): o for k, o in enumerate(optimizers)}
-    found.schedulers = [scheduler for scheduler, _ in schedulers]
+    parts.optimizers = {"": optimizers[0]} if len(optimizers) == 1 else {str(k): o for k, o in enumerate(optimizers)}
+    parts.schedulers = [scheduler for scheduler, _ in schedulers]
     built.notes += notes
     built.owner = module
     if built.recording.project is not None:
@@ -98,19 +111,19 @@ def _from_lightning(
         built.example_inputs = getattr(module, "example_input_array", None)
     if not optimizers:
         built.notes.append(Note("optimizer", "configure_optimizers returned None"))
-    return said, [config for _, config in schedulers]
+    return declared_by_trainer, [config for _, config in schedulers]
 
 
-def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
-    trainer = found.trainer
+def _from_trainer(parts: ReturnedParts, built: LiveTarget) -> dict[str, Any]:
+    trainer = parts.trainer
     model = trainer.model
-    found.models = found.models or {"": model}
+    parts.models = parts.models or {"": model}
     built.owner = trainer
-    if found.optimizers:  # the caller's own, as in Trainer(..., optimizers=...)
+    if parts.optimizers:  # the caller's own, as in Trainer(..., optimizers=...)
         return hf_trainer.declared(trainer, model)
     optimizer, scheduler, notes = hf_trainer.create(trainer)
-    found.optimizers = {"": optimizer}
-    found.schedulers = [] if scheduler is None else [scheduler]
+    parts.optimizers = {"": optimizer}
+    parts.schedulers = [] if scheduler is None else [scheduler]
     built.notes += notes
     known = built.batches is not None or hf_trainer.is_training(trainer)  # a loader made now would be one too many
     if getattr(trainer, "train_dataset", None) is not None and not known:
@@ -119,7 +132,7 @@ def _from_trainer(found: Outcome, built: Built) -> dict[str, Any]:
     return hf_trainer.declared(trainer, model)
 
 
-def _place_trainer(recording: Recording, trainer: Any, optimizer: Any, scheduler: Any) -> None:
+def _place_trainer(recording: ConstructionRecorder, trainer: Any, optimizer: Any, scheduler: Any) -> None:
     """The rates stand in the training arguments, or else where the Trainer was made."""
     span = recording.created(trainer.args)
     keys: dict[str, Span] = {}
@@ -131,8 +144,8 @@ def _place_trainer(recording: Recording, trainer: Any, optimizer: Any, scheduler
     recording.place(scheduler, span, {})
 
 
-def _take_optimizers(found: Outcome, built: Built) -> None:
-    for name, optimizer in wrappers.expand(found.optimizers):
+def _take_optimizers(parts: ReturnedParts, built: LiveTarget) -> None:
+    for name, optimizer in wrappers.expand(parts.optimizers):
         inner, wrapper = wrappers.unwrap_optimizer(optimizer)
         built.optimizers[name] = inner
         if wrapper is not None:
@@ -140,15 +153,15 @@ def _take_optimizers(found: Outcome, built: Built) -> None:
             built.outer[name] = optimizer
     whole = per_parameter.merged(built.optimizers)
     if whole is not None:
-        built.notes += [Note("schedule", _PER_PARAMETER)] if found.schedulers else []
-        built.optimizers, built.wraps, found.schedulers = {"": whole}, {}, []
+        built.notes += [Note("schedule", _PER_PARAMETER)] if parts.schedulers else []
+        built.optimizers, built.wraps, parts.schedulers = {"": whole}, {}, []
 
 
 _PER_PARAMETER = "each parameter has an optimizer and a scheduler of its own, which are not followed one by one"
 
 
-def _take_schedulers(found: Outcome, configs: list[dict[str, Any]], built: Built) -> None:
-    for position, item in enumerate(found.schedulers):
+def _take_schedulers(parts: ReturnedParts, configs: list[dict[str, Any]], built: LiveTarget) -> None:
+    for position, item in enumerate(parts.schedulers):
         config = dict(configs[position]) if position < len(configs) else {}
         if isinstance(item, Mapping):  # the form that Lightning uses, in a factory's own result
             item, config = lightning_module.parse_scheduler(item, {})

@@ -14,7 +14,7 @@ from torch import nn
 from lrlint.facts import Note, Span, Training
 from lrlint.facts.optimizers import RejectionKind
 from lrlint.targets.preservation.snapshot import preserved
-from lrlint.targets.provenance.recorder import Recording
+from lrlint.targets.provenance.recorder import ConstructionRecorder
 from lrlint.targets.rng_state import Kept
 from lrlint.targets.sandbox import user_code
 
@@ -23,7 +23,7 @@ Rejected = tuple[RejectionKind, str, str, list[torch.Tensor], "Span | None"]
 
 
 @dataclass
-class Built:
+class LiveTarget:
     """A model and its optimizers, alive.
 
     ``models`` and ``optimizers`` keep their order; a single one has the key ``""``. ``scheduler_configs`` runs
@@ -48,7 +48,7 @@ class Built:
     train: Any = None
     extra_modules: dict[str, nn.Module] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
-    recording: Recording = field(default_factory=Recording.none)
+    recording: ConstructionRecorder = field(default_factory=ConstructionRecorder.none)
     ranks: Sequence[Any] = ()
     rejections: list[Rejected] = field(default_factory=list)
     wraps: dict[str, str] = field(default_factory=dict)

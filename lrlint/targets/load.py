@@ -1,6 +1,6 @@
 """From a target to live objects: import the user's code, call its factory, and sort what comes.
 
-`load` runs the user's code (see `lrlint.targets.sandbox` for how); `adopt` takes objects that exist already.
+`load` runs the user's code (see `lrlint.targets.sandbox` for how); `from_objects` takes objects that exist already.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from lrlint.targets import arguments, returned, user_traceback
 from lrlint.targets import script as scripts
 from lrlint.targets import spec as target_spec
 from lrlint.targets.assemble import assemble
-from lrlint.targets.live_target import Built
+from lrlint.targets.live_target import LiveTarget
 from lrlint.targets.preservation.snapshot import preserved
 from lrlint.targets.provenance.project import Project, root_for
-from lrlint.targets.provenance.recorder import Recording, recording, watch_others
+from lrlint.targets.provenance.recorder import ConstructionRecorder, recording, watch_others
 from lrlint.targets.rejections import owners, rejected
-from lrlint.targets.returned import Nonsense, Outcome
+from lrlint.targets.returned import NotASetup, ReturnedParts
 from lrlint.targets.rng_state import Kept
 from lrlint.targets.sandbox import Expired, training_settings, user_code
 
-__all__ = ["Built", "adopt", "load"]
+__all__ = ["LiveTarget", "from_objects", "load"]
 
 
 def load(
@@ -50,7 +50,7 @@ def load(
     observer: Any = None,
     at_step: int = 1,
     steps_of: str = "",
-) -> Built:
+) -> LiveTarget:
     """Import and call a target: ``module:factory``, ``path/file.py:factory``, or the three factories one by one.
 
     Or run ``script``, a training script, with its own ``script_args`` up to its first ``optimizer.step()`` (or to the one
@@ -63,7 +63,7 @@ def load(
 
     Raises UsageError when the target or its arguments are wrong, TargetError when its code fails, hangs for longer than
     ``timeout`` seconds, or gives no setup. An optimizer that torch refuses to build is no error: see
-    ``Built.rejections``.
+    ``LiveTarget.rejections``.
     """
     texts = [text for text in (spec or script, model, optimizer, scheduler) if text]
     spec = spec or script
@@ -86,7 +86,7 @@ def load(
     return job.run(_as_script if script else _as_loop if observer else _whole if spec else _in_parts)
 
 
-def adopt(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: Any) -> Built:
+def from_objects(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: Any) -> LiveTarget:
     """Objects that exist already. Each is one object, or a list or dict of them.
 
     ``declared``: ``total_steps``, ``steps_per_epoch``, ``batch_size``, ``accumulation``, ``world_size``, ``precision``,
@@ -96,27 +96,27 @@ def adopt(model: Any, optimizer: Any = None, scheduler: Any = None, **declared: 
     else the one it makes. Raises UsageError.
     """
     try:
-        found = Outcome(declared=dict(declared))
+        parts = ReturnedParts(declared=dict(declared))
         if returned.is_trainer(model):
-            found.trainer = model
+            parts.trainer = model
         else:
-            found.models = returned.named(model, returned.is_model, "model, where a torch.nn.Module")
+            parts.models = returned.named(model, returned.is_model, "model, where a torch.nn.Module")
         if optimizer is not None:
-            found.optimizers = returned.named(
+            parts.optimizers = returned.named(
                 optimizer, returned.is_optimizer, "optimizer, where a torch.optim.Optimizer"
             )
-        returned.take_declared(found)
+        returned.take_declared(parts)
         if scheduler is not None:
-            returned.put(found, "scheduler", scheduler)
+            returned.put(parts, "scheduler", scheduler)
         project = Project(root_for(None))
-        own = list(found.models.values())
+        own = list(parts.models.values())
         with ExitStack() as stack:
-            if not found.optimizers:  # the LightningModule or Trainer makes them
+            if not parts.optimizers:  # the LightningModule or Trainer makes them
                 stack.enter_context(user_code())
                 stack.enter_context(preserved(own, [], lazily=True))
-            built = assemble(found, Recording.none(project.root), {})
+            built = assemble(parts, ConstructionRecorder.none(project.root), {})
         return replace(built, shared=True, span=built.span or project.call_span(_caller(sys._getframe(1))))
-    except Nonsense as nonsense:
+    except NotASetup as nonsense:
         hint = "pass a model and its optimizer (lists or dicts of them), or a Trainer or LightningModule alone"
         raise UsageError(f"got {nonsense}", hint) from None
 
@@ -144,7 +144,7 @@ class _Job:
     ) -> None:
         self.text, self.specs, self.project, self.args = text, specs, project, args
         self.timeout, self.hook, self.declared, self.argv = timeout, hook, declared, argv
-        self.recording = Recording.none(project.root)
+        self.recording = ConstructionRecorder.none(project.root)
         self.doing = "importing"
         self.found: list[tuple[Any, str, str]] = []  # each object that was named, with its module's file and its name
         self.until = (1, "")  # the step that a script stops at: its number, and whose it is
@@ -157,7 +157,7 @@ class _Job:
         self.paths: list[Path] = []
         self.observer: Any = None
 
-    def run(self, build: Callable[[_Job], Outcome]) -> Built:
+    def run(self, build: Callable[[_Job], ReturnedParts]) -> LiveTarget:
         """Everything that runs user code happens in here."""
         self.paths = list(dict.fromkeys(path for spec in self.specs for path in spec.paths))
         linecache.checkcache()  # files may have been edited since an earlier target
@@ -171,13 +171,13 @@ class _Job:
                     self.observer.install(self)
                 built = self._build(build)
                 settings = training_settings()
-        except Nonsense as nonsense:
+        except NotASetup as nonsense:
             raise TargetError(f"{self.text} gave {nonsense}", returned.EXPECTED) from None
         except Expired as error:  # it came between two lines of ours
             raise self._failure(error) from None
         return self.complete(built, settings)
 
-    def complete(self, built: Built, settings: Sequence[Kept]) -> Built:
+    def complete(self, built: LiveTarget, settings: Sequence[Kept]) -> LiveTarget:
         """The setup with where it came from, and what is needed to run more of its code."""
         return replace(
             built,
@@ -188,22 +188,22 @@ class _Job:
             settings=settings,
         )
 
-    def assembled(self, found: Outcome) -> Built:
+    def assembled(self, parts: ReturnedParts) -> LiveTarget:
         """The parts of a script's setup, put together."""
-        self.span = found.span
-        return assemble(found, self.recording, self.declared, fresh=True)
+        self.span = parts.span
+        return assemble(parts, self.recording, self.declared, fresh=True)
 
-    def _build(self, build: Callable[[_Job], Outcome]) -> Built:
+    def _build(self, build: Callable[[_Job], ReturnedParts]) -> LiveTarget:
         try:
             return self.assembled(build(self))
-        except (LrlintError, Nonsense, KeyboardInterrupt):
+        except (LrlintError, NotASetup, KeyboardInterrupt):
             raise
         except BaseException as error:
             refused = rejected(error, self.recording)
             if refused is None:
                 raise self._failure(error) from error
             self.recording.failed.append(refused)
-            return Built(
+            return LiveTarget(
                 models=owners(error, self.recording, refused.params),
                 rejections=[(refused.kind, refused.error, refused.class_name, refused.params, refused.span)],
                 training=Training(),
@@ -229,8 +229,8 @@ class _Job:
         frame = user_traceback.last_user_frame(error, self.project)
         doing = "" if self.doing == f"running {self.text}" else f" while {self.doing}"
         where = f" at {frame.filename}:{frame.lineno}" if frame else ""
-        said = f"{self.text} raised {type(error).__name__}{doing}{where}: {user_traceback.first_line(error)}"
-        return TargetError(said.rstrip(": "), _hint(error), shown)
+        text = f"{self.text} raised {type(error).__name__}{doing}{where}: {user_traceback.first_line(error)}"
+        return TargetError(text.rstrip(": "), _hint(error), shown)
 
     def find(self, spec: target_spec.Spec) -> Any:
         """Import the module and take the object from it."""
@@ -239,9 +239,9 @@ class _Job:
         if file := getattr(module, "__file__", None):  # two factories of one file share its classes
             self.modules[Path(file)] = module
         watch_others(self.recording, self.stack)
-        found = target_spec.find(spec, module)
-        self.found.append((found, str(file or ""), spec.attribute))
-        return found
+        target = target_spec.find(spec, module)
+        self.found.append((target, str(file or ""), spec.attribute))
+        return target
 
     def _definition(self) -> Span | None:
         """Where the target's own object is defined, or named: a partial, a lambda, code that is not on disk."""
@@ -249,14 +249,16 @@ class _Job:
             return self.project.definition(item) or self.project.binding(file, name)
         return None
 
-    def call(self, function: Callable[..., Any], given: Mapping[str, Any], label: str, *positional: Any) -> Any:
+    def call(
+        self, function: Callable[..., Any], values_by_name: Mapping[str, Any], label: str, *positional: Any
+    ) -> Any:
         """Call a factory with converted arguments; an object that is no factory is taken as it is."""
-        values = arguments.bind(function, given, label, len(positional))
+        values = arguments.bind(function, values_by_name, label, len(positional))
         self.doing = f"running {label}"
         result = function(*positional, **values)
         if inspect.iscoroutine(result):
             result.close()
-            raise Nonsense("a coroutine (an async function cannot be a factory)")
+            raise NotASetup("a coroutine (an async function cannot be a factory)")
         return result
 
 
@@ -274,17 +276,17 @@ def _hint(error: BaseException) -> str:
     return user_traceback.advice(error)
 
 
-def _whole(job: _Job) -> Outcome:
+def _whole(job: _Job) -> ReturnedParts:
     spec = job.specs[0]
-    found = job.find(spec)
-    if _is_factory(found):
-        return returned.read(job.call(found, job.args, spec.text))
+    target = job.find(spec)
+    if _is_factory(target):
+        return returned.read(job.call(target, job.args, spec.text))
     if job.args:
         raise UsageError(f"{spec.text} is no function: it takes no --arg")
-    return returned.read(found)
+    return returned.read(target)
 
 
-def _as_script(job: _Job) -> Outcome:
+def _as_script(job: _Job) -> ReturnedParts:
     job.doing = "on the way to its first optimizer.step()"
     file, package = target_spec.main_file(job.specs[0])
     sys.argv[0] = str(file)
@@ -292,14 +294,14 @@ def _as_script(job: _Job) -> Outcome:
     return scripts.until_first_step(run, job.recording, *job.until, observer=job.observer)
 
 
-def _as_loop(job: _Job) -> Outcome:
+def _as_loop(job: _Job) -> ReturnedParts:
     """A function that trains, called as a script is run."""
     function = job.find(job.specs[0])
     job.doing = "on the way to its first optimizer.step()"
     return scripts.until_first_step(function, job.recording, observer=job.observer)
 
 
-def _in_parts(job: _Job) -> Outcome:
+def _in_parts(job: _Job) -> ReturnedParts:
     """--model F --optimizer G [--scheduler H]: each gets the arguments that it takes."""
     functions = [job.find(spec) for spec in job.specs]
     job.main = 1
@@ -312,28 +314,28 @@ def _in_parts(job: _Job) -> Outcome:
         function, label = functions[position], job.specs[position].text
         if not _is_factory(function):
             return function
-        given = {n: v for n, v in job.args.items() if arguments.accepts(function, n, len(inputs))}
-        return job.call(function, given, label, *inputs)
+        accepted = {n: v for n, v in job.args.items() if arguments.accepts(function, n, len(inputs))}
+        return job.call(function, accepted, label, *inputs)
 
     model = call(0)
-    found = Outcome(
+    parts = ReturnedParts(
         models=returned.named(model, returned.is_model, f"{job.specs[0].attribute}, where a torch.nn.Module")
     )
     direct = (
         isinstance(functions[1], type) and returned.is_model(model) and issubclass(functions[1], _optimizer_class())
     )
-    returned.put(found, "optimizer", call(1, model.parameters() if direct else model))
+    returned.put(parts, "optimizer", call(1, model.parameters() if direct else model))
     if len(functions) > 2:
-        returned.put(found, "scheduler", call(2, *[found.optimizers.get("", found.optimizers)]))
-    return found
+        returned.put(parts, "scheduler", call(2, *[parts.optimizers.get("", parts.optimizers)]))
+    return parts
 
 
 def _optimizer_class() -> type:
     return sys.modules["torch.optim"].Optimizer  # type: ignore[no-any-return]
 
 
-def _is_factory(found: Any) -> bool:
+def _is_factory(target: Any) -> bool:
     """Whether it is to be called: functions and classes, not objects that are setups themselves."""
-    if isinstance(found, type):
+    if isinstance(target, type):
         return True
-    return callable(found) and not (returned.is_model(found) or returned.is_trainer(found))
+    return callable(target) and not (returned.is_model(target) or returned.is_trainer(target))

@@ -19,9 +19,9 @@ def gather(item: Any) -> list[Any]:
     _, count = world()
     if count == 1:
         return [item]
-    found: list[Any] = [None] * count
-    torch.distributed.all_gather_object(found, item)
-    return found
+    items: list[Any] = [None] * count
+    torch.distributed.all_gather_object(items, item)
+    return items
 
 
 def launcher_store(host: str, port: int, prefix: str) -> Any:

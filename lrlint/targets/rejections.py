@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lrlint.facts import Span
 from lrlint.facts.optimizers import RejectionKind
-from lrlint.targets.provenance.recorder import Failed, Recording
+from lrlint.targets.provenance.recorder import ConstructionRecorder, Failed
 
 _BASE = os.path.realpath(os.path.join(os.path.dirname(torch.__file__), "optim", "optimizer.py"))
 _FOLDER = os.path.dirname(_BASE)
@@ -27,7 +27,7 @@ _KINDS: dict[str, RejectionKind] = {
 }
 
 
-def rejected(error: BaseException, recording: Recording) -> Failed | None:
+def rejected(error: BaseException, recording: ConstructionRecorder) -> Failed | None:
     """The refusal that an exception stands for; None where it is an ordinary error of the user's code."""
     steps = list(_steps(error.__traceback__))
     first = next((k for k, step in enumerate(steps) if _optimizer(step.tb_frame) is not None), None)
@@ -39,31 +39,33 @@ def rejected(error: BaseException, recording: Recording) -> Failed | None:
     if optimizer is None or kind is None:
         return None
     groups = [step.tb_frame for step in steps[first:] if step.tb_frame.f_code.co_name == "add_param_group"]
-    given = groups[-1].f_locals.get("param_group") if groups else None
+    group = groups[-1].f_locals.get("param_group") if groups else None
     return Failed(
         kind,
         type(optimizer).__name__,
-        _tensors(kind, str(error), optimizer, given, steps[first].tb_frame),
+        _tensors(kind, str(error), optimizer, group, steps[first].tb_frame),
         str(error),
-        recording.literal_span(given) or _call(steps[:first], recording),
+        recording.literal_span(group) or _call(steps[:first], recording),
     )
 
 
-def owners(error: BaseException, recording: Recording, tensors: Iterable[torch.Tensor]) -> dict[str, nn.Module]:
+def owners(
+    error: BaseException, recording: ConstructionRecorder, tensors: Iterable[torch.Tensor]
+) -> dict[str, nn.Module]:
     """The modules in reach of the frames that led to the error, outermost of each tree, by the name they had there.
 
     Those that own one of the tensors, where there are any. A single one has the key ``""``.
     """
-    found: dict[int, tuple[str, nn.Module]] = {}
+    modules: dict[int, tuple[str, nn.Module]] = {}
     for step in _steps(error.__traceback__):
         frame = step.tb_frame
         if recording.project is not None and not recording.project.is_library(frame.f_code.co_filename):
             for name, module in chain(_modules(frame.f_locals), _modules(frame.f_globals)):
-                found.setdefault(id(module), (name, module))
-    inner = {id(child) for _, module in found.values() for child in module.modules() if child is not module}
-    roots = [(name, module) for name, module in found.values() if id(module) not in inner]
-    wanted = {id(tensor) for tensor in tensors}
-    owning = [(n, m) for n, m in roots if any(id(p) in wanted for p in m.parameters())] or roots
+                modules.setdefault(id(module), (name, module))
+    inner = {id(child) for _, module in modules.values() for child in module.modules() if child is not module}
+    roots = [(name, module) for name, module in modules.values() if id(module) not in inner]
+    identities = {id(tensor) for tensor in tensors}
+    owning = [(n, m) for n, m in roots if any(id(p) in identities for p in m.parameters())] or roots
     return {"": owning[0][1]} if len(owning) == 1 else dict(reversed(owning))
 
 
@@ -105,26 +107,26 @@ def _tensors(kind: str, text: str, optimizer: Optimizer, group: Any, frame: Fram
         return _unique(tensor for tensor in own if not (tensor.is_leaf or tensor.retains_grad))
     if kind == "empty":
         return []
-    given = frame.f_locals.get("params", (frame.f_locals.get("args") or (None,))[0])
+    arguments = frame.f_locals.get("params", (frame.f_locals.get("args") or (None,))[0])
     everything = _unique(
-        [*_flatten(given), *(t for g in getattr(optimizer, "param_groups", ()) for t in _flatten(g)), *own]
+        [*_flatten(arguments), *(t for g in getattr(optimizer, "param_groups", ()) for t in _flatten(g)), *own]
     )
     flat = [tensor for tensor in everything if tensor.ndim != 2] if "2D" in text else []
     return flat or everything
 
 
-def _flatten(given: Any) -> list[torch.Tensor]:
+def _flatten(value: Any) -> list[torch.Tensor]:
     """Tensors in what an optimizer accepts as parameters. An iterator is used up: its optimizer does not exist."""
-    if isinstance(given, torch.Tensor):
-        return [given]
-    if isinstance(given, Mapping):
-        return _flatten(given.get("params"))
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
-        return _flatten(given[1])
-    if given is None or isinstance(given, (str, bytes, nn.Module)) or not isinstance(given, Iterable):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return _flatten(value.get("params"))
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        return _flatten(value[1])
+    if value is None or isinstance(value, (str, bytes, nn.Module)) or not isinstance(value, Iterable):
         return []
     try:
-        return [tensor for item in given for tensor in _flatten(item)]
+        return [tensor for item in value for tensor in _flatten(item)]
     except Exception:  # a generator of the user that fails
         return []
 
@@ -133,7 +135,7 @@ def _unique(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
     return list({id(tensor): tensor for tensor in tensors}.values())
 
 
-def _call(steps: list[TracebackType], recording: Recording) -> Span | None:
+def _call(steps: list[TracebackType], recording: ConstructionRecorder) -> Span | None:
     """The user's call that led to the optimizer."""
     project = recording.project
     for step in reversed(steps):

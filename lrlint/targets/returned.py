@@ -42,12 +42,12 @@ _PARTS = {
 _PART_OF = {name: part for part, names in _PARTS.items() for name in names}
 
 
-class Nonsense(Exception):
+class NotASetup(Exception):
     """What came is no setup; the message says what it is."""
 
 
 @dataclass
-class Outcome:
+class ReturnedParts:
     """The parts of a setup, sorted but not yet unwrapped. Scheduler entries may be dicts of Lightning's form.
 
     ``ranks`` are the optimizers of all processes, in order. ``engine`` is an Accelerator or a Fabric. ``span`` is the
@@ -118,9 +118,9 @@ def _derives(item: Any, name: str, libraries: tuple[str, ...]) -> bool:
     return any(base.__name__ == name and base.__module__.startswith(libraries) for base in mro)
 
 
-def read(value: Any) -> Outcome:
+def read(value: Any) -> ReturnedParts:
     """Sort what a factory returned. Raises Nonsense."""
-    outcome = Outcome()
+    outcome = ReturnedParts()
     if is_model(value) or is_trainer(value) or is_optimizer(value):
         _place(outcome, value, "")
     elif isinstance(value, Mapping):
@@ -131,7 +131,7 @@ def read(value: Any) -> Outcome:
     else:
         names = _named(value)
         if not names:
-            raise Nonsense(describe(value))
+            raise NotASetup(describe(value))
         _from_names(outcome, names)
     return outcome
 
@@ -147,7 +147,7 @@ def named(value: Any, fits: Callable[[Any], bool], what: str) -> dict[str, Any]:
         items = {str(position): item for position, item in enumerate(value)}
     wrong = next((item for item in items.values() if not fits(item)), None)
     if not items or wrong is not None:
-        raise Nonsense(f"{describe(value if wrong is None else wrong)} as {what} is expected")
+        raise NotASetup(f"{describe(value if wrong is None else wrong)} as {what} is expected")
     return {"": next(iter(items.values()))} if len(items) == 1 and not isinstance(value, Mapping) else items
 
 
@@ -162,7 +162,7 @@ def _named(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in names} if known else {}
 
 
-def _from_names(outcome: Outcome, names: Mapping[Any, Any]) -> None:
+def _from_names(outcome: ReturnedParts, names: Mapping[Any, Any]) -> None:
     known = {name: value for name, value in names.items() if name in _PART_OF and value is not None}
     for name, value in known.items():
         put(outcome, name, value)
@@ -172,10 +172,10 @@ def _from_names(outcome: Outcome, names: Mapping[Any, Any]) -> None:
             _declare(outcome, str(name), value, sort=unnamed)
     if not (outcome.models or outcome.optimizers or outcome.trainer):
         listed = ", ".join(repr(name) for name in itertools.islice(names, 8))
-        raise Nonsense(f"a {'dict' if isinstance(names, dict) else 'mapping'} with {listed or 'no key'}")
+        raise NotASetup(f"a {'dict' if isinstance(names, dict) else 'mapping'} with {listed or 'no key'}")
 
 
-def take_declared(outcome: Outcome) -> None:
+def take_declared(outcome: ReturnedParts) -> None:
     """Move the declared values that are parts of a setup (``batches``, ``extra_modules``, ...) to their places."""
     for name in [name for name in outcome.declared if name in _PART_OF]:
         value = outcome.declared.pop(name)
@@ -183,7 +183,7 @@ def take_declared(outcome: Outcome) -> None:
             put(outcome, name, value)
 
 
-def put(outcome: Outcome, name: str, value: Any) -> None:
+def put(outcome: ReturnedParts, name: str, value: Any) -> None:
     """Store one named part of a setup. Raises Nonsense."""
     part = _PART_OF[name]
     if part == "models":
@@ -191,11 +191,11 @@ def put(outcome: Outcome, name: str, value: Any) -> None:
     elif part == "optimizers":
         outcome.optimizers.update(named(value, is_optimizer, f"{name!r}, where a torch.optim.Optimizer"))
     elif part == "schedulers":
-        found = named(value, is_scheduler, f"{name!r}, where a learning rate scheduler") if _some(value) else {}
-        outcome.schedulers.extend(found.values())
+        named_parts = named(value, is_scheduler, f"{name!r}, where a learning rate scheduler") if _some(value) else {}
+        outcome.schedulers.extend(named_parts.values())
     elif part == "extra_modules":
-        found = named(value, is_model, "'extra_modules', where a torch.nn.Module") if _some(value) else {}
-        outcome.extra_modules.update({key or type(item).__name__: item for key, item in found.items()})
+        named_parts = named(value, is_model, "'extra_modules', where a torch.nn.Module") if _some(value) else {}
+        outcome.extra_modules.update({key or type(item).__name__: item for key, item in named_parts.items()})
     elif part == "criterion":
         if is_model(value):
             outcome.extra_modules[name] = value
@@ -209,7 +209,7 @@ def _some(value: Any) -> bool:
     return not (isinstance(value, (list, tuple, dict)) and not value)
 
 
-def _declare(outcome: Outcome, name: str, value: Any, sort: bool) -> None:
+def _declare(outcome: ReturnedParts, name: str, value: Any, sort: bool) -> None:
     """A name that is no part: an object of a setup under its own name (a GAN's two), else a declared value."""
     if sort and is_model(value):
         outcome.models[name] = value
@@ -223,7 +223,7 @@ def _declare(outcome: Outcome, name: str, value: Any, sort: bool) -> None:
         outcome.declared[name] = value
 
 
-def _place(outcome: Outcome, item: Any, where: str) -> None:
+def _place(outcome: ReturnedParts, item: Any, where: str) -> None:
     """One element of a returned tuple, by what it is."""
     if is_model(item) and outcome.models and _is_loss(item):
         outcome.extra_modules["criterion"] = item
@@ -241,10 +241,10 @@ def _place(outcome: Outcome, item: Any, where: str) -> None:
     elif isinstance(item, DataLoader):
         outcome.batches = item
     elif item is not None and not _place_all(outcome, item):
-        raise Nonsense(f"{describe(item)}{where}")
+        raise NotASetup(f"{describe(item)}{where}")
 
 
-def _place_all(outcome: Outcome, items: Any) -> bool:
+def _place_all(outcome: ReturnedParts, items: Any) -> bool:
     """A list or dict in a returned tuple: all models, all optimizers, all schedulers, or named values."""
     if not isinstance(items, (list, tuple, Mapping)):
         return False

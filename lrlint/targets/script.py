@@ -30,8 +30,8 @@ from lrlint.targets.frameworks import lightning, model_parts, running
 from lrlint.targets.frameworks.lightning_module import parse_result
 from lrlint.targets.frameworks.lr_finders import in_lr_finder
 from lrlint.targets.provenance.project import is_recorder
-from lrlint.targets.provenance.recorder import OTHERS, Recording, watch_module
-from lrlint.targets.returned import Outcome
+from lrlint.targets.provenance.recorder import OTHERS, ConstructionRecorder, watch_module
+from lrlint.targets.returned import ReturnedParts
 
 Seen = list[tuple[str, Any]]
 
@@ -54,8 +54,8 @@ class Stopped(BaseException):
 class Observer(Protocol):
     """Lets a script go on from its first step."""
 
-    def first_step(self, found: Outcome, seen: Seen) -> None:
-        """The step is about to be taken; ``found`` is the setup, ``seen`` what is in sight."""
+    def first_step(self, parts: ReturnedParts, seen: Seen) -> None:
+        """The step is about to be taken; ``parts`` is the setup, ``seen`` what is in sight."""
 
     def ended(self, error: BaseException | None) -> NoReturn:
         """The script has ended, or raised, after its first step."""
@@ -63,11 +63,11 @@ class Observer(Protocol):
 
 def until_first_step(
     run: Callable[[], None],
-    recording: Recording,
+    recording: ConstructionRecorder,
     at_step: int = 1,
     steps_of: str = "",
     observer: Observer | None = None,
-) -> Outcome:
+) -> ReturnedParts:
     """The setup at the first step that ``run`` takes. Raises TargetError where it takes none, or without a model.
 
     ``at_step``: at an optimizer's step of this number instead. ``steps_of``: only steps of the optimizer of this name
@@ -99,11 +99,11 @@ def until_first_step(
             calls.stop()
             if observer is not None:
                 try:
-                    found = _found(first[0], recording, calls)
+                    parts = _found(first[0], recording, calls)
                 except TargetError as error:  # there is nothing to observe; the script must not swallow it
                     failed.append(error)
                     raise first[0] from None
-                observer.first_step(found, first[0].seen)
+                observer.first_step(parts, first[0].seen)
         if observer is None or failed:
             raise first[0]
 
@@ -133,9 +133,9 @@ def until_first_step(
     if first:
         return _found(first[0], recording, calls)
     if others or taken:
-        wanted = f"step {at_step}" + (f" of {steps_of!r}" if steps_of else "")
+        step_name = f"step {at_step}" + (f" of {steps_of!r}" if steps_of else "")
         hint = f"it took {max(taken.values())}" if taken else f"optimizers that stepped: {', '.join(sorted(others))}"
-        raise TargetError(f"the script ended before {wanted}", hint)
+        raise TargetError(f"the script ended before {step_name}", hint)
     if tried:
         raise TargetError(
             "the only steps that the script took are those of a learning rate range test, which is no training",
@@ -147,11 +147,11 @@ def until_first_step(
     )
 
 
-def _found(first: _Reached, recording: Recording, calls: ForwardInputs) -> Outcome:
-    found = replace(_setup(first.optimizer, first.seen, recording), span=first.span)
-    if len(found.models) == 1 and found.example_inputs is None:
-        found.example_inputs = calls.of(next(iter(found.models.values())))
-    return found
+def _found(first: _Reached, recording: ConstructionRecorder, calls: ForwardInputs) -> ReturnedParts:
+    parts = replace(_setup(first.optimizer, first.seen, recording), span=first.span)
+    if len(parts.models) == 1 and parts.example_inputs is None:
+        parts.example_inputs = calls.of(next(iter(parts.models.values())))
+    return parts
 
 
 @contextlib.contextmanager
@@ -177,11 +177,11 @@ def _in_one_process() -> Iterator[None]:
             home.start_processes = function  # type: ignore[attr-defined]
 
 
-def _frameworks_watched(recording: Recording) -> contextlib.AbstractContextManager[None]:
+def _frameworks_watched(recording: ConstructionRecorder) -> contextlib.AbstractContextManager[None]:
     """Record what frameworks are given (Trainers, arguments, schedulers with their intervals), once they are imported."""
 
     def note(result: Any) -> None:
-        with contextlib.suppress(returned.Nonsense):
+        with contextlib.suppress(returned.NotASetup):
             _, schedulers = parse_result(result)
             recording.scheduler_configs.update((id(scheduler), config) for scheduler, config in schedulers)
 
@@ -208,11 +208,11 @@ def _visible(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
         frame = frame.f_back
 
 
-def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
+def _setup(stepping: Optimizer, seen: Seen, recording: ConstructionRecorder) -> ReturnedParts:
     trainer = running.trainer_of(stepping, seen)
     if trainer is not None:  # it knows what it trains, and how
         models = {"": trainer.lightning_module} if returned.is_lightning_trainer(trainer) else {}
-        return Outcome(models=models, trainer=trainer, batches=running.batch_of(seen), in_training=True)
+        return ReturnedParts(models=models, trainer=trainer, batches=running.batch_of(seen), in_training=True)
     optimizers = _in_use(stepping, seen, [optimizer for optimizer, _ in recording.created_optimizers])
     held = set().union(*map(_held, optimizers))
     roots = model_parts.roots(seen)
@@ -224,16 +224,16 @@ def _setup(stepping: Optimizer, seen: Seen, recording: Recording) -> Outcome:
             "no model in sight holds the parameters that the script's first optimizer.step() trains",
             "write a factory that returns the model and its optimizer: train.py:build",
         )
-    found = Outcome(models=_keyed(trained), in_training=True)
-    found.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
+    parts = ReturnedParts(models=_keyed(trained), in_training=True)
+    parts.optimizers = _keyed([(_name_of(seen, optimizer), optimizer) for optimizer in optimizers])
     schedulers = _outermost([scheduler for scheduler, _ in recording.created_schedulers])
-    found.schedulers = running.with_wrappers(schedulers, seen)
-    found.extra_modules = {n: m for n, m in losses if any(True for _ in m.parameters())}
-    found.batches = running.batch_of(seen)
-    found.engine = running.engine_of(seen)
+    parts.schedulers = running.with_wrappers(schedulers, seen)
+    parts.extra_modules = {n: m for n, m in losses if any(True for _ in m.parameters())}
+    parts.batches = running.batch_of(seen)
+    parts.engine = running.engine_of(seen)
     scaler = next((value for _, value in seen if type(value).__name__ == "GradScaler"), None)
-    found.declared = {} if scaler is None else {"grad_scaler": scaler}
-    return found
+    parts.declared = {} if scaler is None else {"grad_scaler": scaler}
+    return parts
 
 
 def _in_use(stepping: Optimizer, seen: Seen, created: list[Any]) -> list[Any]:
@@ -242,9 +242,9 @@ def _in_use(stepping: Optimizer, seen: Seen, created: list[Any]) -> list[Any]:
     for _, value in seen:
         for part in _parts(value):
             visible |= {id(part), id(getattr(part, "optimizer", None))} if returned.is_optimizer(part) else set()
-    found = [optimizer for optimizer in created if id(optimizer) in visible] or [stepping]
-    inner = {id(part) for optimizer in found for part in _inside(optimizer)}
-    return [optimizer for optimizer in found if id(optimizer) not in inner]
+    used = [optimizer for optimizer in created if id(optimizer) in visible] or [stepping]
+    inner = {id(part) for optimizer in used for part in _inside(optimizer)}
+    return [optimizer for optimizer in used if id(optimizer) not in inner]
 
 
 def _inside(optimizer: Any) -> Iterator[Any]:

@@ -38,32 +38,37 @@ class Spec:
     @property
     def paths(self) -> list[Path]:
         """Folders that must be importable: the file's (and that of the package it belongs to), and the current one."""
-        found = [_cwd()]
+        paths = [_cwd()]
         if self.file is not None:
             package = _package(self.file)[0]
-            found = [package, self.file.parent, *found] if package != self.file.parent else [package, *found]
-        return list(dict.fromkeys(found))
+            paths = [package, self.file.parent, *paths] if package != self.file.parent else [package, *paths]
+        return list(dict.fromkeys(paths))
 
 
 def parse(text: str) -> Spec:
     """Split a target. Raises UsageError when it has no ``:name``, or its file does not exist."""
-    place, colon, attribute = text.rpartition(":")
-    if not colon or attribute.endswith(".py") or os.sep in attribute or (len(place) == 1 and place.isalpha()):
-        place, attribute = text, ""
-    is_file = place.endswith((".py", ".ipynb")) or "/" in place or os.sep in place
-    if not place or (not is_file and not all(part.isidentifier() for part in place.split("."))):
+    module_text, colon, attribute = text.rpartition(":")
+    if (
+        not colon
+        or attribute.endswith(".py")
+        or os.sep in attribute
+        or (len(module_text) == 1 and module_text.isalpha())
+    ):
+        module_text, attribute = text, ""
+    is_file = module_text.endswith((".py", ".ipynb")) or "/" in module_text or os.sep in module_text
+    if not module_text or (not is_file and not all(part.isidentifier() for part in module_text.split("."))):
         raise UsageError(f"{text!r} is no target", "write package.module:factory or path/file.py:factory")
     if not is_file:
-        return Spec(text, place, None, attribute)
-    file = Path(os.path.expanduser(place)).absolute()
+        return Spec(text, module_text, None, attribute)
+    file = Path(os.path.expanduser(module_text)).absolute()
     if file.is_dir():
-        raise UsageError(f"{place} is a folder", "name a file and its factory: path/file.py:factory")
+        raise UsageError(f"{module_text} is a folder", "name a file and its factory: path/file.py:factory")
     if not file.is_file():
         names = sorted(p.name for p in file.parent.glob("*.py")) if file.parent.is_dir() else []
-        raise UsageError(f"there is no file {place}" + (near(file.name, names) if names else ""))
+        raise UsageError(f"there is no file {module_text}" + (near(file.name, names) if names else ""))
     if file.suffix != ".py":
         raise UsageError(
-            f"{place} is not a Python file", "a notebook's setup is checked in it: lrlint.check(model, optimizer)"
+            f"{module_text} is not a Python file", "a notebook's setup is checked in it: lrlint.check(model, optimizer)"
         )
     return Spec(text, "", file, attribute)
 
@@ -90,18 +95,18 @@ def main_file(spec: Spec) -> tuple[Path, str]:
         return spec.file, ""
     name = spec.module
     try:
-        found = importlib.util.find_spec(name)
-        if found is not None and found.submodule_search_locations is not None:
+        module_spec = importlib.util.find_spec(name)
+        if module_spec is not None and module_spec.submodule_search_locations is not None:
             name += ".__main__"
-            found = importlib.util.find_spec(name)
+            module_spec = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name + ".").startswith(error.name + "."):
             raise
-        found = None
-    if found is None or not str(found.origin).endswith(".py"):
+        module_spec = None
+    if module_spec is None or not str(module_spec.origin).endswith(".py"):
         hint = "a script is a file, --script train.py, or a module as for `python -m`, --script package.train"
         raise UsageError(f"there is no script {spec.text}", hint)
-    return Path(str(found.origin)), name.rpartition(".")[0]
+    return Path(str(module_spec.origin)), name.rpartition(".")[0]
 
 
 def run_main(file: Path, package: str, project: Project, hook: bool) -> None:
@@ -130,14 +135,14 @@ def find(spec: Spec, module: ModuleType) -> Any:
     if not spec.attribute:
         listed = listing(known) or "none"
         raise UsageError(f"{spec.text} names no factory", f"write {spec.text}:NAME; there is {listed}")
-    found: Any = module
+    member: Any = module
     for part in spec.attribute.split("."):
         try:
-            found = getattr(found, part)
+            member = getattr(member, part)
         except AttributeError:
-            place = spec.file.name if spec.file else spec.module
-            raise UsageError(f"{place} has no {spec.attribute!r}" + near(spec.attribute, known)) from None
-    return found
+            module_name = spec.file.name if spec.file else spec.module
+            raise UsageError(f"{module_name} has no {spec.attribute!r}" + near(spec.attribute, known)) from None
+    return member
 
 
 def candidates(module: ModuleType) -> list[str]:
@@ -158,8 +163,8 @@ def _import(spec: Spec) -> ModuleType:
     try:
         return importlib.import_module(spec.module)
     except ModuleNotFoundError as error:
-        asked = error.name is not None and (spec.module + ".").startswith(error.name + ".")
-        if not asked or _came_from_user(error):
+        is_own = error.name is not None and (spec.module + ".").startswith(error.name + ".")
+        if not is_own or _came_from_user(error):
             raise
         names = sorted(p.stem for p in _cwd().glob("*.py")) + sorted(
             p.parent.name for p in _cwd().glob("*/__init__.py")
@@ -243,8 +248,8 @@ def _evict() -> None:
         if name.startswith(_PRIVATE) or sys.modules.get(name) is not module:
             continue
         spec = PathFinder.find_spec(name)
-        places = () if spec is None else spec.submodule_search_locations or (os.path.dirname(spec.origin or ""),)
-        if _home(module).isdisjoint(_folders(places, bool(spec and spec.submodule_search_locations))):
+        folders = () if spec is None else spec.submodule_search_locations or (os.path.dirname(spec.origin or ""),)
+        if _home(module).isdisjoint(_folders(folders, bool(spec and spec.submodule_search_locations))):
             for other in [n for n in sys.modules if n == name or n.startswith(name + ".")]:
                 sys.modules.pop(other)
             _imported.pop(name)
@@ -259,8 +264,8 @@ def _home(module: Any) -> set[str]:
     return _folders((os.path.dirname(file),), False) if isinstance(file, str) else set()
 
 
-def _folders(places: Iterable[str], is_package: bool) -> set[str]:
-    return {os.path.dirname(os.path.realpath(place)) if is_package else os.path.realpath(place) for place in places}
+def _folders(paths: Iterable[str], is_package: bool) -> set[str]:
+    return {os.path.dirname(os.path.realpath(path)) if is_package else os.path.realpath(path) for path in paths}
 
 
 def _cwd() -> Path:

@@ -66,8 +66,8 @@ def _one(error: BaseException, project: Project) -> str:
     lines = ["Traceback (your code only):\n", *traceback.StackSummary.from_list(frames).format()] if frames else []
     if type(error).__module__.partition(".")[0] == "lrlint":  # ours, to stop the user's code: the message says why
         return "".join(lines)
-    told = "".join(traceback.format_exception_only(type(error), error))  # of a SyntaxError with its file
-    return "".join(lines) + told.replace(os.path.join(project.root, ""), "")
+    last_line = "".join(traceback.format_exception_only(type(error), error))  # of a SyntaxError with its file
+    return "".join(lines) + last_line.replace(os.path.join(project.root, ""), "")
 
 
 def _user_frames(trace: TracebackType | None, project: Project) -> list[traceback.FrameSummary]:

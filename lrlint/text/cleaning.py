@@ -39,8 +39,8 @@ def clean_lines(text: str) -> str:
     return "\n".join(clean(line.replace("\t", "    ")) for line in text.split("\n"))
 
 
-def _shown(found: re.Match[str]) -> str:
-    character = found[0]
+def _shown(match: re.Match[str]) -> str:
+    character = match[0]
     if unicodedata.category(character) not in _CATEGORIES and not _INVISIBLE.match(character):
         return character
     number = ord(character)

@@ -50,8 +50,8 @@ def is_copy(segment: str) -> bool:
     words = [word.lower() for word in _WORD.split(segment) if word]
     if _COPIES & set(words) or {"key", "encoder"} <= set(words) or words[-2:] == ["encoder", "k"]:
         return True
-    for place, word in enumerate(words):
-        following = words[place + 1] if place + 1 < len(words) else ""
+    for position, word in enumerate(words):
+        following = words[position + 1] if position + 1 < len(words) else ""
         if word in _ROLES and (not following or _NETWORK.match(following)):
             return True
     return False
@@ -71,11 +71,11 @@ def side(path: str) -> str:
     ['backbone', 'head', 'head', '', '']
     """
     segments = path.split(".")
-    for place, segment in enumerate(segments):
+    for position, segment in enumerate(segments):
         if _HEAD.match(segment):
             return "" if _ADAPTER.search(path) else "head"
         if _BACKBONE.match(segment):
-            inner = segments[place + 1 :]
+            inner = segments[position + 1 :]
             if len(inner) == 1 and _HEAD.match(inner[0]) and inner[0] != "decoder":
                 return "head"
             return "" if _ADAPTER.search(path) else "backbone"

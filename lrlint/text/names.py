@@ -101,8 +101,8 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a glob matches the whole name, or a whole dotted prefix of it (``head`` matches ``head.weight``)."""
-    found = _glob(pattern).match(name)
-    if found is None:
+    match = _glob(pattern).match(name)
+    if match is None:
         return False
     return _glob(pattern).fullmatch(name) is not None or _glob(pattern + ".**").fullmatch(name) is not None
 
@@ -136,8 +136,8 @@ def selector(kind: str, text: str) -> Callable[[str], bool]:
     if kind in simple:
         return simple[kind]
     if kind.startswith("segment "):
-        place = int(kind.partition(" ")[2])
-        return lambda name: name.split(".")[place : place + 1] == [text]
+        position = int(kind.partition(" ")[2])
+        return lambda name: name.split(".")[position : position + 1] == [text]
     try:
         find = getattr(re.compile(text), kind)
     except re.error:
@@ -156,14 +156,14 @@ def misses(kind: str, text: str, seen: Sequence[str]) -> tuple[str, int, str]:
     """
     select = selector(kind, text)
     for lead, bare in _unwrapped(seen):
-        found = sum(map(select, bare))
-        if found:
-            return lead, found, ""
+        hits = sum(map(select, bare))
+        if hits:
+            return lead, hits, ""
     for wrapper in _WRAPPERS:  # the pattern has the prefix and the names do not
         if text.startswith(wrapper) and text != wrapper and kind in ("prefix", "equal", "contains"):
-            found = sum(map(selector(kind, text.removeprefix(wrapper)), seen))
-            if found and not any(wrapper in name for name in seen):
-                return f"-{wrapper}", found, ""
+            hits = sum(map(selector(kind, text.removeprefix(wrapper)), seen))
+            if hits and not any(wrapper in name for name in seen):
+                return f"-{wrapper}", hits, ""
     if kind in ("prefix", "equal") and "." in text.strip("."):
         inner = [name for name in seen if f".{text}" in name and select(name[name.index(f".{text}") + 1 :])]
         leads = {name[: name.index(f".{text}") + 1] for name in inner}
@@ -201,18 +201,18 @@ _LONG_WORD = 6
 
 
 def _nearest(text: str, seen: Sequence[str]) -> str:
-    wanted = _squashed(text)
-    if len(wanted) < _LONG_WORD:
+    letters = _squashed(text)
+    if len(letters) < _LONG_WORD:
         return ""
     for name in seen:
-        start = _squashed(name).find(wanted)
+        start = _squashed(name).find(letters)
         if start >= 0:
-            places = [place for place, letter in enumerate(name) if _squashed(letter)]
-            found = name[places[start] : places[start + len(wanted) - 1] + 1]
-            if found == text:  # it is there, only not where it was looked for
+            positions = [position for position, letter in enumerate(name) if _squashed(letter)]
+            spelling = name[positions[start] : positions[start + len(letters) - 1] + 1]
+            if spelling == text:  # it is there, only not where it was looked for
                 return ""
-            if found.count(".") == text.strip(".").count("."):
-                return found
+            if spelling.count(".") == text.strip(".").count("."):
+                return spelling
     words = [word for word in _LETTERS.findall(text.lower()) if len(word) >= _LONG_WORD]
     known = {word for name in seen for word in _LETTERS.findall(name.lower())}
     slips = [(word, other) for word in words if word not in known for other in sorted(known) if _one_slip(word, other)]

@@ -39,15 +39,15 @@ class SourceFile:
             tree = ast.parse(self.text)
         except (SyntaxError, ValueError, RecursionError):
             return {}
-        found: dict[int, tuple[int, int]] = {}
+        range_of: dict[int, tuple[int, int]] = {}
         for node in ast.walk(tree):  # outer statements come first, inner ones overwrite them
             if not isinstance(node, ast.stmt):
                 continue
             first, last = _first_line(node), node.end_lineno or node.lineno
             if body := getattr(node, "body", None):
                 last = self._end_of_header(node.lineno, _first_line(body[0]) - 1)
-            found.update(dict.fromkeys(range(first, last + 1), (first, last)))
-        return found
+            range_of.update(dict.fromkeys(range(first, last + 1), (first, last)))
+        return range_of
 
     def _end_of_header(self, first: int, last: int) -> int:
         """The last line before the body that holds code: comments there belong to the body."""

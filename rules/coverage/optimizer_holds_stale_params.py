@@ -31,7 +31,9 @@ _ADVICE = "build the optimizer after the model has its final parameters"
 @rule("LR102", severity="error", confidence="high", needs=("optimizer",))
 def optimizer_holds_stale_params(setup: Setup) -> Iterator[Finding]:
     cover = coverage(setup)
-    ghosts = [member for member in cover.ghosts if not setup.optimizers[member.group.optimizer].master_weights]
+    ghosts = [
+        member for member in cover.orphaned_members if not setup.optimizers[member.group.optimizer].master_weights
+    ]
     if not ghosts:
         return
     if cover.disjoint:
@@ -43,13 +45,13 @@ def optimizer_holds_stale_params(setup: Setup) -> Iterator[Finding]:
             help=_ADVICE,
         )
         return
-    taken = {id(member) for member, _ in cover.pairs}
+    taken = {id(member) for member, _ in cover.replacements}
     if cover.replaced:
         yield Finding(
             cover.replaced,
             f"the optimizer holds {count(len(taken), 'tensor')} that the model has replaced: in their place "
             f"{describe(p.name for p in cover.replaced)}{_why(cover)}",
-            related={"held instead": [member for member, _ in cover.pairs]},
+            related={"held instead": [member for member, _ in cover.replacements]},
             data={"ghosts": len(taken), "uncovered": len(cover.replaced)},
             help=_ADVICE,
         )
@@ -75,5 +77,5 @@ def _why_all(setup):
 def _why(cover):
     if any(_PARAMETRIZED.search(name) for p in cover.replaced for name in p.names):
         return " (weight normalisation or another parametrization was added later)"
-    resized = any(member.parameter.shape != parameter.shape for member, parameter in cover.pairs)
+    resized = any(member.parameter.shape != parameter.shape for member, parameter in cover.replacements)
     return " (resized after the optimizer was built)" if resized else ""

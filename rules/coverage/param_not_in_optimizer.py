@@ -25,7 +25,7 @@ from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.coverage import bundles, coverage
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import any_match, describe
 from lrlint.text.wording import count
@@ -38,7 +38,7 @@ def param_not_in_optimizer(setup: Setup, *, ignore: tuple[str, ...] = ()) -> Ite
         spared = seen.evaluation or all(any(map(is_copy, n.split("."))) for n in beyond)
         if beyond:
             yield Finding(
-                LoopPlace(seen.span, tuple(beyond)),
+                LoopLocation(seen.span, tuple(beyond)),
                 f"{count(len(beyond), 'parameter')} in no optimizer get gradients and never move: {describe(beyond)}",
                 data={"parameters": len(beyond), "elements": seen.elements, "cause": "loop"},
                 help="hand them to an optimizer, or freeze them (requires_grad_(False))",

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, Parts, decays, peak, trainable
+from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, DecayPolicyByModule, decays, peak, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
@@ -28,7 +28,7 @@ from lrlint.text.wording import count, listing, number
 @rule("LR302", severity="info", confidence="high", needs=("optimizer",))
 def decay_on_norm(setup: Setup, *, bias_share: float = 0.8) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
-        parts = Parts(optimizer.members)
+        parts = DecayPolicyByModule(optimizer.members)
         scales = trainable(optimizer, "norm").where(parts.decay)
         biases = trainable(optimizer, "bias").where(parts.decay)
         exempt = len(biases) - len(biases.where(decays))

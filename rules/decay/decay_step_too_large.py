@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import labels
-from lrlint.analysis.rate_course import course
+from lrlint.analysis.rate_course import rate_profile
 from lrlint.text.wording import number, rate
 
 _NO_RATE = ("lr-free", "adadelta", "lbfgs")
@@ -36,7 +36,7 @@ def decay_step_too_large(setup: Setup, *, limit: float = 0.01, coupled: float = 
         if optimizer.family in _NO_RATE:
             continue
         alone = bool(optimizer.flags.get("decouple_lr")) or optimizer.class_name.startswith("Decoupled")
-        peaks = course(optimizer, setup.schedules).peak
+        peaks = rate_profile(optimizer, setup.schedules).peak
         found = {}
         for group, highest, product in zip(optimizer.groups, peaks.rates, peaks.products, strict=True):
             step = group.weight_decay if alone else product

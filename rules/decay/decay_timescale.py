@@ -61,7 +61,7 @@ def _mean(setup, group):
     for schedule in setup.schedules:
         for scheduled in schedule.groups:
             trace = scheduled.lr if (schedule.optimizer, scheduled.group) == (group.optimizer, group.index) else None
-            if trace is not None and schedule.declared and trace.steps[-1] > trace.steps[0]:
+            if trace is not None and schedule.has_declared_horizon and trace.steps[-1] > trace.steps[0]:
                 pairs = list(zip(trace.steps, trace.values, strict=True))
                 area = sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairwise(pairs))
                 return float(f"{area / (trace.steps[-1] - trace.steps[0]):.6g}") or peak(group)

@@ -20,7 +20,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html 
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.param_groups import Parts, Wholes, decays, trainable
+from lrlint.analysis.param_groups import DecayPolicyByModule, WholeModuleGroups, decays, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
@@ -28,7 +28,7 @@ from lrlint.text.wording import count, listing, number
 @rule("LR303", severity="warning", confidence="high", needs=("optimizer",))
 def inconsistent_bias_decay(setup: Setup, *, share: float = 0.5) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
-        parts, wholes = Parts(optimizer.members), Wholes(optimizer.members)
+        parts, wholes = DecayPolicyByModule(optimizer.members), WholeModuleGroups(optimizer.members)
         biases = trainable(optimizer, "bias").where(parts.decay)
         shifts, others = biases.split(lambda member: member.module_kind.startswith("norm"))
         if any(decays(member) for member in trainable(optimizer, "norm").where(parts.decay)):

@@ -24,7 +24,14 @@ https://github.com/facebookresearch/detectron2/issues/737, https://github.com/fa
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.param_groups import Parts, Wholes, chosen, decays, is_query_key_norm, trainable
+from lrlint.analysis.param_groups import (
+    DecayPolicyByModule,
+    WholeModuleGroups,
+    chosen,
+    decays,
+    is_query_key_norm,
+    trainable,
+)
 from lrlint.text.names import describe, star
 from lrlint.text.wording import count, listing, number
 
@@ -32,11 +39,11 @@ from lrlint.text.wording import count, listing, number
 @rule("LR301", severity="warning", confidence="high", needs=("optimizer",))
 def inconsistent_norm_decay(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
-        parts = Parts(optimizer.members)
+        parts = DecayPolicyByModule(optimizer.members)
         decayed, spared = trainable(optimizer, "norm").where(parts.decay).split(decays)
         if not decayed or not spared:
             continue
-        wholes = Wholes(optimizer.members)
+        wholes = WholeModuleGroups(optimizer.members)
         missed = decayed.where(lambda member, wholes=wholes: not wholes.hold(member))
         unfiltered = not missed
         decayed = missed or decayed

@@ -17,7 +17,7 @@ Sources: https://github.com/ArrowLuo/CLIP4Clip/issues/11
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.param_groups import ancestors, decays, trainable
+from lrlint.analysis.param_groups import decays, enclosing_modules, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
@@ -66,4 +66,4 @@ def _blocks(small, matrices):
 
 def _block(member):
     """The innermost numbered block around the member, as a path; "" without one."""
-    return next((path for path in ancestors(member.module) if path.rpartition(".")[2].isdigit()), "")
+    return next((path for path in enclosing_modules(member.module) if path.rpartition(".")[2].isdigit()), "")

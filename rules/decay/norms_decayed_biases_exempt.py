@@ -19,7 +19,7 @@ https://github.com/huggingface/transformers/blob/00661e38/examples/pytorch/langu
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.param_groups import ADAPTIVE, Parts, chosen, decays, trainable
+from lrlint.analysis.param_groups import ADAPTIVE, DecayPolicyByModule, chosen, decays, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
@@ -27,7 +27,7 @@ from lrlint.text.wording import count, listing, number
 @rule("LR304", severity="warning", confidence="high", needs=("optimizer",))
 def norms_decayed_biases_exempt(setup: Setup, *, bias_share: float = 0.8) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
-        parts = Parts(optimizer.members)
+        parts = DecayPolicyByModule(optimizer.members)
         scales = trainable(optimizer, "norm").where(parts.decay)
         biases = trainable(optimizer, "bias").where(parts.decay)
         exempt = biases.where(lambda member: not decays(member))

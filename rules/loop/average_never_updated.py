@@ -13,7 +13,7 @@ Sources: https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-an
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
@@ -22,7 +22,7 @@ def average_never_updated(setup: Setup) -> Iterator[Finding]:
     for average in setup.loop.averages if setup.loop.whole and setup.loop.steps >= 4 else ():
         if not average.moved:
             yield Finding(
-                LoopPlace(average.span),
+                LoopLocation(average.span),
                 f"{average.class_name}: none of its {count(average.tensors, 'tensor')} changed in "
                 f"{setup.loop.steps} steps, the last epoch's included",
                 data={"tensors": average.tensors, "steps": setup.loop.steps},

@@ -17,7 +17,7 @@ https://docs.pytorch.org/tutorials/beginner/dcgan_faces_tutorial.html (`netD.zer
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.names import describe
 
 
@@ -33,10 +33,10 @@ def gradients_of_another_loss(setup: Setup) -> Iterator[Finding]:
             else f"which is {leak.owner}'s: its own parameters were cleared just before"
         )
         yield Finding(
-            LoopPlace(leak.span, leak.parameters, leak.optimizer),
+            LoopLocation(leak.span, leak.parameters, leak.optimizer),
             f"{leak.label}: {leak.times} steps also use the gradients of the backward pass at line {leak.other.line}, "
             f"{why} ({describe(leak.parameters)})",
-            related={"its own": LoopPlace(leak.own), "the other's": LoopPlace(leak.other)},
+            related={"its own": LoopLocation(leak.own), "the other's": LoopLocation(leak.other)},
             data={"steps": leak.times, "how": leak.how},
             help=f"clear {leak.label}'s gradients right before its own backward pass",
         )

@@ -13,7 +13,7 @@ Sources: https://github.com/huggingface/accelerate/pull/1376 (steps at the end o
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR719", severity="info", confidence="medium", needs=("loop",))
@@ -21,7 +21,7 @@ def leftover_window_dropped(setup: Setup) -> Iterator[Finding]:
     for o in setup.loop.optimizers:
         if o.leftover:
             yield Finding(
-                LoopPlace(o.leftover_span, (), o.optimizer),
+                LoopLocation(o.leftover_span, (), o.optimizer),
                 f"{o.label}: the last {o.leftover} micro-batches of each epoch fill no window of {o.window}, "
                 "and are cleared unused",
                 data={"leftover": o.leftover, "window": o.window},

@@ -16,7 +16,7 @@ https://docs.pytorch.org/docs/stable/optim.html#constructing-it
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR713", severity="error", confidence="high", needs=("loop",))
@@ -27,7 +27,7 @@ def optimizer_rebuilt_in_loop(setup: Setup) -> Iterator[Finding]:
             told.add(o.span)
             mine = next((s for s in setup.optimizers if s.span == o.span), None)
             yield Finding(
-                LoopPlace(o.span, (), mine.index if mine is not None else None),
+                LoopLocation(o.span, (), mine.index if mine is not None else None),
                 f"{o.label} is built anew {o.rebuilt} times in the iterations seen, over parameters that it has stepped "
                 "on: its state is lost each time",
                 data={"rebuilt": o.rebuilt},

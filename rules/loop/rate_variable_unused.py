@@ -14,7 +14,7 @@ Sources: https://github.com/pytorch/examples/blob/main/word_language_model/main.
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import rate
 
 
@@ -23,7 +23,7 @@ def rate_variable_unused(setup: Setup) -> Iterator[Finding]:
     for seen in setup.loop.of_kind("rate-variable"):
         first, last = seen.values
         yield Finding(
-            LoopPlace(seen.span),
+            LoopLocation(seen.span),
             f"`{seen.what}` goes from {rate(first)} to {rate(last)} and is never written to a parameter group: "
             f"the optimizer keeps {rate(first)}",
             data={"variable": seen.what, "first": first, "last": last},

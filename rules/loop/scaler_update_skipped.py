@@ -13,14 +13,14 @@ Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#working-wi
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR718", severity="error", confidence="high", needs=("loop",))
 def scaler_update_skipped(setup: Setup) -> Iterator[Finding]:
     for missed in setup.loop.of_kind("update-skipped"):
         yield Finding(
-            LoopPlace(missed.span),
+            LoopLocation(missed.span),
             f"{missed.times} times the scaler unscales or steps an optimizer again with no `update()` since",
             data={"times": missed.times},
             help="call `scaler.update()` after the last step of an iteration",

@@ -14,7 +14,7 @@ https://github.com/kohya-ss/sd-scripts/pull/1250
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
@@ -22,7 +22,7 @@ from lrlint.text.wording import count
 def schedule_free_saved_in_train_mode(setup: Setup) -> Iterator[Finding]:
     for saved in setup.loop.of_kind("free-save"):
         yield Finding(
-            LoopPlace(saved.span),
+            LoopLocation(saved.span),
             f"{count(saved.times, 'checkpoint')} saved while a schedule-free optimizer is in train mode: "
             "the weights are not the averaged ones",
             data={"times": saved.times},

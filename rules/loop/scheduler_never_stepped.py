@@ -16,7 +16,7 @@ https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
@@ -28,7 +28,7 @@ def scheduler_never_stepped(setup: Setup) -> Iterator[Finding]:
         where = f" over {count(seen.outer, 'epoch')}" if seen.outer > 1 else ""
         later = "; a `.step()` that was not reached may be its" if seen.mentioned else ""
         yield Finding(
-            LoopPlace(seen.span, (), seen.optimizer),
+            LoopLocation(seen.span, (), seen.optimizer),
             f"{seen.class_name} is never stepped in {count(seen.steps, 'optimizer step')}{where}{later}",
             data={"steps": seen.steps},
             help="step it after the optimizer, or remove it",

@@ -16,7 +16,7 @@ https://docs.pytorch.org/docs/stable/notes/amp_examples.html#typical-mixed-preci
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR711", severity="error", confidence="high", needs=("loop",))
@@ -24,7 +24,7 @@ def step_on_same_gradients(setup: Setup) -> Iterator[Finding]:
     for o in setup.loop.optimizers:
         if o.repeated >= 2 and not o.inside:
             yield Finding(
-                LoopPlace(o.repeated_span, (), o.optimizer),
+                LoopLocation(o.repeated_span, (), o.optimizer),
                 f"{o.label}: {o.repeated} of {o.steps} steps are taken on gradients that it has stepped on before",
                 data={"steps": o.steps, "repeated": o.repeated},
                 help="step once per backward pass, either through the scaler or directly",

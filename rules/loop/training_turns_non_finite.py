@@ -15,7 +15,7 @@ high rates)
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
@@ -30,7 +30,7 @@ def training_turns_non_finite(setup: Setup) -> Iterator[Finding]:
     backward = next((item.span for item in loop.happenings if item.kind == "backward"), None)
     then = f"; then the script raised {raised.type}: {raised.message}" if raised is not None else ""
     yield Finding(
-        LoopPlace(raised.span if raised is not None else backward),
+        LoopLocation(raised.span if raised is not None else backward),
         f"loss or weights are not finite after {count(after, 'step')}{then}",
         data={"steps": after},
         help="lower the rates, or look for the operation that gives NaN with torch.autograd.set_detect_anomaly(True)",

@@ -14,7 +14,7 @@ Sources: https://docs.pytorch.org/docs/stable/notes/autograd.html#evaluation-mod
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 
 _DIFFERENT = ("Dropout", "BatchNorm", "SyncBatchNorm", "AlphaDropout", "DropPath", "MultiheadAttention", "LSTM", "GRU")
 
@@ -28,7 +28,7 @@ def trains_in_evaluation_mode(setup: Setup) -> Iterator[Finding]:
         (first_on, last_on), (first_off, last_off) = o.modules_on, o.modules_off
         if o.steps >= 2 and first_on and not first_off and last_off and not last_on:
             yield Finding(
-                LoopPlace(o.step_span, (), o.optimizer),
+                LoopLocation(o.step_span, (), o.optimizer),
                 f"{o.label}: its modules train at the first step, and are all in evaluation mode at the last one seen",
                 data={"modules": last_off},
                 help="call `model.train()` at the start of every epoch",

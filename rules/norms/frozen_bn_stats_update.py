@@ -25,7 +25,7 @@ import re
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
 from lrlint.text.wording import count
@@ -78,7 +78,7 @@ def _undone(setup):
     """Seen: norms that were put into evaluation mode one by one train again."""
     for seen in setup.loop.of_kind("unfrozen-norms") if setup.loop is not None and setup.loop.judged else ():
         yield Finding(
-            LoopPlace(seen.span),
+            LoopLocation(seen.span),
             f"train() undoes eval() of {count(int(seen.values[0]), 'norm layer')}: they train again at {seen.times} steps",
             help="put them back into evaluation mode after train(), or override train()",
         )

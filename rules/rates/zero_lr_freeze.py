@@ -28,7 +28,7 @@ MULTIPLY = {"constant", "warmup", "decay", "lambda"}
 @rule("LR205", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def zero_lr_freeze(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None:
+        if not schedule.is_primary or schedule.optimizer is None:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.family == "lr-free" or not any(group.lr and group.lr.peak > 0 for group in schedule.groups):
@@ -37,7 +37,7 @@ def zero_lr_freeze(setup: Setup) -> Iterator[Finding]:
             group = optimizer.groups[scheduled.group]
             if scheduled.lr is None or scheduled.lr.peak != 0 or scheduled.lr.floor != 0 or not group.trainable:
                 continue
-            if not schedule.declared and not set(schedule.kinds) <= MULTIPLY:
+            if not schedule.has_declared_horizon and not set(schedule.kinds) <= MULTIPLY:
                 continue
             yield Finding(
                 [group],

@@ -29,7 +29,7 @@ STEPPED = ("StepLR", "MultiStepLR")
 @rule("LR409", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def constant_or_negative_schedule(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None:
+        if not schedule.is_primary or schedule.optimizer is None:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         if schedule.position.start > 1 and not optimizer.state_size:
@@ -44,7 +44,7 @@ def constant_or_negative_schedule(setup: Setup) -> Iterator[Finding]:
 def _raises(schedule):
     """Torch's own class that raises at a step, for no reason of its length or of a missing group."""
     error, bad = schedule.error, schedule.non_finite
-    if bad is not None and schedule.whole:
+    if bad is not None and schedule.covers_run:
         text = f"group {bad.group}: the rate is not a number from {schedule.unit} {bad.step} on"
         return _unless_in_epochs(schedule, bad.step, text, "keep the base of a fractional power at 0 or above")
     if error is None or not schedule.qualified.startswith("torch.") or error.type not in CRASHES:
@@ -62,7 +62,7 @@ ARGUMENTS = ("T_max", "eta_min", "total_iters", "step_size", "gamma", "power", "
 
 
 def _negative(schedule, groups):
-    for scheduled in schedule.groups if schedule.whole else ():
+    for scheduled in schedule.groups if schedule.covers_run else ():
         if scheduled.lr is not None and (step := scheduled.lr.negative_from) is not None:
             text = f"{groups[scheduled.group].label}: the rate is negative from {schedule.unit} {step} of "
             text += f"{schedule.horizon} on, down to {rate(scheduled.lr.floor)}: steps then go uphill"
@@ -80,7 +80,7 @@ def _unless_in_epochs(schedule, step, text, help):
 def _constant(schedule):
     traces = [group.lr for group in schedule.groups if group.lr]
     attributes = schedule.attributes
-    if not schedule.whole or (schedule.horizon or 0) < 3 or schedule.error is not None or not traces:
+    if not schedule.covers_run or (schedule.horizon or 0) < 3 or schedule.error is not None or not traces:
         return None
     if not all(trace.constant(1e-12) and trace.peak > 0 for trace in traces):
         return None

@@ -21,7 +21,7 @@ from lrlint.text.wording import count, rate
 @rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def lambda_returns_absolute_lr(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None or schedule.kinds != ("lambda",):
+        if not schedule.is_primary or schedule.optimizer is None or schedule.kinds != ("lambda",):
             continue
         groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.base_lrs
         found = []

@@ -24,7 +24,7 @@ def last_epoch_without_state(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         start = schedule.position.start
         given = schedule.position.constructed_at is not None
-        if schedule.optimizer is None or not schedule.leads or start <= 1 or given:
+        if schedule.optimizer is None or not schedule.is_primary or start <= 1 or given:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         stateless = all(g.family == "sgd" and not g.number("momentum") for g in optimizer.groups)

@@ -30,7 +30,7 @@ def lr_floor_above_group_lr(setup: Setup) -> Iterator[Finding]:
         groups = setup.optimizers[schedule.optimizer].groups
         if schedule.plateau is not None:
             yield from _plateau(schedule, groups)
-        elif schedule.leads:
+        elif schedule.is_primary:
             yield from _annealed(schedule, groups)
 
 

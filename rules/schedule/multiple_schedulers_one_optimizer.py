@@ -38,7 +38,7 @@ def multiple_schedulers_one_optimizer(setup: Setup) -> Iterator[Finding]:
         names = listing(s.class_name for s in ours)
         severity: Severity = "info" if len(simulated) < 2 else "warning"
         peak, base = _peak(simulated)
-        lost = bool(base) and peak < 0.9 * base and simulated[0].whole
+        lost = bool(base) and peak < 0.9 * base and simulated[0].covers_run
         if len(simulated) < 2 and all(set(s.kinds) <= {"warmup", "constant"} for s in simulated):
             continue
         bare = _without_scheduler(setup) if len({s.class_name for s in ours}) == 1 else []

@@ -22,7 +22,7 @@ from lrlint.text.wording import listing, rate
 @rule("LR410", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def partial_group_schedule(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None or _intended(schedule):
+        if not schedule.is_primary or schedule.optimizer is None or _intended(schedule):
             continue
         groups = setup.optimizers[schedule.optimizer].groups
         moving = [g for g in schedule.groups if g.lr and g.lr.peak > 1.01 * abs(g.lr.floor)]

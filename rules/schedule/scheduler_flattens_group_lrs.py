@@ -25,7 +25,7 @@ from lrlint.text.wording import listing, rate
 @rule("LR401", severity="warning", confidence="high", needs=("optimizer", "schedule"))
 def scheduler_flattens_group_lrs(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None:
+        if not schedule.is_primary or schedule.optimizer is None:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         given = {group.group: group.before["lr"] for group in schedule.groups if group.before.get("lr") and group.lr}

@@ -37,7 +37,7 @@ EARLY = 0.8
 def scheduler_horizon_mismatch(setup: Setup) -> Iterator[Finding]:
     training = setup.training
     for schedule in setup.schedules:
-        if not schedule.leads or training.options.get("partial_schedule") or schedule.wiring.yields_to:
+        if not schedule.is_primary or training.options.get("partial_schedule") or schedule.wiring.yields_to:
             continue
         text, severity, confidence = _judge(schedule, training)
         if text:
@@ -77,7 +77,7 @@ def _judge(schedule, training):
             f"{found[0]} has total_steps={found[1]}, the run {schedule.horizon} steps: it raises at step {found[2]:.0f}"
         )
         return text + followed + _cause(schedule, found[2], training), "error", "high"
-    if not schedule.declared:
+    if not schedule.has_declared_horizon:
         return "", "", ""
     if error is not None:
         past = end is not None and error.step >= end

@@ -18,7 +18,7 @@ from lrlint.text.wording import number
 @rule("LR412", severity="info", confidence="high", needs=("optimizer", "schedule"))
 def scheduler_rewrites_momentum(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None:
+        if not schedule.is_primary or schedule.optimizer is None:
             continue
         groups = setup.optimizers[schedule.optimizer].groups
         for scheduled in schedule.groups:

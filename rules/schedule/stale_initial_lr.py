@@ -30,7 +30,7 @@ CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
 @rule("LR406", severity="warning", confidence="high", needs=("optimizer", "schedule"))
 def stale_initial_lr(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None or "cycle" in schedule.kinds:
+        if not schedule.is_primary or schedule.optimizer is None or "cycle" in schedule.kinds:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size:

@@ -33,7 +33,12 @@ def warm_up_against_beta2(setup: Setup, *, share: float = 0.1, rate_limit: float
     if setup.manual_schedule or not (attends or norms >= 4):
         return
     for schedule in setup.schedules:
-        if schedule.optimizer is None or not schedule.leads or not schedule.declared or schedule.unit != "step":
+        if (
+            schedule.optimizer is None
+            or not schedule.is_primary
+            or not schedule.has_declared_horizon
+            or schedule.unit != "step"
+        ):
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size or _OWN.search(optimizer.class_name):

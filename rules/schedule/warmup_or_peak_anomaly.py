@@ -28,7 +28,7 @@ from lrlint.text.wording import rate
 @rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def warmup_or_peak_anomaly(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if schedule.leads and (cut := cut_off(schedule)):
+        if schedule.is_primary and (cut := cut_off(schedule)):
             yield Finding(
                 schedule,
                 f"{schedule.class_name}: the warm-up of {cut.length} scheduler steps is cut off after {cut.taken}, at "
@@ -36,15 +36,15 @@ def warmup_or_peak_anomaly(setup: Setup) -> Iterator[Finding]:
                 help="let the milestone be the warm-up's length",
             )
             continue
-        covered = schedule.declared or (schedule.whole and schedule.ends is not None)
-        if not schedule.leads or not covered or "cycle" in schedule.kinds or schedule.horizon < 10:
+        covered = schedule.has_declared_horizon or (schedule.covers_run and schedule.ends is not None)
+        if not schedule.is_primary or not covered or "cycle" in schedule.kinds or schedule.horizon < 10:
             continue
         trace = lead(schedule)
         if trace is None:
             continue
         bases = [base for base in schedule.base_lrs if base > 0]
         text = _unfinished(schedule, trace, max(bases, default=0.0))
-        text = text or (schedule.declared and (_late(trace) or _again(setup, schedule, trace)))
+        text = text or (schedule.has_declared_horizon and (_late(trace) or _again(setup, schedule, trace)))
         if text:
             yield Finding(
                 schedule,

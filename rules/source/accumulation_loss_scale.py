@@ -17,7 +17,7 @@ https://github.com/meituan-longcat/LongCat-Image/issues/46, https://github.com/p
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 
 
@@ -27,7 +27,9 @@ def accumulation_loss_scale(setup: Setup) -> Iterator[Finding]:
         if o.window >= 2 and o.divided is False and not o.stale:
             text = f"{o.label}: each step adds up {o.window} backward passes of a mean loss, and none is divided"
             help = "divide the loss by the number of batches"
-            yield Finding(LoopPlace(o.step_span, (), o.optimizer), text, help=help, severity="info", confidence="high")
+            yield Finding(
+                LoopLocation(o.step_span, (), o.optimizer), text, help=help, severity="info", confidence="high"
+            )
     if setup.source is not None:
         yield from _read(setup)
 

@@ -18,7 +18,7 @@ torch 2.13: the update shrinks 65504-fold
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR701", severity="error", confidence="high", needs=("order",))
@@ -28,7 +28,7 @@ def clip_before_unscale(setup: Setup) -> Iterator[Finding]:
     for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():
         if clip.scaled == clip.times >= 1:
             text = f"gradients of a scaled loss are clipped {clip.scaled} times without `unscale_()` before"
-            yield Finding(LoopPlace(clip.span), text, help="call `scaler.unscale_(optimizer)` first")
+            yield Finding(LoopLocation(clip.span), text, help="call `scaler.unscale_(optimizer)` first")
     if setup.source is not None:
         yield from _read(setup)
 

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.grades import Severity
 
@@ -52,7 +52,7 @@ def _seen(loop):
         severity: Severity = "warning" if partial and not late else "error"
         help = "clip once, right before the optimizer's step"
         yield Finding(
-            LoopPlace(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high"
+            LoopLocation(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high"
         )
 
 

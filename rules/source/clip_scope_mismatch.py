@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.clip_coverage import mismatches
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing
 
@@ -32,7 +32,7 @@ def clip_scope_mismatch(setup: Setup) -> Iterator[Finding]:
     for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():
         if clip.foreign:
             text = f"what is clipped is in no optimizer: {describe(clip.parameters)}"
-            place = LoopPlace(clip.span, clip.parameters)
+            place = LoopLocation(clip.span, clip.parameters)
             yield Finding(place, text, help=ALL, severity="error", confidence="high")
     found = {}
     for calls in setup.source.functions() if setup.source is not None else ():

@@ -20,7 +20,7 @@ https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pyt
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.grades import Severity
 from lrlint.text.wording import number
@@ -32,7 +32,7 @@ def scheduler_step_placement(setup: Setup) -> Iterator[Finding]:
         if seen.early and not seen.nested:
             text = f"{seen.class_name} steps before its optimizer: the first rate of the schedule is never used"
             help = "step the scheduler after the optimizer"
-            yield Finding(LoopPlace(seen.step_span, (), seen.optimizer), text, help=help, confidence="high")
+            yield Finding(LoopLocation(seen.step_span, (), seen.optimizer), text, help=help, confidence="high")
     if setup.source is not None:
         yield from _read(setup)
 

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from lrlint import Finding, Setup, rule
-from lrlint.facts.loop import LoopPlace
+from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS, trained
 from lrlint.text.names import describe
 
@@ -47,7 +47,7 @@ def _seen(loop):
             text = f"{o.label}: {o.stale} of {o.steps} steps also use gradients of an earlier step"
             always = o.stale >= max(2, o.steps - 1 - o.repeated)
             text += ": nothing clears them" if always and not o.repeated else ""
-            place = LoopPlace(o.stale_span, o.parameters, o.optimizer)
+            place = LoopLocation(o.stale_span, o.parameters, o.optimizer)
             yield Finding(
                 place,
                 f"{text} ({describe(o.parameters)})",
@@ -58,14 +58,14 @@ def _seen(loop):
             )
         elif o.steps >= 2 and o.empty == o.steps and not o.inside:
             text = f"{o.label}: no gradient is there at any of its {o.steps} steps: nothing trains"
-            yield Finding(LoopPlace(o.step_span, (), o.optimizer), text, help="clear them before the backward pass")
+            yield Finding(LoopLocation(o.step_span, (), o.optimizer), text, help="clear them before the backward pass")
     for lost in loop.lost:
         if lost.lost >= 2 and lost.share >= MOST and not lost.explained:
             text = f"{lost.lost} of {lost.passes} backward passes seen are cleared before {lost.label} has used them"
             yield Finding(
-                LoopPlace(lost.cleared, (), lost.optimizer),
+                LoopLocation(lost.cleared, (), lost.optimizer),
                 f"{text}: {'only the last of a window counts' if lost.used else 'none counts'}",
-                related=LoopPlace(lost.span),
+                related=LoopLocation(lost.span),
                 data={"lost": lost.lost, "used": lost.used, "passes": lost.passes},
                 help="clear gradients once per step of the optimizer, not per backward pass",
                 confidence="high",

@@ -19,8 +19,8 @@ from torch.optim import SGD, AdamW
 
 import lrlint
 from lrlint.errors import UsageError
-from lrlint.probing.search.rate_ladder import Judgement
-from lrlint.probing.search.trial import Outcome
+from lrlint.probing.search.rate_ladder import Diagnosis
+from lrlint.probing.search.trial import TrialRun
 
 FLAT = {"headroom": False}
 
@@ -210,8 +210,8 @@ def test_a_late_spike_after_the_loss_was_nearly_gone_is_noticed() -> None:
     falls = [0.7**k for k in range(20)]
     for after, spiked in (([0.01] * 6, False), ([0.01, 0.9, 0.01, 0.01], False), ([0.3, 0.4, 0.6], True)):
         losses = (*falls, *after)
-        base = Outcome((1.0,), losses)
-        assert Judgement(base, len(losses), 1.0).spiked == spiked
+        base = TrialRun((1.0,), losses)
+        assert Diagnosis(base, len(losses), 1.0).spiked == spiked
 
 
 def test_what_does_not_stand_out_of_the_noise_is_not_verified() -> None:

@@ -167,7 +167,7 @@ def test_a_reduction_far_behind_half_way_is_given_up() -> None:
     assert found.recommendations[0].verified
     alone = [arm for arm in found.facts.arms if len(arm.changes) == 1]
     assert {(arm.ended, arm.steps) for arm in alone} == {("given up", 9)}  # of 18, in which the fault shows
-    assert not any(arm.broke for arm in alone)
+    assert not any(arm.failed for arm in alone)
 
 
 def test_rates_far_slower_than_the_next_higher_ones_are_given_up_half_way() -> None:

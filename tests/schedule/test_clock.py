@@ -175,9 +175,9 @@ def test_transformers_trainer_is_stepped_per_optimizer_step(tmp_path: Any) -> No
     )
     rows = [{"input_ids": torch.zeros(4, dtype=torch.long), "labels": torch.zeros(4, dtype=torch.long)}] * 8
     trainer = transformers.Trainer(transformers.GPT2LMHeadModel(config), arguments, train_dataset=rows)
-    from lrlint.targets.load import adopt
+    from lrlint.targets.load import from_objects
 
-    built = adopt(trainer, None)
+    built = from_objects(trainer, None)
     (found,) = build(built, graph=False).schedules
     assert (found.unit, found.period, found.horizon) == ("step", 1, 200)
     assert found.groups[0].lr is not None

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.optim import lr_scheduler as s
 
 import lrlint
-from lrlint.analysis.rate_course import course, peak_rate
+from lrlint.analysis.rate_course import peak_rate, rate_profile
 from lrlint.inspection.schedules.sampling import compress, explore
 
 values = st.lists(st.floats(-1e6, 1e6, allow_nan=False, width=32), min_size=1, max_size=200)
@@ -53,7 +53,7 @@ def test_a_maximum_is_found_to_the_step(top: int) -> None:
 
 def test_where_nothing_is_left_of_a_rate_is_kept() -> None:
     trace = compress(range(10_001), [0.8**step for step in range(10_001)])
-    assert trace.gone_from == 31
+    assert trace.negligible_from == 31
 
 
 def setup(make: Any, **declared: Any) -> Any:
@@ -68,7 +68,7 @@ def setup(make: Any, **declared: Any) -> Any:
 
 def test_ratio_and_products_at_start_peak_and_end() -> None:
     facts = setup(lambda o: s.OneCycleLR(o, [2e-4, 1e-3], total_steps=100), total_steps=100)
-    over = course(facts.optimizers[0], facts.schedules)
+    over = rate_profile(facts.optimizers[0], facts.schedules)
     assert over.start.rates == pytest.approx((8e-6, 4e-5))
     assert over.peak.rates == pytest.approx((2e-4, 1e-3))
     assert over.peak.products == pytest.approx((2e-5, 0.0))
@@ -77,13 +77,13 @@ def test_ratio_and_products_at_start_peak_and_end() -> None:
 
 def test_a_floor_closes_the_ratio() -> None:
     facts = setup(lambda o: s.CosineAnnealingLR(o, 100, eta_min=5e-5), total_steps=101)
-    over = course(facts.optimizers[0], facts.schedules)
+    over = rate_profile(facts.optimizers[0], facts.schedules)
     assert (over.start.ratio, over.end.ratio) == pytest.approx((10.0, 1.0))
 
 
 def test_without_a_scheduler_the_present_rates_count() -> None:
     facts = setup(None)
-    over = course(facts.optimizers[0], facts.schedules)
+    over = rate_profile(facts.optimizers[0], facts.schedules)
     assert over.start == over.end
     assert over.end.rates == (1e-4, 1e-3)
     assert over.end.products == pytest.approx((1e-5, 0.0))

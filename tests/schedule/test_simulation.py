@@ -170,7 +170,7 @@ def test_what_was_not_followed_to_the_end_is_said() -> None:
     (found,) = setup.schedules
     assert found.capped == found.groups[0].lr.steps[-1] < 1_000_000
     assert f"followed for {found.capped} of 1000000 steps" in (setup.note("schedule") or "")
-    assert not found.declared
+    assert not found.has_declared_horizon
 
 
 @pytest.mark.parametrize("name", ["ReduceLROnPlateau", "greedy"])

@@ -66,25 +66,25 @@ def capture(model: nn.Module, prefix: str, name_of: Mapping[int, str], inputs: I
     """The observed pass on these inputs. Raises what the model raises where no method works."""
     paths = _paths(model, prefix)
     failure: Exception | None = None
-    found: Capture | None = None
+    observed: Capture | None = None
     try:
-        found = _observe(model, paths, name_of, inputs, lines, real=False)
-        if found.complete:
-            return _with_chance(model, paths, name_of, inputs, found)
+        observed = _observe(model, paths, name_of, inputs, lines, real=False)
+        if observed.complete:
+            return _with_chance(model, paths, name_of, inputs, observed)
     except Exception as error:
         failure = error
     if _has_values(model):
         try:
-            found = _observe(model, paths, name_of, inputs, lines, real=True)
-            return _with_chance(model, paths, name_of, inputs, found)
+            observed = _observe(model, paths, name_of, inputs, lines, real=True)
+            return _with_chance(model, paths, name_of, inputs, observed)
         except Exception as error:
             failure = failure or error
-    if found is None:
+    if observed is None:
         assert failure is not None
         raise failure
-    if not found.answered:  # all rows were taken to be selected: what is not used then is not used at all
-        return replace(found, complete=True)
-    return replace(found, guessed=frozenset(found.trainable))
+    if not observed.answered:  # all rows were taken to be selected: what is not used then is not used at all
+        return replace(observed, complete=True)
+    return replace(observed, guessed=frozenset(observed.trainable))
 
 
 def _has_values(model: nn.Module) -> bool:
@@ -94,28 +94,28 @@ def _has_values(model: nn.Module) -> bool:
 
 
 def _with_chance(
-    model: nn.Module, paths: dict[int, str], name_of: Mapping[int, str], inputs: Inputs, found: Capture
+    model: nn.Module, paths: dict[int, str], name_of: Mapping[int, str], inputs: Inputs, observed: Capture
 ) -> Capture:
     """What random numbers or the inputs' values decide (dropped layers, routed experts) is guessed: it differs by pass.
 
     Asked only where numbers were drawn, or values were needed to run at all, and a parameter got no gradient: what gets
     one in some pass is not dead. With values, of several like layers those that this pass left out are guessed as well.
     """
-    first, by_values = found.reached or {}, found.method == "cpu"
-    if found.reached is None or len(first) == len(found.trainable) or not (found.draws or by_values):
-        return found
+    first, by_values = observed.reached or {}, observed.method == "cpu"
+    if observed.reached is None or len(first) == len(observed.trainable) or not (observed.draws or by_values):
+        return observed
     differing: set[str] = set()
     for seed in _SEEDS:
         try:
             again = _observe(model, paths, name_of, inputs, False, real=by_values, seed=seed)
         except Exception:
             continue  # shuffled values need not be valid
-        differing |= set(found.parameters) ^ set(again.parameters)
+        differing |= set(observed.parameters) ^ set(again.parameters)
         differing |= set(first) ^ set(again.reached or {})
     if by_values:
         used = {names.star(name) for name in first}
-        differing |= {name for name in found.trainable if name not in first and names.star(name) in used}
-    return replace(found, guessed=frozenset(differing))
+        differing |= {name for name in observed.trainable if name not in first and names.star(name) in used}
+    return replace(observed, guessed=frozenset(differing))
 
 
 def _paths(model: nn.Module, prefix: str) -> dict[int, str]:
@@ -160,8 +160,8 @@ def _observe(
                 result = _run(model, args, kwargs)
             draws = drawn()
             outputs = _outputs(result)
-            found = _read(model, paths, name_of, originals, recorder, outputs, inputs, "cpu" if real else "meta")
-            return replace(found, draws=draws)
+            read = _read(model, paths, name_of, originals, recorder, outputs, inputs, "cpu" if real else "meta")
+            return replace(read, draws=draws)
 
 
 def _run(model: nn.Module, args: Any, kwargs: Any) -> Any:
@@ -276,7 +276,7 @@ def _reached(roots: dict[str, torch.Tensor], twins: dict[int, str]) -> tuple[dic
 
     Also whether the walk met a function written in Python, whose backward alone says what it passes on to whom.
     """
-    found: dict[str, set[str]] = {}
+    labels_of: dict[str, set[str]] = {}
     opaque = False
     labelled = list(roots.items())
     walks = [([tensor], [label]) for label, tensor in labelled[:_LABELS]]
@@ -286,19 +286,19 @@ def _reached(roots: dict[str, torch.Tensor], twins: dict[int, str]) -> tuple[dic
         stack = [t.grad_fn for t in tensors if t.grad_fn is not None]
         for tensor in tensors:
             if tensor.grad_fn is None and id(tensor) in twins:
-                found.setdefault(twins[id(tensor)], set()).update(labels)
+                labels_of.setdefault(twins[id(tensor)], set()).update(labels)
         seen = set(stack)
         while stack:
             node = stack.pop()
             opaque = opaque or isinstance(node, torch.autograd.function.BackwardCFunction)
             leaf = getattr(node, "variable", None)
             if leaf is not None and id(leaf) in twins:
-                found.setdefault(twins[id(leaf)], set()).update(labels)
+                labels_of.setdefault(twins[id(leaf)], set()).update(labels)
             for parent, _ in node.next_functions:
                 if parent is not None and parent not in seen:
                     seen.add(parent)
                     stack.append(parent)
-    return {name: frozenset(labels) for name, labels in found.items()}, opaque
+    return {name: frozenset(labels) for name, labels in labels_of.items()}, opaque
 
 
 def _gradients(model: nn.Module, twins: dict[int, str], roots: dict[str, torch.Tensor]) -> dict[str, bool] | None:

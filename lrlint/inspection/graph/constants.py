@@ -27,7 +27,7 @@ _CONSTANTS = frozenset(
 )  # fmt: skip
 
 
-class Shadows:
+class ConstantCopies:
     """Real twins of meta tensors, by the storage that they lie in."""
 
     def __init__(self) -> None:

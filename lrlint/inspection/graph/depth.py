@@ -17,7 +17,7 @@ _OWN_NAMES = frozenset(("weight", "bias", "kernel", "w", "g", "v", "scale", "gam
 Mark = tuple[int, str]  # (index of the operator, what it is called)
 
 
-class Places:
+class Depths:
     """Depths and neighbours of every operator, by one walk forward and one back."""
 
     def __init__(
@@ -29,8 +29,8 @@ class Places:
         label: Callable[[Op], str],
     ) -> None:
         self._layer: dict[int, str] = {}
-        for name, found in sites.items():
-            for site in found:
+        for name, sites_of in sites.items():
+            for site in sites_of:
                 if site.role in LAYERS:
                     self._layer[site.op.index] = layer_of(name, kinds)
         self._marks = self._find_marks(flow.ops, norms, label)
@@ -42,14 +42,14 @@ class Places:
         self._backward(flow.ops, flow.outputs)
 
     def _find_marks(self, ops: Sequence[Op], norms: Norms, label: Callable[[Op], str]) -> dict[int, Mark]:
-        found = {}
+        marks = {}
         for op in ops:
             norm = norms.entered.get(op.index)
             if norm is not None:
-                found[op.index] = (norm.result.index, label(norm.result))
+                marks[op.index] = (norm.result.index, label(norm.result))
             elif op.name in ACTIVATIONS and op.data:
-                found[op.index] = (op.index, label(op))
-        return found
+                marks[op.index] = (op.index, label(op))
+        return marks
 
     def _forward(self, ops: Sequence[Op]) -> None:
         for op in ops:
@@ -97,13 +97,13 @@ class Places:
 
     def from_output(self, sites: Sequence[Site]) -> int | None:
         """Layers on the longest path from the last of these sites to an output; None where none is reached."""
-        found = []
+        distances = []
         for site in sites:
             after = self._after[site.op.index]
             if after is not None:
                 own = self._layer.get(site.op.index)
-                found.append(after[0] - (own is not None and after[1] == own))
-        return min(found, default=None)
+                distances.append(after[0] - (own is not None and after[1] == own))
+        return min(distances, default=None)
 
     def followed_by(self, sites: Sequence[Site]) -> str | None:
         return next((mark[1] for s in sites if (mark := self._next[s.op.index]) is not None), None)

@@ -8,13 +8,13 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from lrlint.facts.graph import GraphFacts, NormUse, ParameterUse
-from lrlint.inspection.graph.depth import Places
+from lrlint.inspection.graph.depth import Depths
 from lrlint.inspection.graph.norms import Norm, Norms
 from lrlint.inspection.graph.operators import Flow, Op, flow
-from lrlint.inspection.graph.propagation import Walk
+from lrlint.inspection.graph.propagation import ChangePropagation
 from lrlint.inspection.graph.roles import LAYERS, Roles, Site
-from lrlint.inspection.graph.scale_invariance import Scaling
-from lrlint.inspection.graph.shift_invariance import Shift
+from lrlint.inspection.graph.scale_invariance import ScaleInvariance
+from lrlint.inspection.graph.shift_invariance import ShiftInvariance
 
 if TYPE_CHECKING:
     from lrlint.inspection.graph.capture import Capture
@@ -29,21 +29,23 @@ def analyse(capture: Capture) -> GraphFacts:
 
     A parameter that the pass did not use has a record too. A fact that could not be established is None.
     """
-    found = flow(capture)
+    flow_ = flow(capture)
     kinds = {path: record.kind for path, record in capture.modules.items()}
-    norms = Norms(found.ops)
-    roles = Roles(found, norms, kinds)
+    norms = Norms(flow_.ops)
+    roles = Roles(flow_, norms, kinds)
     names = _Names(capture, roles.sites)
-    places = Places(found, norms, roles.sites, kinds, names.of)
-    live = frozenset(op.index for op in found.ops if places.live(op))
-    facts = _Facts(capture, found, roles, places, Scaling(found, live, norms), Shift(found, live, norms))
+    places = Depths(flow_, norms, roles.sites, kinds, names.of)
+    live = frozenset(op.index for op in flow_.ops if places.live(op))
+    facts = _Facts(
+        capture, flow_, roles, places, ScaleInvariance(flow_, live, norms), ShiftInvariance(flow_, live, norms)
+    )
     return GraphFacts(
         method=capture.method,
         inputs=capture.inputs,
         complete=capture.complete,
         parameters={name: facts.of(name) for name in capture.trainable},
-        norms=_norm_uses(found, norms.found, roles, kinds),
-        operators=len(found.ops),
+        norms=_norm_uses(flow_, norms.found, roles, kinds),
+        operators=len(flow_.ops),
     )
 
 
@@ -51,14 +53,20 @@ class _Facts:
     """The record of each parameter, from the analyses."""
 
     def __init__(
-        self, capture: Capture, found: Flow, roles: Roles, places: Places, scaling: Scaling, shift: Shift
+        self,
+        capture: Capture,
+        graph: Flow,
+        roles: Roles,
+        places: Depths,
+        scaling: ScaleInvariance,
+        shift: ShiftInvariance,
     ) -> None:
         self._capture = capture
-        self._flow = found
+        self._flow = graph
         self._roles = roles
         self._places = places
         first = {  # of one operator's parameters the weight comes first
-            name: min(((s.op.index, s.role not in LAYERS) for s in sites), default=(found.parameters[name].index, True))
+            name: min(((s.op.index, s.role not in LAYERS) for s in sites), default=(graph.parameters[name].index, True))
             for name, sites in roles.sites.items()
         }
         self._order = {name: rank for rank, name in enumerate(sorted(first, key=lambda n: (first[n], n)))}
@@ -66,9 +74,9 @@ class _Facts:
         self._scaled = self._ask(scaling, last_first, _SCALED)
         self._shifted = self._ask(shift, last_first, _SHIFTED)
 
-    def _ask(self, walk: Walk[Any], names: Sequence[str], roles: frozenset[str]) -> dict[str, bool | None]:
-        asked = (name for name in names if self._roles.roles[name] in roles)
-        return {name: walk.cancelled(self._flow.parameters[name]) for name in asked}
+    def _ask(self, walk: ChangePropagation[Any], names: Sequence[str], roles: frozenset[str]) -> dict[str, bool | None]:
+        chosen = (name for name in names if self._roles.roles[name] in roles)
+        return {name: walk.cancelled(self._flow.parameters[name]) for name in chosen}
 
     def of(self, name: str) -> ParameterUse:
         guessed = name in self._capture.guessed
@@ -113,9 +121,9 @@ class _Names:
         return op.module if plain and op.module and op.module not in self._parents else op.name
 
 
-def _norm_uses(found: Flow, norms: Sequence[Norm], roles: Roles, kinds: Mapping[str, str]) -> dict[str, NormUse]:
+def _norm_uses(graph: Flow, norms: Sequence[Norm], roles: Roles, kinds: Mapping[str, str]) -> dict[str, NormUse]:
     """Normalisations by module path; of one that ran several times, the run with the fewest values per statistic."""
-    batch = next((op.shape[0] for op in found.ops if op.name == "input" and op.shape), None)
+    batch = next((op.shape[0] for op in graph.ops if op.name == "input" and op.shape), None)
     applied = _applied(roles)
     scaled = {index for index, _ in applied}
     uses: dict[str, NormUse] = {}
@@ -139,12 +147,12 @@ def _norm_uses(found: Flow, norms: Sequence[Norm], roles: Roles, kinds: Mapping[
 
 def _applied(roles: Roles) -> dict[tuple[int, str], str]:
     """(index of a normalisation's result, role) → the parameter that scales or shifts it."""
-    found: dict[tuple[int, str], str] = {}
+    names: dict[tuple[int, str], str] = {}
     for name, sites in roles.sites.items():
         for site in sites:
             if site.role in ("norm_scale", "norm_shift") and (norm := roles.norm_at(site)) is not None:
-                found.setdefault((norm.result.index, site.role), name)
-    return found
+                names.setdefault((norm.result.index, site.role), name)
+    return names
 
 
 def _norm_use(path: str, norm: Norm, batch: int | None, kind: str, scale: str | None, shift: str | None) -> NormUse:

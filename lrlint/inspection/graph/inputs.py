@@ -154,17 +154,17 @@ def _of_transformers(model: nn.Module) -> Iterator[Inputs]:
 
 def _without_labels(config: Any, base: dict[str, torch.Tensor]) -> Iterator[Inputs]:
     """Other sizes, frames of a video, one row per choice; last, of several modalities the text alone."""
-    said = "the model's configuration"
+    origin = "the model's configuration"
     if "pixel_values" in base:
         for side in (32, 64, 224, 384, 518):
             changed = {**base, "pixel_values": torch.zeros(_BATCH, base["pixel_values"].shape[1], side, side)}
-            yield Inputs((), changed, said)
+            yield Inputs((), changed, origin)
     for name in ("pixel_values", "pixel_values_videos"):
         frames, image = _number(config, "num_frames", default=0), base.get(name)
         if frames and image is not None and image.ndim == 4:
-            yield Inputs((), {**base, name: image[:, None].repeat(1, frames, 1, 1, 1)}, said)
+            yield Inputs((), {**base, name: image[:, None].repeat(1, frames, 1, 1, 1)}, origin)
     if "input_ids" in base:
-        yield Inputs((), {key: value[:, None].repeat_interleave(2, 1) for key, value in base.items()}, said)
+        yield Inputs((), {key: value[:, None].repeat_interleave(2, 1) for key, value in base.items()}, origin)
         others = {key for key in base if key.startswith(("pixel_values", "input_features", "input_values"))}
         if others:
             rest = {key: value for key, value in base.items() if key not in others}
@@ -175,34 +175,34 @@ def _for_names(config: Any, known: Mapping[str, Any], main: str) -> dict[str, to
     text = _inner(config, "text_config", "encoder", "decoder")
     vision = _inner(config, "vision_config", "encoder")
     ids = _ids(_number(text, "vocab_size", default=32))
-    wanted: dict[str, torch.Tensor] = {}
+    inputs: dict[str, torch.Tensor] = {}
     if main == "input_ids" or "input_ids" in known:
-        wanted["input_ids"] = ids
+        inputs["input_ids"] = ids
     if main == "pixel_values" or "pixel_values" in known:
         side = _side(vision)
-        wanted["pixel_values"] = torch.zeros(_BATCH, _number(vision, "num_channels", "in_channels", default=3), *side)
+        inputs["pixel_values"] = torch.zeros(_BATCH, _number(vision, "num_channels", "in_channels", default=3), *side)
     if main == "input_values":
         if hasattr(config, "num_mel_bins"):
             length = _number(config, "max_length", default=1024)
-            wanted["input_values"] = torch.zeros(_BATCH, length, _number(config, "num_mel_bins", default=128))
+            inputs["input_values"] = torch.zeros(_BATCH, length, _number(config, "num_mel_bins", default=128))
         else:
-            wanted["input_values"] = torch.zeros(_BATCH, 4000)
+            inputs["input_values"] = torch.zeros(_BATCH, 4000)
     if main == "input_features":
         sound = _inner(config, "encoder_config", "audio_config")
         bins = _number(sound, "num_mel_bins", "feature_size", "input_feat_per_channel", default=80)
         frames = 2 * _number(config, "max_source_positions", default=50)
         fits = hasattr(config, "max_source_positions") and "whisper" in str(getattr(config, "model_type", ""))
-        wanted["input_features"] = torch.zeros(_BATCH, bins, frames) if fits else torch.zeros(_BATCH, 64, bins)
+        inputs["input_features"] = torch.zeros(_BATCH, bins, frames) if fits else torch.zeros(_BATCH, 64, bins)
     if "decoder_input_ids" in known and getattr(config, "is_encoder_decoder", False):
-        wanted["decoder_input_ids"] = _ids(_number(_inner(config, "decoder"), "vocab_size", default=32))
+        inputs["decoder_input_ids"] = _ids(_number(_inner(config, "decoder"), "vocab_size", default=32))
     if "past_values" in known:
-        wanted |= _series(config, known)
+        inputs |= _series(config, known)
     if "bbox" in known:
-        wanted["bbox"] = torch.zeros(_BATCH, _LENGTH, 4, dtype=torch.long)
-    if main not in wanted and main in known:
+        inputs["bbox"] = torch.zeros(_BATCH, _LENGTH, 4, dtype=torch.long)
+    if main not in inputs and main in known:
         hidden = _number(config, "hidden_size", "d_model", "d_latents", default=32)
-        wanted[main] = torch.zeros(_BATCH, _LENGTH, hidden)
-    return wanted
+        inputs[main] = torch.zeros(_BATCH, _LENGTH, hidden)
+    return inputs
 
 
 def _ids(size: int) -> torch.Tensor:
@@ -259,12 +259,12 @@ def _labels(
 
 
 def _inner(config: Any, *names: str) -> Any:
-    return next((found for name in names if (found := getattr(config, name, None)) is not None), config)
+    return next((inner for name in names if (inner := getattr(config, name, None)) is not None), config)
 
 
 def _number(config: Any, *names: str, default: int) -> int:
-    found = (getattr(config, name, None) for name in names)
-    return next((value for value in found if isinstance(value, int) and value > 0), default)
+    values = (getattr(config, name, None) for name in names)
+    return next((value for value in values if isinstance(value, int) and value > 0), default)
 
 
 def _side(config: Any) -> tuple[int, int]:
@@ -300,9 +300,9 @@ def _firsts(model: nn.Module) -> list[nn.Module]:
         nn.modules.conv._ConvNd,
         nn.modules.batchnorm._NormBase,
     )
-    found = [module for module in model.modules() if isinstance(module, kinds)]
-    tables = [module for module in found[3:] if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
-    return found[:3] + tables[:1]
+    modules = [module for module in model.modules() if isinstance(module, kinds)]
+    tables = [module for module in modules[3:] if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+    return modules[:3] + tables[:1]
 
 
 def _accepted(layer: nn.Module) -> Iterator[torch.Tensor]:

@@ -300,9 +300,9 @@ def _is_data(value: Any) -> bool:
     return isinstance(value, Op) and value.data
 
 
-def _axes(op: Op, place: int, value: Op) -> tuple[int, ...]:
+def _axes(op: Op, position: int, value: Op) -> tuple[int, ...]:
     """The reduced axes, counted from the front; all of them where none are named."""
-    dims = op.arg(place, "dim")
+    dims = op.arg(position, "dim")
     if isinstance(dims, int):
         dims = [dims]
     if not isinstance(dims, list) or not dims:

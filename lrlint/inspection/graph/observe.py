@@ -39,16 +39,16 @@ def observe(
     """
     from lrlint.inspection.graph.facts import analyse
 
-    found: list[GraphFacts] = []
+    graphs: list[GraphFacts] = []
     for key, model in models.items():
         given = example_inputs.get(key) if len(models) > 1 and isinstance(example_inputs, Mapping) else example_inputs
         try:
-            found.append(analyse(_capture(model, key, name_of, given, batches)))
+            graphs.append(analyse(_capture(model, key, name_of, given, batches)))
         except NotObserved as error:
             return None, [Note("graph", f"{f'{key}: ' if key else ''}{error}")]
         except Exception as error:  # an analysis that fails must not cost the run its other facts
             return None, [Note("graph", f"the forward pass could not be read ({type(error).__name__}: {error})")]
-    return (_merged(found), []) if found else (None, [Note("graph", "there is no model")])
+    return (_merged(graphs), []) if graphs else (None, [Note("graph", "there is no model")])
 
 
 def trace(model: nn.Module, inputs: Any = None) -> fx.Graph:
@@ -102,24 +102,24 @@ def _capture(
     raise NotObserved(f"no inputs were given and none that were tried fit; pass `example_inputs`{why}")
 
 
-def _merged(found: list[GraphFacts]) -> GraphFacts:
+def _merged(graphs: list[GraphFacts]) -> GraphFacts:
     """Facts of several models as one; parameters that several use keep their first record."""
-    first = found[0]
-    if len(found) == 1:
+    first = graphs[0]
+    if len(graphs) == 1:
         return first
     parameters: dict[str, Any] = {}
     norms: dict[str, Any] = {}
-    for facts in found:
+    for facts in graphs:
         for name, use in facts.parameters.items():
             if name not in parameters or (use.used and not parameters[name].used):
                 parameters[name] = use
         norms.update(facts.norms)
     return replace(
         first,
-        method=", ".join(dict.fromkeys(facts.method for facts in found)),
-        inputs=", ".join(dict.fromkeys(facts.inputs for facts in found)),
-        complete=all(facts.complete for facts in found),
+        method=", ".join(dict.fromkeys(facts.method for facts in graphs)),
+        inputs=", ".join(dict.fromkeys(facts.inputs for facts in graphs)),
+        complete=all(facts.complete for facts in graphs),
         parameters=parameters,
         norms=norms,
-        operators=sum(facts.operators for facts in found),
+        operators=sum(facts.operators for facts in graphs),
     )

@@ -99,10 +99,10 @@ class Op:
     owners: frozenset[str] = frozenset()
     floating: bool = True
 
-    def arg(self, place: int, name: str = "", default: Any = None) -> Any:
+    def arg(self, position: int, name: str = "", default: Any = None) -> Any:
         """An argument by place, else by name; an Op where it is a tensor."""
-        if place < len(self.args):
-            return self.args[place]
+        if position < len(self.args):
+            return self.args[position]
         return self.kwargs.get(name, default) if name else default
 
     @property
@@ -154,9 +154,9 @@ def flow(capture: Capture) -> Flow:
             source.users.append(op)
     outputs = [of[node] for node in _outputs(capture) if node in of]
     _drop_dead_detaches(ops, outputs)
-    found = Flow(ops, {name: of[node] for name, node in capture.parameters.items() if node in of}, outputs)
+    graph = Flow(ops, {name: of[node] for name, node in capture.parameters.items() if node in of}, outputs)
     _mark_data(ops)
-    return found
+    return graph
 
 
 _BASE_NAMES: dict[Any, str] = {operator.getitem: "getitem"}
@@ -165,14 +165,14 @@ _BASE_NAMES: dict[Any, str] = {operator.getitem: "getitem"}
 def _name(node: fx.Node, parameters: Mapping[fx.Node, str], buffers: Mapping[fx.Node, str]) -> str:
     if node.op == "call_function":
         target = node.target
-        found = _BASE_NAMES.get(target)
-        if found is None:
+        name = _BASE_NAMES.get(target)
+        if name is None:
             schema = getattr(target, "_schema", None)
             text: str = schema.name if schema is not None else getattr(target, "__name__", str(target))
             text = text.rpartition("::")[2]
-            found = text[:-1] if text.endswith("_") and not text.endswith("__") else text
-            _BASE_NAMES[target] = found
-        return found
+            name = text[:-1] if text.endswith("_") and not text.endswith("__") else text
+            _BASE_NAMES[target] = name
+        return name
     if node in parameters:
         return "parameter"
     if node in buffers:
@@ -259,12 +259,12 @@ _WEIGHTS = {"addmm": 2, "baddbmm": 2, "addmv": 1, "_addmm_activation": 2}
 def weight_place(user: Op, value: Op) -> int | None:
     """The argument place if the value is the weight operand of a product or convolution (the right-hand one)."""
     if user.name in CONVOLUTIONS:
-        place = 1
+        position = 1
     elif user.name in PRODUCTS:
-        place = _WEIGHTS.get(user.name, 1)
+        position = _WEIGHTS.get(user.name, 1)
     else:
         return None
-    return place if len(user.args) > place and user.args[place] is value else None
+    return position if len(user.args) > position and user.args[position] is value else None
 
 
 def source(op: Op) -> Op:

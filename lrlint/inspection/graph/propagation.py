@@ -18,7 +18,7 @@ S = TypeVar("S")
 _LIMIT = 1500
 
 
-class Matters(Exception):
+class NotCancelled(Exception):
     """The change is not cancelled."""
 
 
@@ -26,7 +26,7 @@ class Unknown(Exception):
     """An operator of unknown effect was met, or the walk became too long."""
 
 
-class Walk(ABC, Generic[S]):
+class ChangePropagation(ABC, Generic[S]):
     """``states`` describe how a changed value differs; an operator whose output does not change has none."""
 
     def __init__(self, flow: Flow, live: frozenset[int]) -> None:
@@ -55,12 +55,12 @@ class Walk(ABC, Generic[S]):
         verdict: bool | None
         try:
             verdict = self._run(parameter, trail)
-        except Matters:
+        except NotCancelled:
             verdict = False
         except Unknown:
             verdict = None
-        for place in trail:
-            self._verdicts[place] = verdict
+        for visited in trail:
+            self._verdicts[visited] = verdict
         return verdict
 
     def _users(self, op: Op) -> list[Op]:
@@ -84,7 +84,7 @@ class Walk(ABC, Generic[S]):
             if state is None:
                 continue
             if op.index in self._outputs:
-                raise Matters
+                raise NotCancelled
             changed[op.index] = state
             users = self._users(op)
             if not users:
@@ -95,14 +95,14 @@ class Walk(ABC, Generic[S]):
                     queued.add(user.index)
                     heapq.heappush(heap, user.index)
             if len(waiting) == 1:
-                place = (op.index, self.key(state))
-                if place in self._verdicts:
-                    return self._known(place)
-                trail.append(place)
+                visited = (op.index, self.key(state))
+                if visited in self._verdicts:
+                    return self._known(visited)
+                trail.append(visited)
         raise Unknown
 
-    def _known(self, place: tuple[int, S]) -> bool:
-        verdict = self._verdicts[place]
+    def _known(self, visited: tuple[int, S]) -> bool:
+        verdict = self._verdicts[visited]
         if verdict is None:
             raise Unknown
         return verdict

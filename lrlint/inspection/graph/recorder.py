@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrlint.inspection.graph.constants import META as _META
 from lrlint.inspection.graph.constants import SMALL as _SMALL
-from lrlint.inspection.graph.constants import Shadows, tensors_in
+from lrlint.inspection.graph.constants import ConstantCopies, tensors_in
 
 aten = torch.ops.aten
 
@@ -50,7 +50,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._lines = lines
         self._keep: list[Any] = []
         self._writers: dict[int, tuple[fx.Node, int]] = {}
-        self._shadows = Shadows()
+        self._shadows = ConstantCopies()
         self._count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -130,20 +130,20 @@ class Roles:
     # -- products ------------------------------------------------------------------------------------------------
 
     def _product(self, op: Op, value: Op) -> tuple[str, Op | None]:
-        place = _place(op, value)
+        position = _place(op, value)
         if op.name in ("addmm", "baddbmm", "addmv", "addbmm", "_addmm_activation"):
-            if place == 0:
+            if position == 0:
                 return ("attn_bias" if op.name == "baddbmm" and self._meets_softmax(op) else "bias"), None
-            place -= 1
-        if op.name == "linear" and place == 2:
+            position -= 1
+        if op.name == "linear" and position == 2:
             return "bias", None
         operands = [i for i in op.args if isinstance(i, Op)][-2:]
-        other = operands[1 - place] if len(operands) == 2 and place in (0, 1) else None
+        other = operands[1 - position] if len(operands) == 2 and position in (0, 1) else None
         if op.name in ("_grouped_mm", "grouped_mm"):
             return "expert_weight", other
-        if place == 0 and other is not None and other.mixes:
+        if position == 0 and other is not None and other.mixes:
             return "token", other
-        if place == 0 and _dims(value) == 2 and _source_dims(value) >= 2 and _is_attention_product(op, other):
+        if position == 0 and _dims(value) == 2 and _source_dims(value) >= 2 and _is_attention_product(op, other):
             return "token", other
         return ("expert_weight" if self._is_expert(op, value) else "linear_weight"), other
 
@@ -166,9 +166,9 @@ class Roles:
         return any(module == r or module.rpartition(".")[0] == r.rpartition(".")[0] for r in self._routers if r)
 
     def _convolution(self, op: Op, value: Op) -> tuple[str, Op | None]:
-        place = _place(op, value)
+        position = _place(op, value)
         data = op.arg(0)
-        return ("token", "conv_weight", "bias")[min(place, 2)], data if isinstance(data, Op) else None
+        return ("token", "conv_weight", "bias")[min(position, 2)], data if isinstance(data, Op) else None
 
     # -- normalisations ------------------------------------------------------------------------------------------
 
@@ -249,9 +249,9 @@ class Roles:
 
     def _fused_term(self, op: Op, value: Op) -> tuple[str, Op | None]:
         """input + factor × factor."""
-        place = _place(op, value)
+        position = _place(op, value)
         operands = [i for i in op.args if isinstance(i, Op)]
-        if place == 0:
+        if position == 0:
             normed = any(i.index in self._norms.normalised for i in operands[1:])
             return ("norm_shift" if normed else "bias"), None
         data = next((i for i in operands[1:] if i is not value), None)
@@ -282,15 +282,15 @@ class Roles:
             if second.data is None:
                 continue
             narrow = _behind(second.data)
-            found = by_op.get(narrow.index)
-            if found is None or not _is_narrow(found[1].value) or not _is_narrow(second.value):
+            entry = by_op.get(narrow.index)
+            if entry is None or not _is_narrow(entry[1].value) or not _is_narrow(second.value):
                 continue
             _, met = _follow(second.op, _THROUGH | {"mul"}, ("add",))
             if met is None:
                 continue
             beside = [by_op.get(_behind(i).index) for i in met.inputs]
             layers = [pair[1] for pair in beside if pair is not None and pair[1] is not second]
-            first = found[1]
+            first = entry[1]
             if any(s.data and first.data and _behind(s.data) is _behind(first.data) for s in layers):
                 first.role, second.role = "lora_A", "lora_B"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lrlint.inspection.graph.norms import Norms
 from lrlint.inspection.graph.operators import CONVOLUTIONS, DROPOUT, LAYOUT, PRODUCTS, Flow, Op, is_attention, source
-from lrlint.inspection.graph.propagation import Matters, Unknown, Walk
+from lrlint.inspection.graph.propagation import ChangePropagation, NotCancelled, Unknown
 
 _LINEAR = (
     frozenset(
@@ -61,7 +61,7 @@ _ZEROS = frozenset("zeros zeros_like new_zeros empty empty_like new_empty zero e
 Degree = float | tuple[float, ...]
 
 
-class Scaling(Walk[Any]):
+class ScaleInvariance(ChangePropagation[Any]):
     """Walks with the degree of homogeneity in the parameter as state."""
 
     def __init__(self, flow: Flow, live: frozenset[int], norms: Norms) -> None:
@@ -113,13 +113,13 @@ class Scaling(Walk[Any]):
         if is_attention(name):
             return _matters() if of(op.arg(0)) or of(op.arg(1)) else (of(op.arg(2)),) + (0.0,) * 8
         if name in _CURVED:
-            raise Matters
+            raise NotCancelled
         raise Unknown
 
     def _alike(self, op: Op, of: _Lookup) -> Degree:
         """Operators whose tensors must all scale alike. Zeros scale like anything; so does the eps of a statistic."""
         if op.name == "addcmul":
-            a, b, c = (of(op.arg(place)) for place in range(3))
+            a, b, c = (of(op.arg(position)) for position in range(3))
             return a if a == b + c else _matters()
         operands = [i for i in op.inputs if i.floating and i.shape is not None and 0 not in i.shape]
         if op.name == "where":
@@ -141,17 +141,17 @@ class Scaling(Walk[Any]):
             if len(degrees) > 1:
                 degrees.discard(0.0)
         if numbers or len(degrees) != 1:
-            raise Matters
+            raise NotCancelled
         return degrees.pop()
 
     def _norm(self, op: Op, of: _Lookup) -> Degree:
         norm = self._norms.by_result[op.index]
         value = of(op.args[0])
         if value and norm.kind in ("batch", "instance") and not norm.batch_statistics:
-            raise Matters  # running statistics do not scale with the input
+            raise NotCancelled  # running statistics do not scale with the input
         scale = of(norm.scale) if norm.scale is not None else 0.0
         if norm.shift is not None and of(norm.shift) != scale:
-            raise Matters
+            raise NotCancelled
         return (scale, value, -value, 0.0, 0.0) if _splits(op) else scale
 
 
@@ -162,14 +162,14 @@ class _Lookup:
         self._changed = changed
 
     def __call__(self, value: Any) -> Any:
-        found = self._changed.get(value.index, 0.0) if isinstance(value, Op) else 0.0
-        if isinstance(found, tuple):
+        degree = self._changed.get(value.index, 0.0) if isinstance(value, Op) else 0.0
+        if isinstance(degree, tuple):
             raise Unknown
-        return found
+        return degree
 
 
 def _matters() -> float:
-    raise Matters
+    raise NotCancelled
 
 
 def _splits(op: Op) -> bool:
@@ -185,7 +185,7 @@ def _algebra(op: Op, of: _Lookup) -> float:
     if op.name == "pow":
         exponent = op.arg(1, "exponent")
         if not isinstance(exponent, (int, float)):
-            raise Matters
+            raise NotCancelled
         return float(first * exponent)
     factor = _POWERS[op.name]
     if factor != factor:
@@ -209,7 +209,7 @@ def _product(op: Op, of: _Lookup) -> float:
 
 def _with_bias(degree: float, bias: Op, of: _Lookup) -> float:
     if of(bias) != degree and source(bias).name not in _ZEROS:
-        raise Matters
+        raise NotCancelled
     return float(degree)
 
 
@@ -220,4 +220,4 @@ def _compare(op: Op, of: _Lookup) -> float:
             return 0.0
     elif other == 0:
         return 0.0
-    raise Matters
+    raise NotCancelled

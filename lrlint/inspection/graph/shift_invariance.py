@@ -11,7 +11,7 @@ from typing import Any
 
 from lrlint.inspection.graph.norms import Norm, Norms
 from lrlint.inspection.graph.operators import DROPOUT, SOFTMAX, Flow, Op, is_attention, source
-from lrlint.inspection.graph.propagation import Matters, Unknown, Walk
+from lrlint.inspection.graph.propagation import ChangePropagation, NotCancelled, Unknown
 
 Axes = frozenset[int]
 
@@ -30,7 +30,7 @@ _POOLS = frozenset(
 _MASKED = -1e4
 
 
-class Shift(Walk[Any]):
+class ShiftInvariance(ChangePropagation[Any]):
     """Walks with the axes along which the shift is constant as state."""
 
     def __init__(self, flow: Flow, live: frozenset[int], norms: Norms) -> None:
@@ -55,12 +55,12 @@ class Shift(Walk[Any]):
             features = norm.axes if norm.kind == "layer" else (1,)
             return frozenset(axis for axis in range(norm.value.ndim) if axis not in features)
         if (norm.kind == "batch" and not norm.batch_statistics) or not norm.centred:
-            raise Matters
+            raise NotCancelled
         if not moving:  # a statistic of what is normalised moves along with it
             return self._axes(op, changed)
         value = moving[0]
         if len(moving) > 1 or self._norms.root(value)[0] is not self._norms.root(norm.root)[0]:
-            raise Matters  # a scale or shift, or a value that normalises another
+            raise NotCancelled  # a scale or shift, or a value that normalises another
         if value.shape is None or value.shape != norm.value.shape:
             raise Unknown
         axes = norm.axes
@@ -68,7 +68,7 @@ class Shift(Walk[Any]):
             axes = axes[1:]
         if all(axis in changed[value.index] or value.shape[axis] == 1 for axis in axes):
             return None
-        raise Matters
+        raise NotCancelled
 
     def _axes(self, op: Op, changed: dict[int, Any]) -> Axes | None:
         name = op.name
@@ -86,7 +86,7 @@ class Shift(Walk[Any]):
             key = op.arg(1)
             if set(changed) == {key.index} and key.ndim - 2 in changed[key.index]:
                 return None
-            raise Matters
+            raise NotCancelled
         if name in ("masked_fill", "where"):
             return _masked(op, changed)
         if name == "cat":
@@ -103,7 +103,7 @@ class Shift(Walk[Any]):
             axis = op.arg(1, "dim", -1) % max(first.ndim, 1)
             if axis in state:
                 return None
-            raise Matters
+            raise NotCancelled
         if name in DROPOUT:
             probability = op.arg(1, "p", 0.5)
             return frozenset(state) if probability == 0 else _matters()
@@ -111,7 +111,7 @@ class Shift(Walk[Any]):
 
 
 def _matters() -> Axes:
-    raise Matters
+    raise NotCancelled
 
 
 def _ones(op: Op) -> Axes:
@@ -129,7 +129,7 @@ def _scaled(op: Op, changed: dict[int, Any]) -> Axes:
     a, b = op.arg(0), op.arg(1, "other")
     moving = [i for i in (a, b) if isinstance(i, Op) and i.index in changed]
     if len(moving) > 1 or (op.name == "div" and moving[0] is b):
-        raise Matters
+        raise NotCancelled
     axes = _broadcast(moving[0], changed[moving[0].index], op)
     other = b if moving[0] is a else a
     if isinstance(other, Op):
@@ -146,21 +146,21 @@ def _layer(op: Op, changed: dict[int, Any]) -> Axes:
         bias = op.arg(2, "bias")
     if bias is not None and bias.index in changed:
         if len(changed) > 1:
-            raise Matters
+            raise NotCancelled
         if op.name in ("addmm", "baddbmm", "linear"):
             return _broadcast(bias, changed[bias.index], op)
         return frozenset(axis for axis in range(op.ndim) if axis != 1)
     left, right = tensors[-2:] if op.name in ("addmm", "baddbmm") else tensors[:2]
     if len(changed) > 1 or left is right:
-        raise Matters
+        raise NotCancelled
     if op.name == "linear":
         if right.index in changed:
-            raise Matters
+            raise NotCancelled
         return changed[left.index] - {left.ndim - 1}
     if op.name in ("convolution", "_convolution"):
         padding = op.arg(4, "padding", [1])
         if right.index in changed or any(padding) or op.arg(6, "transposed", False):
-            raise Matters
+            raise NotCancelled
         return frozenset(axis for axis in changed[left.index] if axis != 1)
     rows = op.ndim - 2
     if left.index in changed:
@@ -171,7 +171,7 @@ def _layer(op: Op, changed: dict[int, Any]) -> Axes:
 def _view(value: Op, state: Axes, op: Op) -> Axes:
     """Axes of a reshaped value: of each run of axes that stay together, constant if all of the old run are."""
     old, new = value.shape or (), op.shape or ()
-    found: set[int] = set()
+    axes: set[int] = set()
     i = j = 0
     while i < len(old) or j < len(new):
         start, begin = i, j
@@ -188,9 +188,9 @@ def _view(value: Op, state: Axes, op: Op) -> Axes:
                 b *= new[j]
                 j += 1
         if all(axis in state or old[axis] == 1 for axis in range(start, i)):
-            found.update(range(begin, j))
-    found.update(axis for axis, size in enumerate(new) if size == 1)
-    return frozenset(found)
+            axes.update(range(begin, j))
+    axes.update(axis for axis, size in enumerate(new) if size == 1)
+    return frozenset(axes)
 
 
 def _picked(value: Op, state: Axes, op: Op) -> Axes:
@@ -218,7 +218,7 @@ def _masked(op: Op, changed: dict[int, Any]) -> Axes:
         fill = source(fill)
         fill = fill.arg(1) if fill.name == "full" else fill.arg(0) if fill.name == "scalar_tensor" else None
     if not isinstance(value, Op) or value.index not in changed or not isinstance(fill, (int, float)) or fill > _MASKED:
-        raise Matters
+        raise NotCancelled
     return _broadcast(value, changed[value.index], op)
 
 
@@ -229,7 +229,7 @@ def _reduced(op: Op, first: Op, state: Axes) -> Axes:
     if op.shape is not None and len(op.shape) == first.ndim:
         return state | gone
     kept = [axis for axis in range(first.ndim) if axis not in gone]
-    return frozenset(place for place, axis in enumerate(kept) if axis in state)
+    return frozenset(position for position, axis in enumerate(kept) if axis in state)
 
 
 def _joined(op: Op, changed: dict[int, Any]) -> Axes:
@@ -250,14 +250,14 @@ def _moved(op: Op, first: Op, state: Axes) -> Axes:
         return frozenset(swap.get(axis, axis) for axis in state)
     if name == "permute":
         order = [axis % ndim for axis in op.arg(1)]
-        return frozenset(place for place, axis in enumerate(order) if axis in state)
+        return frozenset(position for position, axis in enumerate(order) if axis in state)
     if name in ("expand", "expand_as", "repeat"):
         return _broadcast(first, state, op)
     if name in ("slice", "narrow"):
         return frozenset(state)
     if name == "constant_pad_nd":
         pads = op.arg(1)
-        padded = {ndim - 1 - place // 2 for place, length in enumerate(pads) if length}
+        padded = {ndim - 1 - position // 2 for position, length in enumerate(pads) if length}
         return state - padded
     if name == "select":
         return _without(state, op.arg(1), ndim)
@@ -267,4 +267,4 @@ def _moved(op: Op, first: Op, state: Axes) -> Axes:
         return state
     if name in ("index", "gather", "stack", "copy", "index_put"):
         raise Unknown
-    raise Matters
+    raise NotCancelled

@@ -18,7 +18,7 @@ from lrlint.facts import Group, Optimizer, Parameter, StateMisfit
 from lrlint.facts.algorithms import algorithm, family_of_group
 from lrlint.facts.optimizers import DecayForm, number
 from lrlint.inspection.model.class_cache import per_class
-from lrlint.targets.provenance.recorder import Recording
+from lrlint.targets.provenance.recorder import ConstructionRecorder
 from lrlint.targets.safe_getattr import attribute, is_on
 from lrlint.text.wording import MULTIPLIER_KEYS
 
@@ -75,7 +75,7 @@ def optimizer_fact(
     index: int,
     name: str,
     find: Find,
-    recording: Recording,
+    recording: ConstructionRecorder,
     *,
     wraps: str | None = None,
     outer: Any = None,
@@ -193,7 +193,7 @@ def _group(
     kind: str,
     decoupled: bool,
     find: Find,
-    recording: Recording,
+    recording: ConstructionRecorder,
     peak: Callable[[float | None], float | None],
     multiplier: float,
 ) -> Group:

@@ -57,17 +57,17 @@ def read(path: Path) -> tuple[States, States]:
         keys = ", ".join(map(str, list(data)[:8])) if isinstance(data, Mapping) else type(data).__name__
         raise UsageError(f"no optimizer state in {path}", f"it holds: {keys}" if keys else "it is empty")
     held = [data.get(key) for key in _SCHEDULER_KEYS] if isinstance(data, Mapping) else []
-    found: Any = next((item for item in held if item), [])
-    states = found if isinstance(found, list) else [found]
+    stored: Any = next((item for item in held if item), [])
+    states = stored if isinstance(stored, list) else [stored]
     return optimizers, [state for state in states if isinstance(state, dict)]
 
 
 def _numbered(folder: Path, stem: str) -> list[Path]:
     """``stem.pt`` or ``stem.bin``, then ``stem_1``, ``stem_2``, ... of the same kind."""
     for suffix in _SUFFIXES:
-        found = [folder / f"{stem}{suffix}", *(folder / f"{stem}_{k}{suffix}" for k in range(1, 9))]
-        if found[0].is_file():
-            return [file for file in found if file.is_file()]
+        files = [folder / f"{stem}{suffix}", *(folder / f"{stem}_{k}{suffix}" for k in range(1, 9))]
+        if files[0].is_file():
+            return [file for file in files if file.is_file()]
     return []
 
 
@@ -100,8 +100,8 @@ def _reason(path: Path, error: Exception) -> str:
     if not path.stat().st_size:
         return "it is empty"
     text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and (found := _GLOBAL.search(text)):
-        name = next(group for group in found.groups() if group)
+    if isinstance(error, pickle.UnpicklingError) and (match := _GLOBAL.search(text)):
+        name = next(group for group in match.groups() if group)
         return f"it holds `{name.rstrip('.')}`, which could run code when loaded; nothing was run"
     if not zipfile.is_zipfile(path):
         return "it is damaged, or was not written by torch.save"

@@ -1,6 +1,6 @@
 """Schedulers whose state at any step is a formula: torch's closed forms, and classes that read the step number alone.
 
-`seeker` puts the groups into the state of an arbitrary step, so that a long horizon needs a few hundred evaluations.
+`closed_form` puts the groups into the state of an arbitrary step, so that a long horizon needs a few hundred evaluations.
 A formula holds only while nobody interfered (a rate edited by hand, a group added later): callers compare it with
 real steps first. Whether a class of the user's reads the step number alone shows only when it is evaluated: unless the
 formula is `known`, callers evaluate it again in another order.
@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lrlint.inspection.schedules import kinds
 
-Seeker = Callable[[int], None]
+ClosedForm = Callable[[int], None]
 
 #: Torch's own closed forms.
 _CLOSED = ("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR")
@@ -28,7 +28,7 @@ _PURE = ("LambdaLR", "CyclicLR", "OneCycleLR")
 _FACTORS = ("StepLR", "MultiStepLR", "ConstantLR", "LinearLR", "ExponentialLR", "PolynomialLR")
 
 
-def seeker(scheduler: Any) -> Seeker | None:
+def closed_form(scheduler: Any) -> ClosedForm | None:
     """A function that sets the groups' options as they are at a step of the scheduler; None without a formula."""
     children = kinds.children_of(scheduler)
     if children:
@@ -60,14 +60,14 @@ def _values(scheduler: Any) -> Callable[[int], list[Any]] | None:
 
     def values(step: int) -> list[Any]:
         scheduler.last_epoch, scheduler._step_count = step, step + 1
-        found: list[Any] = compute()
-        scheduler._last_lr = found
-        return found
+        rates: list[Any] = compute()
+        scheduler._last_lr = rates
+        return rates
 
     return values
 
 
-def _writer(scheduler: Any, values: Callable[[int], list[Any]]) -> Seeker:
+def _writer(scheduler: Any, values: Callable[[int], list[Any]]) -> ClosedForm:
     groups = scheduler.optimizer.param_groups
 
     def at(step: int) -> None:
@@ -81,7 +81,7 @@ def _write(groups: list[dict[str, Any]], rates: Iterable[Any]) -> None:
         group["lr"] = float(rate) if isinstance(rate, torch.Tensor) else rate
 
 
-def _restarts(scheduler: Any) -> Seeker:
+def _restarts(scheduler: Any) -> ClosedForm:
     """Cosine with restarts; the cycle is found by integers (torch's step(epoch) takes a logarithm, which may round)."""
     first, growth = scheduler.T_0, scheduler.T_mult
     scheduler._get_lr_called_within_step = True
@@ -99,7 +99,7 @@ def _restarts(scheduler: Any) -> Seeker:
     return at
 
 
-def _timm(scheduler: Any) -> Seeker:
+def _timm(scheduler: Any) -> ClosedForm:
     """timm computes from the counter alone; whether it counts epochs or updates, the other call is void."""
 
     def at(step: int) -> None:
@@ -109,7 +109,7 @@ def _timm(scheduler: Any) -> Seeker:
     return at
 
 
-def _nested(scheduler: Any, children: list[Any]) -> Seeker | None:
+def _nested(scheduler: Any, children: list[Any]) -> ClosedForm | None:
     if type(scheduler).__name__ == "SequentialLR" and kinds.torch_class(scheduler, "SequentialLR"):
         return _sequential(scheduler, children)
     if type(scheduler).__name__ == "ChainedScheduler" and kinds.torch_class(scheduler, "ChainedScheduler"):
@@ -117,9 +117,9 @@ def _nested(scheduler: Any, children: list[Any]) -> Seeker | None:
     return None
 
 
-def _sequential(scheduler: Any, children: list[Any]) -> Seeker | None:
-    found = [None if kinds.children_of(child) else seeker(child) for child in children]
-    parts = [part for part in found if part is not None]
+def _sequential(scheduler: Any, children: list[Any]) -> ClosedForm | None:
+    forms = [None if kinds.children_of(child) else closed_form(child) for child in children]
+    parts = [part for part in forms if part is not None]
     milestones = [int(step) for step in scheduler._milestones]
 
     def at(step: int) -> None:
@@ -129,7 +129,7 @@ def _sequential(scheduler: Any, children: list[Any]) -> Seeker | None:
     return at if len(parts) == len(children) else None
 
 
-def _chained(scheduler: Any, children: list[Any]) -> Seeker | None:
+def _chained(scheduler: Any, children: list[Any]) -> ClosedForm | None:
     cosines = [c for c in children if kinds.torch_class(c, "CosineAnnealingLR") and c.eta_min == 0]
     if not all(child in cosines or kinds.torch_class(child, *_FACTORS) for child in children):
         return None
@@ -155,28 +155,28 @@ def _chained(scheduler: Any, children: list[Any]) -> Seeker | None:
 
 def hints(scheduler: Any, horizon: int) -> set[int]:
     """Steps at which the formula is known to bend or jump, and where its extremes lie."""
-    found: set[float] = set()
+    steps: set[float] = set()
     offset = 0.0
     if kinds.children_of(scheduler):
         milestones = [0, *map(int, getattr(scheduler, "_milestones", ()))]
         for index, child in enumerate(kinds.children_of(scheduler)):
             begun = milestones[index] if index < len(milestones) else 0
-            found.update({begun - 1, begun}, (begun + step for step in hints(child, horizon)))
-        return {int(step) for step in found if 0 <= step <= horizon}
+            steps.update({begun - 1, begun}, (begun + step for step in hints(child, horizon)))
+        return {int(step) for step in steps if 0 <= step <= horizon}
     length = kinds.length_of(scheduler)
     if length is not None:
-        found.update((length.steps, 2 * length.steps))
-    found.update(getattr(scheduler, "milestones", ()))
+        steps.update((length.steps, 2 * length.steps))
+    steps.update(getattr(scheduler, "milestones", ()))
     for phase in getattr(scheduler, "_schedule_phases", ()):
-        found.update((math.floor(phase["end_step"]), math.ceil(phase["end_step"])))
+        steps.update((math.floor(phase["end_step"]), math.ceil(phase["end_step"])))
     step_ratio = getattr(scheduler, "step_ratio", None)
     cycle = next((value for key in ("total_size", "T_0", "step_size") if (value := getattr(scheduler, key, None))), 0)
     growth = getattr(scheduler, "T_mult", 1)
-    while cycle and len(found) < 400 and offset <= horizon:
-        found.update((offset - 1, offset, offset + cycle * (step_ratio or 0.0)))
+    while cycle and len(steps) < 400 and offset <= horizon:
+        steps.update((offset - 1, offset, offset + cycle * (step_ratio or 0.0)))
         offset, cycle = offset + cycle, cycle * growth
     for function in kinds.lambdas_of(scheduler):
         bound = [value for value in kinds.bound_names(function).values() if type(value) in (int, float)]
-        found.update(value for value in bound if 1 <= value <= horizon)
-    near = {int(step) + shift for step in found if step == step and abs(step) < 1e15 for shift in (-1, 0, 1)}
+        steps.update(value for value in bound if 1 <= value <= horizon)
+    near = {int(step) + shift for step in steps if step == step and abs(step) < 1e15 for shift in (-1, 0, 1)}
     return {step for step in near if 0 <= step <= horizon}

@@ -56,14 +56,14 @@ def _loop_targets(function: types.FunctionType) -> set[str] | None:
     if tree is None:
         return None
     line = function.__code__.co_firstlineno
-    found: set[str] = set()
+    targets: set[str] = set()
     for node, around in _nested(tree, ()):
         if isinstance(node, _FUNCTIONS) and _first_line(node) == line:
             for outer in reversed(around):
                 if isinstance(outer, _FUNCTIONS):
                     break  # a function around it is called anew for each turn: its variables are its own
-                found |= _targets(outer)
-    return found
+                targets |= _targets(outer)
+    return targets
 
 
 def _first_line(node: ast.AST) -> int:

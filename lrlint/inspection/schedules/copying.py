@@ -136,8 +136,8 @@ class Isolation:
                 self._scopes[id(scope)][name] = self.copy(value)
 
     def _cell(self, cell: types.CellType) -> types.CellType:
-        found: types.CellType = self._copies.get(id(cell)) or self._note(cell, types.CellType())
-        return found
+        copied: types.CellType = self._copies.get(id(cell)) or self._note(cell, types.CellType())
+        return copied
 
     def _object(self, value: Any) -> Any:
         cls: Any = type(value)

@@ -67,21 +67,21 @@ def same_optimizer(first: Any, second: Any) -> bool:
 
 def optimizer_of(scheduler: Any) -> Any:
     """The optimizer a scheduler drives, unwrapped; None where it holds none."""
-    found = getattr(scheduler, "optimizer", None)
-    if not hasattr(found, "param_groups"):
+    optimizer = getattr(scheduler, "optimizer", None)
+    if not hasattr(optimizer, "param_groups"):
         held = (value for value in getattr(scheduler, "__dict__", {}).values() if isinstance(value, Optimizer))
-        found = next(held, None)
-    return None if found is None else unwrap_optimizer(found)
+        optimizer = next(held, None)
+    return None if optimizer is None else unwrap_optimizer(optimizer)
 
 
 def children_of(scheduler: Any) -> list[Any]:
     """Schedulers nested in this one: sequential, chained, or wrapped by a warm-up."""
-    found = [*(getattr(scheduler, "_schedulers", None) or ())]
+    children = [*(getattr(scheduler, "_schedulers", None) or ())]
     for name in ("after_scheduler", "base_scheduler", "scheduler"):
         inner = getattr(scheduler, name, None)
         if inner is not None and hasattr(inner, "step"):
-            found.append(inner)
-    return [child for child in found if hasattr(child, "step") and not isinstance(child, Optimizer)]
+            children.append(inner)
+    return [child for child in children if hasattr(child, "step") and not isinstance(child, Optimizer)]
 
 
 def tree(scheduler: Any) -> Iterator[Any]:
@@ -132,8 +132,8 @@ def required_argument(scheduler: Any) -> str | None:
 
 
 def lambdas_of(scheduler: Any) -> list[Any]:
-    found = getattr(scheduler, "lr_lambdas", None)
-    return [f for f in found if callable(f)] if isinstance(found, (list, tuple)) else []
+    functions = getattr(scheduler, "lr_lambdas", None)
+    return [f for f in functions if callable(f)] if isinstance(functions, (list, tuple)) else []
 
 
 def underlying(function: Any) -> types.FunctionType | None:
@@ -148,20 +148,20 @@ def underlying(function: Any) -> types.FunctionType | None:
 
 def bound_names(function: Any) -> dict[str, Any]:
     """Variables a factor function was made with: keyword arguments, closed-over variables, attributes."""
-    found: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     while isinstance(function, functools.partial):
-        found.update(function.keywords)
+        variables.update(function.keywords)
         function = function.func
     if not isinstance(function, (types.FunctionType, types.MethodType)):
-        found.update(getattr(function, "__dict__", {}))
+        variables.update(getattr(function, "__dict__", {}))
     code = underlying(function)
     if code is not None:
         for name, cell in zip(code.__code__.co_freevars, code.__closure__ or (), strict=True):
             try:
-                found[name] = cell.cell_contents
+                variables[name] = cell.cell_contents
             except ValueError:  # not bound yet
                 continue
-    return found
+    return variables
 
 
 def counter_name(function: Any) -> str:
@@ -192,8 +192,8 @@ def length_of(scheduler: Any) -> Length | None:
     if begins is not None:
         return _sequence(children, begins)
     if children:
-        found = [length for child in children if (length := length_of(child))]
-        own = [length for length in found if length.final] or found
+        lengths = [length for child in children if (length := length_of(child))]
+        own = [length for length in lengths if length.final] or lengths
         return max(own, key=lambda length: length.steps, default=None)
     return _leaf_length(scheduler)
 
@@ -223,19 +223,19 @@ def _leaf_length(scheduler: Any) -> Length | None:
         value = _whole(getattr(scheduler, attribute, None))
         if value:
             return Length(value * factor, attribute, final=False)
-    given: dict[str, Any] = dict(getattr(scheduler, "__dict__", {}))
+    values: dict[str, Any] = dict(getattr(scheduler, "__dict__", {}))
     for function in lambdas_of(scheduler):
-        given.update(bound_names(function))
-    if "num_decay_steps" in given and _whole(given.get("num_stable_steps")) is not None:  # transformers: WSD
-        parts = [_whole(given.get(key)) or 0 for key in ("num_warmup_steps", "num_stable_steps", "num_decay_steps")]
+        values.update(bound_names(function))
+    if "num_decay_steps" in values and _whole(values.get("num_stable_steps")) is not None:  # transformers: WSD
+        parts = [_whole(values.get(key)) or 0 for key in ("num_warmup_steps", "num_stable_steps", "num_decay_steps")]
         return Length(sum(parts), "num_warmup_steps + num_stable_steps + num_decay_steps")
     for key in TOTALS:
-        value = _whole(given.get(key))
+        value = _whole(values.get(key))
         if value:
             # A warm-up and a constant factor end there, and the rate stays: another schedule may follow by hand.
             final = name not in ("LinearLR", "ConstantLR") or getattr(scheduler, "end_factor", 1.0) < 1.0
             return Length(value, key, final)
-    warmup = _whole(given.get("num_warmup_steps"))
+    warmup = _whole(values.get("num_warmup_steps"))
     return Length(warmup, "num_warmup_steps", final=False) if warmup else None
 
 
@@ -263,8 +263,8 @@ def floor_of(scheduler: Any) -> Floor | None:
 
 def method(scheduler: Any, name: str, owner: type) -> bool:
     """Whether the scheduler's method is the one torch's class defines."""
-    ours: Callable[..., Any] | None = getattr(type(scheduler), name, None)
-    return ours is not None and ours is getattr(owner, name, None)
+    own: Callable[..., Any] | None = getattr(type(scheduler), name, None)
+    return own is not None and own is getattr(owner, name, None)
 
 
 def torch_class(scheduler: Any, *names: str) -> type | None:

@@ -20,7 +20,7 @@ from lrlint.inspection.schedules.scheduler_facts import number, rates_of
 from lrlint.inspection.schedules.stepping import stepper
 
 if TYPE_CHECKING:
-    from lrlint.targets.load import Built
+    from lrlint.targets.load import LiveTarget
 
 #: Options compared as they are; rates are compared by what they decay from.
 OPTIONS = ("weight_decay", "betas", "momentum", "eps", "decoupled_weight_decay")
@@ -31,7 +31,7 @@ ARGUMENTS = (
 )
 
 
-def resume(built: Built, path: str | Path) -> ResumeFacts:
+def resume(built: LiveTarget, path: str | Path) -> ResumeFacts:
     """What loading the checkpoint does to the target. ``path`` is what `checkpoint.read` takes.
 
     Raises UsageError as `checkpoint.read` does.
@@ -45,7 +45,7 @@ def resume(built: Built, path: str | Path) -> ResumeFacts:
 
 
 def _optimizer(
-    built: Built, index: int, optimizer: Any, saved: Mapping[str, Any], schedulers: Sequence[dict[str, Any]]
+    built: LiveTarget, index: int, optimizer: Any, saved: Mapping[str, Any], schedulers: Sequence[dict[str, Any]]
 ) -> ResumedOptimizer:
     groups, loaded = optimizer.param_groups, saved["param_groups"]
     counts = [len(group["params"]) for group in groups]
@@ -127,7 +127,7 @@ def _renamed(groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> t
 
 
 def _scheduler(
-    built: Built, optimizer: Any, saved: Mapping[str, Any], states: Sequence[dict[str, Any]]
+    built: LiveTarget, optimizer: Any, saved: Mapping[str, Any], states: Sequence[dict[str, Any]]
 ) -> ResumedScheduler | None:
     """What the scheduler does after the load: its next step may put the old curve, or the new base rate, back."""
     for index, scheduler in enumerate(built.schedulers):

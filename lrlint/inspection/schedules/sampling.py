@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 
 from lrlint.facts import Trace
-from lrlint.facts.schedule import GONE
+from lrlint.facts.schedule import NEGLIGIBLE_SHARE
 
 Values = tuple[float, ...]
 
@@ -24,7 +24,7 @@ def compress(steps: Sequence[int], values: Sequence[float]) -> Trace:
     """The trace with only the points needed: between them it is a line, within ``TOLERANCE`` of its range.
 
     A swinging-door pass in linear time; first, last and extreme points are kept, both ends of every jump, and the point
-    after the peak from which on less than ``GONE`` of it is left.
+    after the peak from which on less than ``NEGLIGIBLE_SHARE`` of it is left.
     """
     low, high = min(values), max(values)
     slack = TOLERANCE * (high - low)
@@ -32,7 +32,7 @@ def compress(steps: Sequence[int], values: Sequence[float]) -> Trace:
         ends = (0, len(steps) - 1) if len(steps) > 1 else (0,)
         return Trace(tuple(steps[i] for i in ends), tuple(values[i] for i in ends))
     peak = values.index(high)
-    gone = next((index for index in range(peak, len(steps)) if values[index] <= GONE * high), 0)
+    gone = next((index for index in range(peak, len(steps)) if values[index] <= NEGLIGIBLE_SHARE * high), 0)
     marks = {0, len(steps) - 1, values.index(low), peak, gone}
     kept = [0]
     anchor, lower, upper = 0, -math.inf, math.inf
@@ -51,7 +51,7 @@ def compress(steps: Sequence[int], values: Sequence[float]) -> Trace:
     return Trace(tuple(steps[i] for i in kept), tuple(values[i] for i in kept))
 
 
-class Course:
+class SampledSchedule:
     """Values at ascending steps: one row per step, a column per recorded option of a group."""
 
     def __init__(self) -> None:
@@ -65,15 +65,15 @@ class Course:
     def traces(self) -> list[Trace]:
         """A trace per column; columns of equal values share one."""
         known: dict[Values, Trace] = {}
-        found = []
+        traces = []
         for column in zip(*self.rows, strict=True):
             if column not in known:
                 known[column] = compress(self.steps, column)
-            found.append(known[column])
-        return found
+            traces.append(known[column])
+        return traces
 
 
-def explore(evaluate: Callable[[int], Values], horizon: int, hints: Iterable[int], budget: int) -> Course:
+def explore(evaluate: Callable[[int], Values], horizon: int, hints: Iterable[int], budget: int) -> SampledSchedule:
     """Values at chosen steps of ``0 … horizon``: dense where they bend, with extremes and jumps found to the step.
 
     ``hints`` are steps worth a look; ``budget`` bounds the evaluations. What is narrower than the initial grid, and not
@@ -93,7 +93,7 @@ def explore(evaluate: Callable[[int], Values], horizon: int, hints: Iterable[int
     _bisect(value, known, grid, guides, budget)
     for column in guides:
         _extremes(value, known, column)
-    course = Course()
+    course = SampledSchedule()
     for step in sorted(known):
         course.add(step, known[step])
     return course
@@ -127,8 +127,8 @@ def _bisect(
             return
         middle = (left + right) // 2
         share = (middle - left) / (right - left)
-        found, first, last = value(middle), known[left], known[right]
-        errors = (abs(found[c] - first[c] - share * (last[c] - first[c])) / scale[c] for c in guides)
+        between, first, last = value(middle), known[left], known[right]
+        errors = (abs(between[c] - first[c] - share * (last[c] - first[c])) / scale[c] for c in guides)
         error = max(errors, default=0.0)
         if error > _REFINE:
             heapq.heappush(queue, (-error, left, right))

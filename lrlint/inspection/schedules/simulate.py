@@ -28,11 +28,11 @@ from lrlint.inspection.schedules.scheduler_facts import (
 from lrlint.inspection.schedules.stepping import Driver, Followed, follow, position
 
 if TYPE_CHECKING:
-    from lrlint.targets.load import Built
+    from lrlint.targets.load import LiveTarget
 
 
 def simulate(
-    built: Built,
+    built: LiveTarget,
     optimizers: Sequence[Any],
     training: Training,
     loop: Interval | None = None,
@@ -70,7 +70,7 @@ class _Entry:
 
     def __init__(
         self,
-        built: Built,
+        built: LiveTarget,
         index: int,
         optimizers: Sequence[Any],
         training: Training,
@@ -103,7 +103,7 @@ class _Entry:
             return None
         return next((i for i, known in enumerate(optimizers) if kinds.same_optimizer(known, self.optimizer)), None)
 
-    def _before(self, built: Built) -> list[dict[str, Any]]:
+    def _before(self, built: LiveTarget) -> list[dict[str, Any]]:
         if self.optimizer is None:
             return []
         return [before_of(built.recording.before(self.optimizer, i)) for i in range(len(self.optimizer.param_groups))]
@@ -175,7 +175,7 @@ class _Entry:
         try:
             with quiet():
                 copied = Isolation().copy(self.scheduler)
-                at = closed_form.seeker(copied) if closed_form.known(copied) else None
+                at = closed_form.closed_form(copied) if closed_form.known(copied) else None
                 if at is None:
                     return ()
                 rows = []
@@ -210,7 +210,7 @@ def config_fact(config: Mapping[str, Any]) -> SchedulerConfig:
     )
 
 
-def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
+def _dropped(built: LiveTarget, optimizers: Sequence[Any]) -> list[Schedule]:
     """Schedulers that a LightningModule builds and does not return: Lightning will not step them."""
     owner = built.owner
     if not any(base.__name__ == "LightningModule" for base in type(owner).__mro__) or not owner.automatic_optimization:
@@ -218,7 +218,7 @@ def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
     kept = {id(node) for scheduler in built.schedulers for node in kinds.tree(scheduler)}
     lost = [scheduler for scheduler, _ in built.recording.created_schedulers if id(scheduler) not in kept]
     inner = {id(child) for scheduler in lost for child in kinds.children_of(scheduler)}
-    found: list[Schedule] = []
+    dropped: list[Schedule] = []
     for scheduler in lost:
         index = next(
             (i for i, o in enumerate(optimizers) if kinds.same_optimizer(o, kinds.optimizer_of(scheduler))), None
@@ -226,9 +226,9 @@ def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
         if index is None or id(scheduler) in inner:
             continue
         cls = type(scheduler)
-        found.append(
+        dropped.append(
             Schedule(
-                index=len(built.schedulers) + len(found),
+                index=len(built.schedulers) + len(dropped),
                 class_name=cls.__name__,
                 qualified=f"{cls.__module__}.{cls.__qualname__}",
                 optimizer=index,
@@ -238,7 +238,7 @@ def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
                 span=built.recording.scheduler(scheduler),
             )
         )
-    return found
+    return dropped
 
 
 def _share(first: _Entry, second: _Entry) -> bool:
@@ -247,9 +247,9 @@ def _share(first: _Entry, second: _Entry) -> bool:
 
 def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
     """Each set of schedulers on one optimizer is followed as one; a scheduler that cannot be copied is skipped."""
-    found: dict[int, Followed] = {}
+    followed: dict[int, Followed] = {}
     for entry in entries:
-        if not entry.active or entry.index in found:
+        if not entry.active or entry.index in followed:
             continue
         team = [e for e in entries if e.active and _share(e, entry)]
         try:
@@ -266,8 +266,8 @@ def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
             for member in team:
                 member.skipped = f"{type(member.scheduler).__name__} was not simulated: {reason}"
             continue
-        found.update(dict.fromkeys((member.index for member in team), result))
-    return found
+        followed.update(dict.fromkeys((member.index for member in team), result))
+    return followed
 
 
 def _over_the_top(entry: _Entry, result: Followed) -> Followed:

@@ -16,7 +16,7 @@ from lrlint.facts import Trace
 from lrlint.facts.schedule import Failure, NonFinite
 from lrlint.inspection.schedules import closed_form, kinds
 from lrlint.inspection.schedules.clock import Timing
-from lrlint.inspection.schedules.sampling import Course, explore
+from lrlint.inspection.schedules.sampling import SampledSchedule, explore
 
 #: Group options whose course is recorded: (key in the group, index in a tuple or None, name of the trace).
 _OPTIONS = (
@@ -63,13 +63,13 @@ class Followed:
     def ends_at(self, step: float) -> bool:
         """Whether the fastest rate is gone by this step, and not much earlier."""
         rate = max(self.rates, key=lambda rate: rate.peak, default=None)
-        gone = rate.gone_from if rate is not None else None
+        gone = rate.negligible_from if rate is not None else None
         return gone is not None and 0.9 * step <= gone <= 1.1 * step + 1
 
 
 def _gone_early(rate: Trace) -> bool:
     limit = rate.steps[0] + 0.05 * (rate.steps[-1] - rate.steps[0])
-    return rate.gone_from is not None and rate.gone_from < limit
+    return rate.negligible_from is not None and rate.negligible_from < limit
 
 
 @dataclass
@@ -139,13 +139,13 @@ class Columns:
         owners = itertools.chain.from_iterable(option.indices for option in self._options)
         return min(index for index, value in zip(owners, row, strict=True) if not math.isfinite(value))
 
-    def traces(self, course: Course) -> list[dict[str, Trace]]:
-        found: list[dict[str, Trace]] = [{} for _ in range(self._width)]
+    def traces(self, course: SampledSchedule) -> list[dict[str, Trace]]:
+        by_group: list[dict[str, Trace]] = [{} for _ in range(self._width)]
         traces = iter(course.traces())
         for option in self._options:
             for index, trace in zip(option.indices, traces):  # noqa: B905 (the next option goes on where this ended)
-                found[index][option.name] = trace
-        return found
+                by_group[index][option.name] = trace
+        return by_group
 
 
 @dataclass
@@ -168,8 +168,8 @@ class _Option:
             return present  # type: ignore[return-value]
         same = len(self._seen) == len(present) and all(map(operator.is_, present, self._seen))
         if not same or not kinds_met <= _IMMUTABLE:
-            found = (_number(value, self.part) for value in present)
-            self._numbers = [math.nan if value is None else value for value in found]
+            numbers = (_number(value, self.part) for value in present)
+            self._numbers = [math.nan if value is None else value for value in numbers]
             self._seen = present
         return self._numbers
 
@@ -191,9 +191,9 @@ def follow(copies: Copies, groups_of: GroupsOf) -> Followed:
     limit = max(_FLOOR, _BUDGET // (len(groups) + 2))
     needed = sum(horizon * driver.clock.calls // driver.clock.period for driver in drivers)
     if needed > limit and len(drivers) == 1:
-        found = _by_formula(copies, groups_of, horizon)
-        if found is not None:
-            return found
+        traces = _by_formula(copies, groups_of, horizon)
+        if traces is not None:
+            return traces
     return _by_steps(drivers, groups, period, horizon, limit)
 
 
@@ -202,7 +202,7 @@ def _by_steps(
 ) -> Followed:
     """Really step, until the horizon or the limit. The value set by the last call is used by no optimizer step."""
     columns = Columns(groups)
-    course = Course()
+    course = SampledSchedule()
     begun = drivers[0].start * drivers[0].clock.period // drivers[0].clock.calls if len(drivers) == 1 else 0
     course.add(begun, columns.row())
     taken = 0
@@ -226,7 +226,7 @@ def _by_steps(
     return Followed(columns.traces(course))
 
 
-def _hold(course: Course, step: int, row: tuple[float, ...] | None) -> None:
+def _hold(course: SampledSchedule, step: int, row: tuple[float, ...] | None) -> None:
     """The last values hold until the step before the next call; ``row`` are the new ones, None at the end."""
     last = course.rows[-1]
     if course.steps[-1] < step - 1 and row != last:
@@ -242,7 +242,7 @@ def _by_formula(copies: Copies, groups_of: GroupsOf, horizon: int) -> Followed |
     """Evaluate the scheduler's formula where it matters; None where there is none, or real steps contradict it."""
     drivers = copies()
     (driver,) = drivers
-    at = closed_form.seeker(driver.scheduler)
+    at = closed_form.closed_form(driver.scheduler)
     if at is None:
         return None
     groups = groups_of(drivers)
@@ -274,7 +274,7 @@ def _by_formula(copies: Copies, groups_of: GroupsOf, horizon: int) -> Followed |
     return Followed(columns.traces(course))
 
 
-def _repeats(evaluate: Callable[[int], tuple[float, ...]], course: Course) -> bool:
+def _repeats(evaluate: Callable[[int], tuple[float, ...]], course: SampledSchedule) -> bool:
     """Whether the formula gives the same when evaluated again backwards: one that reads what it wrote does not."""
     return all(evaluate(call) == row for call, row in zip(reversed(course.steps), reversed(course.rows), strict=True))
 

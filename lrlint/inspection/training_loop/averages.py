@@ -23,12 +23,12 @@ def averages(file: File, within: Sequence[ast.AST]) -> Iterator[SourceCall]:
 
     ``within`` is the code that trains: only what stands in it, or is named in it, counts.
     """
-    found = list(_found(file)) if any("ema" in line.lower() or "MovingAverage" in line for line in file.lines) else []
-    if not found:
+    updates = list(_found(file)) if any("ema" in line.lower() or "MovingAverage" in line for line in file.lines) else []
+    if not updates:
         return
     nodes = {id(node): node for part in within for node in ast.walk(part)}
     used = {last(node) for node in nodes.values() if isinstance(node, (ast.Name, ast.Attribute))}
-    for node, name in found:
+    for node, name in updates:
         if id(node) in nodes or (name in used and not isinstance(node, ast.Call)):
             yield SourceCall("average", name, literal_span(file.path, file.lines, node), label_of(file, node))
 
@@ -42,8 +42,8 @@ def _found(file: File) -> Iterator[tuple[Any, str]]:
             yield node, node.name
     for call in ast.walk(file.tree):
         if isinstance(call, ast.Call) and call.args and _OF_PARAMETERS.match(last(call.func)):
-            given, name = call.args[0], last(call.func)
-            if name not in file.classes and isinstance(given, ast.Call) and last(given.func) == "parameters":
+            argument, name = call.args[0], last(call.func)
+            if name not in file.classes and isinstance(argument, ast.Call) and last(argument.func) == "parameters":
                 yield call, name
 
 

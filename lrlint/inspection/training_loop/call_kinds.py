@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lrlint.inspection.training_loop.code import File, Place, last
+from lrlint.inspection.training_loop.code import File, Scope, last
 
 _SCHEDULERS = re.compile(r"(LR|LRScheduler|Scheduler|Restarts|OnPlateau)$|^get_(\w+_)?(schedule\w*|scheduler)$")
 _OPTIMIZERS = re.compile(
@@ -116,10 +116,12 @@ class Kinds:
         owner = call.func.value if isinstance(call.func, ast.Attribute) else None
         receiver = "" if owner is None else ast.unparse(owner)
         if self._is_clip(name, owner, receiver):
-            given = call.args[0] if call.args else next((w.value for w in call.keywords if w.arg == "parameters"), None)
+            argument = (
+                call.args[0] if call.args else next((w.value for w in call.keywords if w.arg == "parameters"), None)
+            )
             limits = [*call.args[1:], *(word.value for word in call.keywords)]
             scaled = any("scale" in ast.unparse(limit) for limit in limits)
-            return Kind("clip", "" if given is None else ast.unparse(given), covered(given, bound), scaled)
+            return Kind("clip", "" if argument is None else ast.unparse(argument), covered(argument, bound), scaled)
         if owner is None:
             return Kind("unscale", "") if _may_unscale(call) else None
         if name == "step":
@@ -159,32 +161,32 @@ class Kinds:
         return Kind("scaled_backward" if scaled else "backward", receiver, scaled=_is_fraction(inner, bound))
 
 
-def built(place: Place) -> Iterator[tuple[ast.Call, str, tuple[str, ...]]]:
+def built(scope: Scope) -> Iterator[tuple[ast.Call, str, tuple[str, ...]]]:
     """Each optimizer that a function builds and binds: the call, the name, and whose parameters it was given."""
-    for node in place.nodes:
+    for node in scope.nodes:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and len(node.targets) == 1:
             call = node.value
             if _made(last(call.func), set(), call) == "optimizer":
                 named = [word.value for word in call.keywords if word.arg == "params"]
-                yield call, ast.unparse(node.targets[0]), covered([*call.args, *named, None][0], place.visible)
+                yield call, ast.unparse(node.targets[0]), covered([*call.args, *named, None][0], scope.visible)
 
 
 def _may_unscale(call: ast.Call) -> bool:
     """An unknown function that is given the scaler, or that runs hooks: it may unscale the gradients."""
-    given = [*call.args, *(word.value for word in call.keywords)]
+    arguments = [*call.args, *(word.value for word in call.keywords)]
     if isinstance(call.func, ast.Attribute) and "scaler" in last(call.func.value).lower():
         return False
-    if any("scaler" in last(argument).lower() for argument in given):
+    if any("scaler" in last(argument).lower() for argument in arguments):
         return True
     of_self = isinstance(call.func, ast.Attribute) and last(call.func.value) in ("self", "callbacks", "hooks")
     hooked = _HOOKS.search(last(call.func)) is not None
-    return (of_self and hooked) or "unscale" in last(call.func) or (last(call.func) == "self" and bool(given))
+    return (of_self and hooked) or "unscale" in last(call.func) or (last(call.func) == "self" and bool(arguments))
 
 
 def _sets_mode(call: ast.Call) -> bool:
     """``module.eval()``, ``module.train()`` or ``module.train(True)``."""
-    given = [*call.args, *(word.value for word in call.keywords)]
-    plain = all(isinstance(value, ast.Constant) and value.value is True for value in given)
+    arguments = [*call.args, *(word.value for word in call.keywords)]
+    plain = all(isinstance(value, ast.Constant) and value.value is True for value in arguments)
     return isinstance(call.func, ast.Attribute) and call.func.attr in _MODES and plain
 
 
@@ -208,9 +210,13 @@ def _scaler(value: ast.AST, bound: Bound) -> tuple[ast.AST | None, ast.AST]:
     candidates: list[ast.AST | None] = [value]
     if isinstance(value, (ast.Name, ast.Attribute)):
         candidates += bound.get(ast.unparse(value), ())
-    for found in candidates:
-        if isinstance(found, ast.Call) and isinstance(found.func, ast.Attribute) and found.func.attr == "scale":
-            return found.func.value, found.args[0] if found.args else value
+    for candidate in candidates:
+        if (
+            isinstance(candidate, ast.Call)
+            and isinstance(candidate.func, ast.Attribute)
+            and candidate.func.attr == "scale"
+        ):
+            return candidate.func.value, candidate.args[0] if candidate.args else value
     return None, value
 
 
@@ -225,43 +231,51 @@ def _is_fraction(value: ast.AST, bound: Bound, depth: int = 3) -> bool:
         return not values or any(item is None or _is_fraction(item, bound, depth - 1) for item in values)
     if isinstance(value, ast.Call):
         name = last(value.func)
-        given = [*value.args, *(word.value for word in value.keywords)]
+        arguments = [*value.args, *(word.value for word in value.keywords)]
         plain = re.search(r"criterion|loss|cross_entropy|nll|mse|bce", name, re.IGNORECASE) is not None
-        about = any(isinstance(n, ast.Constant) and n.value == "sum" for g in given for n in ast.walk(g))
+        about = any(isinstance(n, ast.Constant) and n.value == "sum" for g in arguments for n in ast.walk(g))
         return about or not plain or (isinstance(value.func, ast.Attribute) and last(value.func.value) == "self")
     return not isinstance(value, ast.Attribute)
 
 
-def covered(given: ast.AST | None, bound: Bound, depth: int = 3) -> tuple[str, ...]:
+def covered(expression: ast.AST | None, bound: Bound, depth: int = 3) -> tuple[str, ...]:
     """Of which modules (or parameter groups) an expression lists all parameters; () where that cannot be told."""
-    if given is None or depth == 0:
+    if expression is None or depth == 0:
         return ()
-    if isinstance(given, (ast.Name, ast.Attribute)):
-        values = bound.get(ast.unparse(given), ())
+    if isinstance(expression, (ast.Name, ast.Attribute)):
+        values = bound.get(ast.unparse(expression), ())
         return covered(values[0], bound, depth - 1) if len(values) == 1 else ()
-    if isinstance(given, ast.Call):
-        name = last(given.func)
-        if name == "parameters" and isinstance(given.func, ast.Attribute) and not given.args:
-            return (ast.unparse(given.func.value),)
+    if isinstance(expression, ast.Call):
+        name = last(expression.func)
+        if name == "parameters" and isinstance(expression.func, ast.Attribute) and not expression.args:
+            return (ast.unparse(expression.func.value),)
         if name in ("list", "tuple", "iter", "chain"):
-            return _together(given.args, bound, depth)
-        if name == "filter" and len(given.args) == 2:
-            return covered(given.args[1], bound, depth)
+            return _together(expression.args, bound, depth)
+        if name == "filter" and len(expression.args) == 2:
+            return covered(expression.args[1], bound, depth)
         return ()
-    if isinstance(given, ast.BinOp) and isinstance(given.op, ast.Add):
-        return _together([given.left, given.right], bound, depth)
-    if isinstance(given, (ast.List, ast.Tuple)):
-        inner = [part.value if isinstance(part, ast.Starred) else part for part in given.elts]
+    if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Add):
+        return _together([expression.left, expression.right], bound, depth)
+    if isinstance(expression, (ast.List, ast.Tuple)):
+        inner = [part.value if isinstance(part, ast.Starred) else part for part in expression.elts]
         return _together([_of_group(part) for part in inner], bound, depth)
-    if isinstance(given, (ast.ListComp, ast.GeneratorExp)) and len(given.generators) == 1:
-        only = given.generators[0]
+    if isinstance(expression, (ast.ListComp, ast.GeneratorExp)) and len(expression.generators) == 1:
+        only = expression.generators[0]
         trainable = all(
             "requires_grad" in ast.unparse(test) or "grad is not None" in ast.unparse(test) for test in only.ifs
         )
-        same = isinstance(given.elt, ast.Name) and isinstance(only.target, ast.Name) and given.elt.id == only.target.id
+        same = (
+            isinstance(expression.elt, ast.Name)
+            and isinstance(only.target, ast.Name)
+            and expression.elt.id == only.target.id
+        )
         return covered(only.iter, bound, depth - 1) if trainable and same else ()
-    if isinstance(given, ast.Subscript) and isinstance(given.slice, ast.Constant) and given.slice.value == "params":
-        return (ast.unparse(given),)
+    if (
+        isinstance(expression, ast.Subscript)
+        and isinstance(expression.slice, ast.Constant)
+        and expression.slice.value == "params"
+    ):
+        return (ast.unparse(expression),)
     return ()
 
 
@@ -274,5 +288,5 @@ def _of_group(node: ast.expr) -> ast.AST | None:
 
 
 def _together(parts: Sequence[ast.AST | None], bound: Bound, depth: int) -> tuple[str, ...]:
-    found = [covered(part, bound, depth) for part in parts]
-    return tuple(name for names in found for name in names) if all(found) else ()
+    names_of_parts = [covered(part, bound, depth) for part in parts]
+    return tuple(name for names in names_of_parts for name in names) if all(names_of_parts) else ()

@@ -12,7 +12,7 @@ from typing import Any
 
 from lrlint.facts.source import SourceCall
 from lrlint.inspection.training_loop.call_kinds import Kinds
-from lrlint.inspection.training_loop.code import Code, File, Place, calls_in, last
+from lrlint.inspection.training_loop.code import Code, File, Scope, calls_in, last
 from lrlint.targets.provenance.project import literal_span
 
 #: Calls of one function, with those it calls: more is no training loop that somebody reads.
@@ -37,18 +37,18 @@ class Reader:
         self.code = code
         self._known: dict[int, tuple[SourceCall, ...]] = {}
 
-    def calls(self, place: Place) -> tuple[SourceCall, ...]:
+    def calls(self, scope: Scope) -> tuple[SourceCall, ...]:
         """The calls of a function and, in their places, those of the project's functions it calls."""
-        if id(place.node) not in self._known:
-            self._known[id(place.node)] = ()
-            if self._concerns(place):
-                self._known[id(place.node)] = tuple(islice(_Body(self, place).block(place.node.body, (), ()), _MOST))
-        return self._known[id(place.node)]
+        if id(scope.node) not in self._known:
+            self._known[id(scope.node)] = ()
+            if self._concerns(scope):
+                self._known[id(scope.node)] = tuple(islice(_Body(self, scope).block(scope.node.body, (), ()), _MOST))
+        return self._known[id(scope.node)]
 
-    def _concerns(self, place: Place) -> bool:
+    def _concerns(self, scope: Scope) -> bool:
         """Whether the function calls anything of a training step, or a function of the project that may."""
-        made = [node for node in place.nodes if isinstance(node, ast.Call)]
-        return any(_kinds_of(place.file).may_concern(call) or self.code.called(place, call) for call in made)
+        made = [node for node in scope.nodes if isinstance(node, ast.Call)]
+        return any(_kinds_of(scope.file).may_concern(call) or self.code.called(scope, call) for call in made)
 
 
 @lru_cache(maxsize=16)
@@ -60,10 +60,10 @@ def _kinds_of(file: File) -> Kinds:
 class _Body:
     """The statements of one function."""
 
-    def __init__(self, reader: Reader, place: Place) -> None:
-        self._reader, self._place = reader, place
-        self._kinds = _kinds_of(place.file)
-        self._managed = _is_managed(place.nodes)
+    def __init__(self, reader: Reader, scope: Scope) -> None:
+        self._reader, self._scope = reader, scope
+        self._kinds = _kinds_of(scope.file)
+        self._managed = _is_managed(scope.nodes)
 
     def block(self, body: Sequence[ast.stmt], loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
         for node in body:
@@ -108,40 +108,40 @@ class _Body:
 
     def _calls(self, node: ast.AST, loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
         for call in calls_in(node):
-            for given in call.args:  # a closure runs within the step that it is given to
-                if (inner := self._given(call, given)) is not None:
+            for argument in call.args:  # a closure runs within the step that it is given to
+                if (inner := self._given(call, argument)) is not None:
                     yield from self._enter(inner, loops, guards)
-            inside = self._reader.code.called(self._place, call)
+            inside = self._reader.code.called(self._scope, call)
             if inside is not None:
                 yield from self._enter(inside, loops, guards)
-            elif (found := self._kinds.of(call, self._place.bound)) is not None:
+            elif (kind := self._kinds.of(call, self._scope.bound)) is not None:
                 yield SourceCall(
-                    found.kind,
-                    found.receiver,
-                    literal_span(self._place.file.path, self._place.file.lines, call),
-                    self._place.label,
+                    kind.kind,
+                    kind.receiver,
+                    literal_span(self._scope.file.path, self._scope.file.lines, call),
+                    self._scope.label,
                     loops,
-                    (*guards, *found.conditions),
+                    (*guards, *kind.conditions),
                     bool(call.args or call.keywords),
                     self._managed,
-                    covers=found.covers,
-                    scaled=found.scaled,
+                    covers=kind.covers,
+                    scaled=kind.scaled,
                 )
 
-    def _given(self, call: ast.Call, given: ast.expr) -> Place | None:
+    def _given(self, call: ast.Call, argument: ast.expr) -> Scope | None:
         """The function that a call is given to run: a closure, or what `Module.apply` runs on every module."""
-        if not isinstance(given, ast.Name):
+        if not isinstance(argument, ast.Name):
             return None
-        functions = self._place.file.functions
-        if last(call.func) == "apply" and given.id in functions:
-            return self._place.file.place(functions[given.id])
-        return self._place.inner.get(given.id)
+        functions = self._scope.file.functions
+        if last(call.func) == "apply" and argument.id in functions:
+            return self._scope.file.scope(functions[argument.id])
+        return self._scope.inner.get(argument.id)
 
-    def _enter(self, place: Place, loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
-        for call in self._reader.calls(place):
+    def _enter(self, scope: Scope, loops: tuple[int, ...], guards: tuple[str, ...]) -> Iterator[SourceCall]:
+        for call in self._reader.calls(scope):
             yield replace(
                 call,
-                function=self._place.label,
+                function=self._scope.label,
                 loops=(*loops, *call.loops),
                 guards=call.guards if call.loops else (*guards, *call.guards),
                 managed=call.managed or self._managed,
@@ -154,7 +154,7 @@ class _Body:
         if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) == holds:
             return tuple(part for value in test.values for part in self._conditions(value, holds, flag))
         if isinstance(test, (ast.Name, ast.Attribute)) and not flag:
-            values = self._place.bound.get(ast.unparse(test), [])
+            values = self._scope.bound.get(ast.unparse(test), [])
             if len(values) == 1 and isinstance(values[0], (ast.Compare, ast.BoolOp)):
                 return self._conditions(values[0], holds, True)
         if holds:

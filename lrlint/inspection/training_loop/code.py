@@ -40,21 +40,21 @@ class File:
         return bindings(self.tree.body)
 
     @cached_property
-    def places(self) -> tuple[Place, ...]:
+    def scopes(self) -> tuple[Scope, ...]:
         """The code outside functions, and every function of the file."""
-        return (Place(self, self.tree), *_functions(self, self.tree, None))
+        return (Scope(self, self.tree), *_functions(self, self.tree, None))
 
-    def place(self, node: Function, owner: ast.ClassDef | None = None) -> Place:
+    def scope(self, node: Function, owner: ast.ClassDef | None = None) -> Scope:
         """The one of `places` that is this function; a place of its own where it is none of the file's."""
-        return self._place_of.get(node) or Place(self, node, owner)
+        return self._scope_of.get(node) or Scope(self, node, owner)
 
     @cached_property
-    def _place_of(self) -> dict[ast.AST, Place]:
-        return {place.node: place for place in self.places}
+    def _scope_of(self) -> dict[ast.AST, Scope]:
+        return {scope.node: scope for scope in self.scopes}
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Scope:
     """A function (or the code outside any) in its file and class; ``inner`` are the functions defined in it, by name."""
 
     file: File
@@ -67,8 +67,8 @@ class Place:
         return list(own(self.node))
 
     @cached_property
-    def inner(self) -> dict[str, Place]:
-        return {n.name: self.file.place(n, self.owner) for n in self.nodes if isinstance(n, Function)}
+    def inner(self) -> dict[str, Scope]:
+        return {n.name: self.file.scope(n, self.owner) for n in self.nodes if isinstance(n, Function)}
 
     @cached_property
     def bound(self) -> dict[str, list[ast.AST | None]]:
@@ -92,7 +92,7 @@ class Code:
         self._project = project
         self._files: dict[str, File | None] = {}
         self._modules: dict[tuple[str, str], File | None] = {}
-        self._next: dict[ast.AST, list[Place]] = {}
+        self._next: dict[ast.AST, list[Scope]] = {}
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -119,76 +119,78 @@ class Code:
         lines = linecache.getlines(str(self._project.root / path))
         return None if not lines or len(lines) > _LONGEST else _parsed(path, tuple(lines))
 
-    def reached(self, place: Place) -> list[Place]:
+    def reached(self, scope: Scope) -> list[Scope]:
         """A function, those that stand in it, and those of the project that any of these calls."""
-        found: dict[ast.AST, Place] = {}
-        waiting = deque([place])
+        scope_of: dict[ast.AST, Scope] = {}
+        waiting = deque([scope])
         while waiting:
-            place = waiting.popleft()
-            if place.node not in found:
-                found[place.node] = place
-                waiting += self._reached_next(place)
-        return list(found.values())
+            scope = waiting.popleft()
+            if scope.node not in scope_of:
+                scope_of[scope.node] = scope
+                waiting += self._reached_next(scope)
+        return list(scope_of.values())
 
-    def _reached_next(self, place: Place) -> list[Place]:
+    def _reached_next(self, scope: Scope) -> list[Scope]:
         """The functions that stand in a function, and those that it calls."""
-        if place.node not in self._next:
-            called = [self.called(place, node) for node in place.nodes if isinstance(node, ast.Call)]
-            self._next[place.node] = [*place.inner.values(), *(inside for inside in called if inside is not None)]
-        return self._next[place.node]
+        if scope.node not in self._next:
+            called = [self.called(scope, node) for node in scope.nodes if isinstance(node, ast.Call)]
+            self._next[scope.node] = [*scope.inner.values(), *(inside for inside in called if inside is not None)]
+        return self._next[scope.node]
 
-    def reach(self, place: Place) -> list[tuple[File, ast.stmt]]:
+    def reach(self, scope: Scope) -> list[tuple[File, ast.stmt]]:
         """The functions or classes of a file that a function stands in, and those that what it calls stands in."""
-        found: list[tuple[File, ast.stmt]] = []
-        for inside in self.reached(place):
+        statements: list[tuple[File, ast.stmt]] = []
+        for inside in self.reached(scope):
             line = getattr(inside.node, "lineno", None)
-            found += [(inside.file, n) for n in inside.file.tree.body if line is None or n.lineno <= line <= _end(n)]
-        return found
+            statements += [
+                (inside.file, n) for n in inside.file.tree.body if line is None or n.lineno <= line <= _end(n)
+            ]
+        return statements
 
-    def called(self, place: Place, call: ast.Call) -> Place | None:
+    def called(self, scope: Scope, call: ast.Call) -> Scope | None:
         """The function of the project that is called; None where that cannot be told."""
         function = call.func
         if isinstance(function, ast.Name):
-            if function.id in place.inner:
-                return place.inner[function.id]
-            return self._find(place.file, function.id)
+            if function.id in scope.inner:
+                return scope.inner[function.id]
+            return self._find(scope.file, function.id)
         if not isinstance(function, ast.Attribute):
             return None
         holder = function.value
-        if isinstance(holder, ast.Name) and holder.id in ("self", "cls") and place.owner is not None:
-            return self._method(place.file, place.owner, function.attr)
-        if isinstance(holder, ast.Call) and last(holder.func) == "super" and place.owner is not None:
-            return self._inherited(place.file, place.owner, function.attr)
-        if isinstance(holder, ast.Name) and holder.id in place.file.imports:
-            module, name = place.file.imports[holder.id]
-            inside = self._module(place.file, f"{module}.{name}".replace("..", ".") if name else module)
+        if isinstance(holder, ast.Name) and holder.id in ("self", "cls") and scope.owner is not None:
+            return self._method(scope.file, scope.owner, function.attr)
+        if isinstance(holder, ast.Call) and last(holder.func) == "super" and scope.owner is not None:
+            return self._inherited(scope.file, scope.owner, function.attr)
+        if isinstance(holder, ast.Name) and holder.id in scope.file.imports:
+            module, name = scope.file.imports[holder.id]
+            inside = self._module(scope.file, f"{module}.{name}".replace("..", ".") if name else module)
             return None if inside is None else self._find(inside, function.attr, follow=False)
         return None
 
-    def _find(self, file: File, name: str, follow: bool = True) -> Place | None:
+    def _find(self, file: File, name: str, follow: bool = True) -> Scope | None:
         if name in file.functions:
-            return file.place(file.functions[name])
+            return file.scope(file.functions[name])
         if follow and name in file.imports and file.imports[name][1]:
             module, original = file.imports[name]
             inside = self._module(file, module)
             return None if inside is None else self._find(inside, original, follow=False)
         return None
 
-    def _method(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Place | None:
+    def _method(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Scope | None:
         for node in owner.body:
             if isinstance(node, Function) and node.name == name:
-                return file.place(node, owner)
+                return file.scope(node, owner)
         return self._inherited(file, owner, name, depth)
 
-    def _inherited(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Place | None:
+    def _inherited(self, file: File, owner: ast.ClassDef, name: str, depth: int = 0) -> Scope | None:
         for base in owner.bases if depth < 4 else ():
             home, base_name = file, last(base)
             if base_name not in file.classes and base_name in file.imports:
                 module, base_name = file.imports[base_name]
-                found = self._module(file, module)
-                if found is None:
+                module_file = self._module(file, module)
+                if module_file is None:
                     continue
-                home = found
+                home = module_file
             if base_name in home.classes and home.classes[base_name] is not owner:
                 method = self._method(home, home.classes[base_name], name, depth + 1)
                 if method is not None:
@@ -232,19 +234,19 @@ def _parsed(path: str, lines: tuple[str, ...]) -> File | None:
             file.functions[node.name] = node
         elif isinstance(node, ast.ClassDef):
             file.classes[node.name] = node
-    for found in ast.walk(tree):
-        if isinstance(found, ast.Import):
-            file.imports.update((name.asname or name.name, (name.name, "")) for name in found.names)
-        elif isinstance(found, ast.ImportFrom):
-            module = "." * found.level + (found.module or "")
-            file.imports.update((name.asname or name.name, (module, name.name)) for name in found.names)
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Import):
+            file.imports.update((name.asname or name.name, (name.name, "")) for name in part.names)
+        elif isinstance(part, ast.ImportFrom):
+            module = "." * part.level + (part.module or "")
+            file.imports.update((name.asname or name.name, (module, name.name)) for name in part.names)
     return file
 
 
-def _functions(file: File, node: ast.AST, owner: ast.ClassDef | None) -> Iterator[Place]:
+def _functions(file: File, node: ast.AST, owner: ast.ClassDef | None) -> Iterator[Scope]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, Function):
-            yield Place(file, child, owner)
+            yield Scope(file, child, owner)
         inner = child if isinstance(child, ast.ClassDef) else owner
         if isinstance(child, (ast.stmt, ast.excepthandler, ast.match_case)):
             yield from _functions(file, child, inner)
@@ -288,18 +290,18 @@ def last(node: ast.AST) -> str:
 
 def bindings(nodes: Sequence[Any]) -> dict[str, list[ast.AST | None]]:
     """What each name is bound to: the assigned expressions; None for any other way of binding it."""
-    found: dict[str, list[ast.AST | None]] = {}
+    values: dict[str, list[ast.AST | None]] = {}
     plain: set[int] = set()
     for node in nodes:
         if isinstance(node, ast.Assign) and node.value is not None:
             for target in node.targets:
                 if isinstance(target, (ast.Name, ast.Attribute)):
                     plain.add(id(target))
-                    found.setdefault(ast.unparse(target), []).append(node.value)
+                    values.setdefault(ast.unparse(target), []).append(node.value)
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             plain.add(id(node.target))
-            found.setdefault(ast.unparse(node.target), []).append(node.value)
+            values.setdefault(ast.unparse(node.target), []).append(node.value)
     for node in nodes:
         if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store) and id(node) not in plain:
-            found.setdefault(ast.unparse(node), []).append(None)
-    return found
+            values.setdefault(ast.unparse(node), []).append(None)
+    return values

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrlint.facts.source import SourceCall
 from lrlint.inspection.training_loop.call_kinds import is_clip_name, is_optimizer_class
-from lrlint.inspection.training_loop.code import File, Function, Place, bindings, label_of, last, own
+from lrlint.inspection.training_loop.code import File, Function, Scope, bindings, label_of, last, own
 from lrlint.targets.provenance.project import literal_span
 
 _ONE_SHOT = frozenset(("filter", "map", "parameters", "named_parameters"))
@@ -17,10 +17,10 @@ _BRANCHES = (ast.If, ast.IfExp, ast.Try, ast.Match)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
-def reused(place: Place) -> Iterator[SourceCall]:
+def reused(scope: Scope) -> Iterator[SourceCall]:
     """Iterators of one function that something used up before, in plain sequence or in the loop's earlier round."""
-    nodes = place.nodes
-    for name, value in _bound_once(place.bound if _any_one_shot(nodes) else {}, place.file):
+    nodes = scope.nodes
+    for name, value in _bound_once(scope.bound if _any_one_shot(nodes) else {}, scope.file):
         if any(isinstance(node, _BRANCHES) and _holds(node, name) for node in nodes):
             continue
         uses = _consumptions(nodes, name)
@@ -35,15 +35,15 @@ def reused(place: Place) -> Iterator[SourceCall]:
                 if any(_within(use, n) and not _within(value, n) for n in nodes if isinstance(n, _LOOPS))
             ]
         if len(uses) > 1:
-            yield _used(place.file, name, uses[1], uses[0], place.label)
+            yield _used(scope.file, name, uses[1], uses[0], scope.label)
         elif repeated:
-            yield _used(place.file, name, repeated[0], repeated[0], place.label)
+            yield _used(scope.file, name, repeated[0], repeated[0], scope.label)
 
 
 def reused_attributes(file: File) -> Iterator[SourceCall]:
     """Iterators that an object keeps: used up where they are bound, and used again by another of its methods."""
     for owner in file.classes.values():
-        methods = [Place(file, node, owner) for node in owner.body if isinstance(node, Function)]
+        methods = [Scope(file, node, owner) for node in owner.body if isinstance(node, Function)]
         everything = [node for method in methods for node in method.nodes]
         bound = bindings(everything) if _any_one_shot(everything) else {}
         for name, value in _bound_once(bound, file):
@@ -123,8 +123,8 @@ def _uses(nodes: Sequence[Any], name: str) -> Iterator[Any]:
         elif isinstance(node, ast.Call):
             called = last(node.func)
             if called in _CONSUMERS or is_clip_name(called) or is_optimizer_class(called):
-                given = [*node.args[:1], *(w.value for w in node.keywords if w.arg in ("params", "parameters"))]
-                yield from (argument for argument in given if is_it(argument))
+                arguments = [*node.args[:1], *(w.value for w in node.keywords if w.arg in ("params", "parameters"))]
+                yield from (argument for argument in arguments if is_it(argument))
 
 
 def _is_params(key: ast.AST | None) -> bool:

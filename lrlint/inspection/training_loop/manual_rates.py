@@ -45,10 +45,10 @@ def _sets_within(file: File, node: ast.Module | ast.stmt) -> bool:
 @lru_cache(maxsize=16)  # as many as there are trees that `syntax_tree` shares
 def _outermost(tree: ast.Module) -> dict[ast.AST, _Seen]:
     """The tree and each of its outermost statements, by one walk."""
-    found: dict[ast.AST, _Seen] = {node: _seen(node) for node in tree.body}
-    parts = found.values()
+    seen: dict[ast.AST, _Seen] = {node: _seen(node) for node in tree.body}
+    parts = seen.values()
     whole = _Seen(any(p.prepares for p in parts), any(p.once for p in parts), any(p.again for p in parts))
-    return {**found, tree: whole}
+    return {**seen, tree: whole}
 
 
 def _seen(node: ast.AST) -> _Seen:
@@ -80,8 +80,8 @@ def _sets(node: ast.AST) -> bool:
 
 def _over_groups(node: ast.AST) -> bool:
     called = {id(part.func) for part in ast.walk(node) if isinstance(part, ast.Call)}
-    found = (part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr == _GROUPS)
-    return any(id(part) not in called for part in found)
+    uses = (part for part in ast.walk(node) if isinstance(part, ast.Attribute) and part.attr == _GROUPS)
+    return any(id(part) not in called for part in uses)
 
 
 def _written(node: ast.AST) -> Iterator[ast.expr]:
@@ -91,6 +91,6 @@ def _written(node: ast.AST) -> Iterator[ast.expr]:
 def _written_by(node: Any) -> Iterator[ast.expr]:
     """The groups whose rate a statement assigns."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
-    for target in (part for given in targets for part in getattr(given, "elts", [given])):
+    for target in (part for target_list in targets for part in getattr(target_list, "elts", [target_list])):
         if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant) and target.slice.value == "lr":
             yield target.value

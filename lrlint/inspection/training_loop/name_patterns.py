@@ -14,7 +14,7 @@ from typing import Any
 
 from lrlint.facts import Span
 from lrlint.facts.source import NamePattern
-from lrlint.inspection.training_loop.code import File, Place, last
+from lrlint.inspection.training_loop.code import File, Scope, last
 from lrlint.targets.provenance.project import literal_span
 from lrlint.text.names import misses, selector
 
@@ -34,18 +34,18 @@ class _Found:
     condition: int
 
 
-def name_patterns(file: File, places: Sequence[Place], span: Span, seen: Sequence[Sequence[str]]) -> list[NamePattern]:
+def name_patterns(file: File, scopes: Sequence[Scope], span: Span, seen: Sequence[Sequence[str]]) -> list[NamePattern]:
     """The patterns of the loops over the ``named_parameters()`` call at a span, with what they matched.
 
     ``seen`` are the names it gave, once for each time it ran. A literal matched if it did in any of these.
     """
     names = list(dict.fromkeys(name for run in seen for name in run))
-    found = []
-    for place in places:
-        for call in (n for n in place.nodes if isinstance(n, ast.Call)):
+    patterns = []
+    for scope in scopes:
+        for call in (n for n in scope.nodes if isinstance(n, ast.Call)):
             if last(call.func) == "named_parameters" and _stands_at(file, call, span):
-                found += list(_Loops(place, call).patterns())
-    return [_tried(item, file, span, names) for item in found] if names else []
+                patterns += list(_Loops(scope, call).patterns())
+    return [_tried(item, file, span, names) for item in patterns] if names else []
 
 
 def _stands_at(file: File, call: ast.Call, span: Span) -> bool:
@@ -54,21 +54,23 @@ def _stands_at(file: File, call: ast.Call, span: Span) -> bool:
     return literal_span(file.path, file.lines, call) == span
 
 
-def _tried(found: _Found, file: File, walk: Span, names: Sequence[str]) -> NamePattern:
-    select = selector(found.kind, found.text)
+def _tried(pattern: _Found, file: File, walk: Span, names: Sequence[str]) -> NamePattern:
+    select = selector(pattern.kind, pattern.text)
     matched = sum(map(select, names))
-    lead, missed, nearest = ("", 0, "") if matched else misses(found.kind, found.text, names)
-    span = literal_span(file.path, file.lines, found.node)
-    return NamePattern(found.kind, found.text, span, walk, found.condition, len(names), matched, missed, lead, nearest)
+    lead, missed, nearest = ("", 0, "") if matched else misses(pattern.kind, pattern.text, names)
+    span = literal_span(file.path, file.lines, pattern.node)
+    return NamePattern(
+        pattern.kind, pattern.text, span, walk, pattern.condition, len(names), matched, missed, lead, nearest
+    )
 
 
 class _Loops:
     """The loops over one call of ``named_parameters()`` in one function."""
 
-    def __init__(self, place: Place, call: ast.Call) -> None:
-        self._nodes = place.nodes
+    def __init__(self, scope: Scope, call: ast.Call) -> None:
+        self._nodes = scope.nodes
         self._call = call
-        self._bound = place.visible
+        self._bound = scope.visible
 
     def patterns(self) -> Iterator[_Found]:
         """Of every loop and comprehension whose loop variable is a name as the call gave it."""
@@ -142,11 +144,11 @@ class _Loops:
             if isinstance(node, ast.comprehension) and isinstance(node.target, ast.Name):
                 each[node.target.id] = self._constants(node.iter)
         for node in ast.walk(test):
-            for kind, given in _comparisons(name, node):
-                if isinstance(given, ast.Name) and given.id in each:
-                    texts = each[given.id]
+            for kind, compared in _comparisons(name, node):
+                if isinstance(compared, ast.Name) and compared.id in each:
+                    texts = each[compared.id]
                 else:
-                    texts = self._constants(given, single=True)
+                    texts = self._constants(compared, single=True)
                 yield from (_Found(kind, str(text.value), text, condition) for text in texts if text.value)
 
     def _constants(self, node: ast.AST | None, single: bool = False, depth: int = 3) -> list[Any]:
@@ -228,7 +230,7 @@ def _segment(node: ast.AST, is_name: Any) -> int | None:
 
 def walks_of(seen: Sequence[tuple[Span, Sequence[str]]]) -> Mapping[Span, list[Sequence[str]]]:
     """The names that each call gave, by where it stands."""
-    found: dict[Span, list[Sequence[str]]] = {}
+    walks: dict[Span, list[Sequence[str]]] = {}
     for span, names in seen:
-        found.setdefault(span, []).append(names)
-    return found
+        walks.setdefault(span, []).append(names)
+    return walks

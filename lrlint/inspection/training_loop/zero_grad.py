@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from lrlint.facts.source import STEPS, SourceCall, trained
 from lrlint.inspection.training_loop.call_kinds import is_hook_name, is_optimizer_name, is_scheduler_class
 from lrlint.inspection.training_loop.calls import Reader
-from lrlint.inspection.training_loop.code import File, Place, last
+from lrlint.inspection.training_loop.code import File, Scope, last
 
 #: Mentions of gradients that clear none; any other may.
 _PLAIN = re.compile(
@@ -27,8 +27,8 @@ _WORD = re.compile(r'^[rbufRBUF]*(["\'])\w+\1$')
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
-def uncleared(reader: Reader, files: Iterable[File], places: Sequence[Place], alone: bool) -> Iterator[str]:
-    """Labels of the functions among ``places`` whose gradients add up from step to step.
+def uncleared(reader: Reader, files: Iterable[File], scopes: Sequence[Scope], alone: bool) -> Iterator[str]:
+    """Labels of the functions among ``scopes`` whose gradients add up from step to step.
 
     Only of functions that are no methods, and step an optimizer by its plain name. Silent as soon as gradients are
     mentioned in another way than to clip or scale them, anywhere in the ``files`` (``alone``: where a function or what
@@ -37,15 +37,15 @@ def uncleared(reader: Reader, files: Iterable[File], places: Sequence[Place], al
     """
     if not alone and any(map(_mentions, (line for file in files for line in code_lines(file)))):
         return
-    for place in places:
-        steps = list(_steps(reader.calls(place)))
-        if not steps or place.owner is not None or _once(place, {step.receiver for step in steps}):
+    for scope in scopes:
+        steps = list(_steps(reader.calls(scope)))
+        if not steps or scope.owner is not None or _once(scope, {step.receiver for step in steps}):
             continue
-        reached = [place, *(inside for inside in reader.code.reached(place) if inside.node is not place.node)]
+        reached = [scope, *(inside for inside in reader.code.reached(scope) if inside.node is not scope.node)]
         if any(inside.owner is not None or any(_handed(reader, inside)) for inside in reached):
             continue
-        if not any(map(_mentions, _lines(reader, place))):
-            yield place.label
+        if not any(map(_mentions, _lines(reader, scope))):
+            yield scope.label
 
 
 def _mentions(line: str) -> bool:
@@ -61,9 +61,9 @@ def _steps(calls: Sequence[SourceCall]) -> Iterator[SourceCall]:
         yield from (step for step in trained(calls) if not step.managed)
 
 
-def _once(place: Place, optimizers: set[str]) -> bool:
+def _once(scope: Scope, optimizers: set[str]) -> bool:
     """Whether a loop builds one of these anew, or is left at its end."""
-    for loop in (node for node in place.nodes if isinstance(node, _LOOPS)):
+    for loop in (node for node in scope.nodes if isinstance(node, _LOOPS)):
         stored = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         if (
             isinstance(loop.body[-1], (ast.Break, ast.Return))
@@ -74,16 +74,16 @@ def _once(place: Place, optimizers: set[str]) -> bool:
     return False
 
 
-def _handed(reader: Reader, place: Place) -> Iterator[ast.Call]:
+def _handed(reader: Reader, scope: Scope) -> Iterator[ast.Call]:
     """Calls that give a model or an optimizer to code that was not read, or run hooks."""
-    for call in (node for node in place.nodes if isinstance(node, ast.Call)):
+    for call in (node for node in scope.nodes if isinstance(node, ast.Call)):
         name = last(call.func)
         if is_hook_name(name):
             yield call
-        if name in _HARMLESS or is_scheduler_class(name) or reader.code.called(place, call) is not None:
+        if name in _HARMLESS or is_scheduler_class(name) or reader.code.called(scope, call) is not None:
             continue
-        given = [*call.args, *(word.value for word in call.keywords)]
-        if any(is_optimizer_name(n) or _TRAINED.match(n) for value in given for n in _whole(value)):
+        arguments = [*call.args, *(word.value for word in call.keywords)]
+        if any(is_optimizer_name(n) or _TRAINED.match(n) for value in arguments for n in _whole(value)):
             yield call
 
 
@@ -98,8 +98,8 @@ def _whole(value: ast.expr) -> Iterator[str]:
                 yield from _whole(part)
 
 
-def _lines(reader: Reader, place: Place) -> Iterator[str]:
-    for file, node in reader.code.reach(place):
+def _lines(reader: Reader, scope: Scope) -> Iterator[str]:
+    for file, node in reader.code.reach(scope):
         yield from code_lines(file)[node.lineno - 1 : node.end_lineno]
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from lrlint.facts.probe import GradientTail
-from lrlint.probing.search.attribution import NEAR, Blame
-from lrlint.probing.search.rate_ladder import GAIN, HALF, PATIENCE, QUICK, Judgement, behind
-from lrlint.probing.search.trial import FLOOR, Outcome, Trial
+from lrlint.probing.search.attribution import NEAR, GroupReduction
+from lrlint.probing.search.rate_ladder import GAIN, HALF, PATIENCE, QUICK, Diagnosis, shortfall_of
+from lrlint.probing.search.trial import FLOOR, RunFactory, TrialRun
 
 #: A largest norm of so many times the median is an outlier, and so large ones are rare below this share of the steps.
 TAIL, RARE = 10.0, 0.1
@@ -95,7 +95,7 @@ class Change:
     largest: float | None = None
     margin: float = 0.0
     verified: bool = False
-    evidence: tuple[Outcome, ...] = ()
+    evidence: tuple[TrialRun, ...] = ()
     factors: tuple[float, ...] = ()
     reason: str = ""
     lasts: bool = True  # the largest factor that held, over more steps as well
@@ -111,7 +111,7 @@ class Adviser:
     """Turns what the search found into changes that hold."""
 
     def __init__(
-        self, trial: Trial, found: Judgement, steps: int, promises: Sequence[float], kept: bool = False
+        self, trial: RunFactory, found: Diagnosis, steps: int, promises: Sequence[float], kept: bool = False
     ) -> None:
         """``promises``: −g·u of each group's first step as configured, 0 or more. ``kept``: the schedule warms up, and then
         keeps its rates.
@@ -119,7 +119,7 @@ class Adviser:
         self.trial, self.found, self.steps, self.promises = trial, found, steps, promises
         self.more = KEPT if kept else 0.0
         self.ones = (1.0,) * trial.count
-        self.long = min(TWICE * max(found.shown, steps), PATIENCE * steps)
+        self.long = min(TWICE * max(found.shown_after, steps), PATIENCE * steps)
 
     def quiet_tail(self) -> GradientTail | None:
         """The tail on a run at lower rates, not so slow that it stands still.
@@ -127,15 +127,15 @@ class Adviser:
         Where that has outliers, of one more at a tenth of the rates, in which none of them moves the model far: what
         comes after one would count as well.
         """
-        rungs = {e: r for e, r in self.found.rungs.items() if not r.broke and r.norms}
-        usual = self.found.exponent if self.found.sick else -1.0
-        lowest = self.found.rungs[min(self.found.rungs)]
+        rungs = {e: r for e, r in self.found.reduced_runs.items() if not r.failed and r.norms}
+        usual = self.found.exponent if self.found.too_high else -1.0
+        lowest = self.found.reduced_runs[min(self.found.reduced_runs)]
         quiet = rungs.get(usual) or (rungs[max(rungs)] if rungs else lowest)
         norms = [norm for norm in quiet.norms if math.isfinite(norm)]
         if norms and max(norms) >= TAIL * median(norms):
-            usual_norm = min(norms) if quiet.broke else median(norms)
+            usual_norm = min(norms) if quiet.failed else median(norms)
             quiet = self.trial.run([0.1] * self.trial.count, self.long, clip=TAIL * usual_norm)
-        return None if quiet.broke else tail_of(quiet.norms)
+        return None if quiet.failed else tail_of(quiet.norms)
 
     def clip(self, tail: GradientTail) -> tuple[Change, bool]:
         """Clipping with all rates as configured, and whether it is clearly better than the run without.
@@ -144,7 +144,7 @@ class Adviser:
         """
         value = clip_value(tail)
         length = max(self.found.length, self.long) if tail.heavy else round(QUICK * self.steps)
-        base = self.found.base if self.found.base.broke else self.trial.extend(self.found.base, length)
+        base = self.found.baseline if self.found.baseline.failed else self.trial.extend(self.found.baseline, length)
         outcome = self.trial.run(self.ones, length, clip=value)
         opening, level = self.trial.start(length), outcome.level()
         gain, floor = max(opening - level, 0.0), FLOOR * abs(opening)
@@ -157,7 +157,7 @@ class Adviser:
         holds = self._holds(again, KEEPS)
         return replace(change, verified=holds, evidence=(again,)), better and holds
 
-    def rate(self, blame: Blame) -> Change:
+    def rate(self, blame: GroupReduction) -> Change:
         """A quarter decade below the largest factor that held, three quarters if that one does not last. Of all rates the
         better one of two, should the first not do.
 
@@ -173,7 +173,7 @@ class Adviser:
         best = min((first, second), key=lambda change: (not change.verified, self._behind(change.evidence[0])))
         return self._best(blame, best) if best.verified else best
 
-    def _best(self, blame: Blame, change: Change) -> Change:
+    def _best(self, blame: GroupReduction, change: Change) -> Change:
         """Half a decade lower while that is better: the largest rate that holds is seldom the one that learns most."""
         for _ in range(LOWER if self.long <= TWICE * self.steps else 1):
             lower = self._verified(blame, change.margin + HALF, capped=False)
@@ -229,7 +229,7 @@ class Adviser:
         own = sum(self.promises[g] for g in change.groups)
         return own * change.factor < STOPPED * (sum(self.promises) - own)
 
-    def instead(self, change: Change, everything: Blame) -> Change | None:
+    def instead(self, change: Change, everything: GroupReduction) -> Change | None:
         """Lower rates for all groups, where the change of some does not convince, or these are clearly better."""
         if not self.convinces(change):
             return self.rate(everything)
@@ -239,10 +239,10 @@ class Adviser:
         other = self._verified(everything, MIDDLE)
         return other if other.verified and -self._behind(other.evidence[0]) > lead + AHEAD else None
 
-    def _behind(self, run: Outcome) -> float:
-        return behind(self.trial, self.found, run)
+    def _behind(self, run: TrialRun) -> float:
+        return shortfall_of(self.trial, self.found, run)
 
-    def _verified(self, blame: Blame, margin: float, capped: bool = True) -> Change:
+    def _verified(self, blame: GroupReduction, margin: float, capped: bool = True) -> Change:
         margin = min(margin + self.more, LARGE) if capped else margin
         run = self.trial.run(blame.factors(self.trial.count, margin), self.long, seed=1, fresh=True)
         return Change(
@@ -255,17 +255,17 @@ class Adviser:
             evidence=(run,),
         )
 
-    def _holds(self, run: Outcome, share: float) -> bool:
+    def _holds(self, run: TrialRun, share: float) -> bool:
         """It takes something off the loss, and lacks no more than this share of what the best run takes off. Where even
         that takes off nothing, what does no harm holds.
         """
-        if run.broke:
+        if run.failed:
             return False
         opening = self.trial.start(len(run.losses))
         noise = NOISE * self.trial.noise(run)
-        if self.found.sick and self.found.still:
+        if self.found.too_high and self.found.no_progress:
             harm, floor = run.level() - opening, FLOOR * abs(opening)
             return harm <= floor and harm + noise <= 2 * floor
-        if self.found.best is not None and self._behind(run) > share:
+        if self.found.best_run is not None and self._behind(run) > share:
             return False
         return opening - run.level() > max(FLOOR * abs(opening), noise)

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lrlint.probing.search.rate_ladder import HALF, QUICK, Judgement, behind
-from lrlint.probing.search.trial import Outcome, Trial, arrears, hopeless
+from lrlint.probing.search.rate_ladder import HALF, QUICK, Diagnosis, shortfall_of
+from lrlint.probing.search.trial import RunFactory, TrialRun, hopeless, relative_shortfall
 
 #: A fault that showed late is repaired when the run is as long as the one that showed it, up to so many times the length.
 PURSUED = 3
@@ -36,7 +36,7 @@ PRUNED = 6
 
 
 @dataclass
-class Blame:
+class GroupReduction:
     """A set of groups, and the power of ten to multiply their rates by, with which the setup is repaired."""
 
     groups: tuple[int, ...]
@@ -50,10 +50,10 @@ class Blame:
 class Attribution:
     """Which groups have to be reduced: suspects in order of −g·u of the first step, each tried alone, then together."""
 
-    def __init__(self, trial: Trial, found: Judgement, steps: int, promises: Sequence[float]) -> None:
+    def __init__(self, trial: RunFactory, found: Diagnosis, steps: int, promises: Sequence[float]) -> None:
         self.trial, self.found, self.steps, self.promises = trial, found, steps, promises
-        assert found.best is not None
-        self.level = found.best.level(steps)
+        assert found.best_run is not None
+        self.level = found.best_run.level(steps)
         self.opening = trial.start(steps)
         self.gain = max(self.opening - self.level, 0.0)
         self.order = sorted(range(trial.count), key=lambda g: (-promises[g], g))
@@ -61,21 +61,21 @@ class Attribution:
         self.suspects = [g for g in self.order[:SUSPECTS] if promises[g] >= least or math.isinf(least)]
 
     @property
-    def everything(self) -> Blame:
+    def everything(self) -> GroupReduction:
         """All groups at the best common factor."""
-        return Blame(tuple(range(self.trial.count)), self.found.exponent)
+        return GroupReduction(tuple(range(self.trial.count)), self.found.exponent)
 
-    def guilty(self, blame: Blame) -> tuple[int, ...]:
+    def guilty(self, blame: GroupReduction) -> tuple[int, ...]:
         """The groups of the set; only the first suspect where it is among them and dominates all others."""
         first, *others = self.order
         own, rest = self.promises[first] * 10.0**self.found.exponent, sum(self.promises[g] for g in others)
         return (first,) if first in blame.groups and own > DOMINANT * rest else blame.groups
 
-    def repairs(self, outcome: Outcome) -> bool:
+    def repairs(self, outcome: TrialRun) -> bool:
         """Whether the run comes near enough to the best one."""
-        return outcome.ended == "full" and arrears(outcome.level(), self.level, self.opening) <= NEAR
+        return outcome.ended == "full" and relative_shortfall(outcome.level(), self.level, self.opening) <= NEAR
 
-    def candidates(self) -> Iterator[Blame]:
+    def candidates(self) -> Iterator[GroupReduction]:
         """One group where one seems to suffice, then the smallest set met; that is looked for when the one does not last."""
         if self.trial.count == 1:
             yield self.everything
@@ -85,7 +85,7 @@ class Attribution:
                 yield blame
         yield self._together()
 
-    def _alone(self, group: int) -> Blame | None:
+    def _alone(self, group: int) -> GroupReduction | None:
         """The group at the ladder's best factor; the first suspect then lower while that is not enough (of 159 second ones
         3 were named there).
         """
@@ -96,36 +96,38 @@ class Attribution:
         while exponent >= lowest:
             outcome = self.attempt((group,), exponent)
             if self.repairs(outcome):
-                return Blame((group,), exponent) if self._lasts(outcome) else None
+                return GroupReduction((group,), exponent) if self._lasts(outcome) else None
             level = outcome.level()
-            if not outcome.broke and level > min(before - 0.1 * self.gain, self.opening + WORSE * abs(self.opening)):
+            if not outcome.failed and level > min(before - 0.1 * self.gain, self.opening + WORSE * abs(self.opening)):
                 break
             before, exponent = level, exponent - 1
         return None
 
-    def _lasts(self, outcome: Outcome) -> bool:
+    def _lasts(self, outcome: TrialRun) -> bool:
         """It still repairs in as many steps as the fault took to show."""
-        length = min(self.found.shown, PURSUED * self.steps)
+        length = min(self.found.shown_after, PURSUED * self.steps)
         if length <= self.steps:
             return True
-        return behind(self.trial, self.found, self.trial.extend(outcome, length)) <= NEAR
+        return shortfall_of(self.trial, self.found, self.trial.extend(outcome, length)) <= NEAR
 
-    def attempt(self, groups: Iterable[int], exponent: float) -> Outcome:
+    def attempt(self, groups: Iterable[int], exponent: float) -> TrialRun:
         """The run with these groups reduced and all others as configured, given up where it is hopelessly behind."""
-        factors = Blame(tuple(groups), exponent).factors(self.trial.count)
-        assert self.found.best is not None
+        factors = GroupReduction(tuple(groups), exponent).factors(self.trial.count)
+        assert self.found.best_run is not None
         asked = {round(share * self.steps): limit for share, limit in LIMITS.items()}
-        return self.trial.run(factors, self.steps, keep=True, hopeless=hopeless(asked, self.found.best, self.opening))
+        return self.trial.run(
+            factors, self.steps, keep=True, hopeless=hopeless(asked, self.found.best_run, self.opening)
+        )
 
-    def largest(self, blame: Blame) -> Blame:
+    def largest(self, blame: GroupReduction) -> GroupReduction:
         """The set at the largest factor that repairs, in half decades."""
         while blame.exponent + HALF < -1e-9:
             if not self.repairs(self.attempt(blame.groups, blame.exponent + HALF)):
                 break
-            blame = Blame(blame.groups, blame.exponent + HALF)
+            blame = GroupReduction(blame.groups, blame.exponent + HALF)
         return blame
 
-    def _together(self) -> Blame:
+    def _together(self) -> GroupReduction:
         """The shortest prefix of the suspects that repairs (doubled, then halved), without those not needed."""
         exponent = self.found.exponent
         low, high, best = 1, len(self.order), self.everything
@@ -133,12 +135,12 @@ class Attribution:
             size = min(2 * low, high - 1) if high == len(self.order) else (low + high) // 2
             outcome = self.attempt(self.order[:size], exponent)
             if self.repairs(outcome):
-                high, best = size, Blame(tuple(sorted(self.order[:size])), exponent)
+                high, best = size, GroupReduction(tuple(sorted(self.order[:size])), exponent)
             else:
                 low = size
         return self._pruned(best)
 
-    def _pruned(self, blame: Blame) -> Blame:
+    def _pruned(self, blame: GroupReduction) -> GroupReduction:
         """Members whose rate can stay are taken out, the least suspicious first."""
         if len(blame.groups) > PRUNED:
             return blame
@@ -148,5 +150,5 @@ class Attribution:
                 break
             outcome = self.attempt(rest, blame.exponent)
             if self.repairs(outcome):
-                blame = Blame(rest, blame.exponent)
+                blame = GroupReduction(rest, blame.exponent)
         return blame

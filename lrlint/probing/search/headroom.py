@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from lrlint.probing.search.low_rate import Measurements, reach
 from lrlint.probing.search.thresholds import ROOM
-from lrlint.probing.search.trial import Outcome, Trial
+from lrlint.probing.search.trial import RunFactory, TrialRun
 
 _STEP = 0.5  # decades
 
 
 @dataclass(frozen=True)
-class Room:
+class GroupHeadroom:
     """Of one group (by position): exponents of ten on its rate as it was configured.
 
     ``largest``: that held; ``best``: whose run gained most, None where it got no runs of its own (``runs``).
@@ -36,11 +36,11 @@ class HeadroomSearch:
     ``steps``: of one run.
     """
 
-    def __init__(self, trial: Trial, bench: Measurements, base: Sequence[float], steps: int) -> None:
+    def __init__(self, trial: RunFactory, bench: Measurements, base: Sequence[float], steps: int) -> None:
         self.trial, self.bench, self.base, self.steps = trial, bench, list(base), steps
         self.opening = trial.start(steps)
 
-    def rooms(self, promises: Sequence[float]) -> list[Room]:
+    def rooms(self, promises: Sequence[float]) -> list[GroupHeadroom]:
         """Of the groups, by what their first steps promise, as many as are looked at."""
         order = sorted(range(len(self.base)), key=lambda g: (-promises[g], g))[: ROOM.most]
         alone = len(self.base) <= ROOM.verified
@@ -55,13 +55,13 @@ class HeadroomSearch:
         with self.bench.first_update(self._factors(group, 0.0)) as at:
             return max(reach(at, group, self.opening, ROOM.top), 0.0)
 
-    def _unverified(self, group: int, up: float) -> Room:
-        return Room(group, self.base[group] + up, capped=up >= ROOM.top)
+    def _unverified(self, group: int, up: float) -> GroupHeadroom:
+        return GroupHeadroom(group, self.base[group] + up, capped=up >= ROOM.top)
 
     def _factors(self, group: int, up: float) -> list[float]:
         return [10.0 ** (e + up if g == group else e) for g, e in enumerate(self.base)]
 
-    def _runs(self, group: int, along: float) -> Room:
+    def _runs(self, group: int, along: float) -> GroupHeadroom:
         """From where the first update still does no harm, up while runs hold and down while they do not."""
         sound = self.trial.run(self._factors(group, 0.0), self.steps)
         levels = {0.0: sound.level()}
@@ -81,7 +81,7 @@ class HeadroomSearch:
             if following <= good or following >= bad or following > ROOM.top:
                 break
             up = following
-        return Room(
+        return GroupHeadroom(
             group,
             self.base[group] + good,
             self.base[group] + self._best(levels, good),
@@ -97,10 +97,10 @@ class HeadroomSearch:
         clear = held[0.0] - held[best] > ROOM.better * gain + ROOM.floor * abs(self.opening)
         return best if clear else 0.0
 
-    def _whole(self, run: Outcome) -> bool:
-        return not run.broke and len(run.losses) >= self.steps
+    def _whole(self, run: TrialRun) -> bool:
+        return not run.failed and len(run.losses) >= self.steps
 
-    def _holds(self, run: Outcome, sound: float, lowest: float) -> bool:
+    def _holds(self, run: TrialRun, sound: float, lowest: float) -> bool:
         if not self._whole(run):
             return False
         gain = max(self.opening - lowest, 0.0)

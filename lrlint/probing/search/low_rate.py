@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lrlint.probing.search.thresholds import LOW, SINGLE
-from lrlint.probing.search.trial import Outcome
+from lrlint.probing.search.trial import TrialRun
 
 #: An opening loss below this is learnt already.
 _LEARNT = 1e-6
@@ -27,7 +27,7 @@ class Gain:
 
     mean: float
     error: float
-    run: Outcome
+    run: TrialRun
 
     @property
     def sure(self) -> float:
@@ -78,7 +78,7 @@ class Low:
     steps: int = 0
     stands_for: int | None = None
     reason: str = ""
-    run: Outcome | None = None
+    run: TrialRun | None = None
 
 
 class LowRateSearch:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lrlint.probing.search.trial import FLOOR, TINY, Outcome, Trial, arrears, hopeless
+from lrlint.probing.search.trial import FLOOR, TINY, RunFactory, TrialRun, hopeless, relative_shortfall
 
 #: Sick: a lower rate is better by this share of what it gains, and by `FLOOR` of the initial loss.
 GAIN = 0.3
@@ -61,27 +61,27 @@ STRESS, STRESSED = 0.5, 2 / 3
 
 
 @dataclass
-class Judgement:
+class Diagnosis:
     """What the runs at common factors say.
 
     ``length``: of the runs that were judged; ``opening``: the loss without any step, over what these close with.
-    ``best`` is the run with the lowest level, ``gain`` what it took away. ``unit``: steps after which any of them takes
-    something off the loss; ``shown``: after which the fault showed first. ``healed``: it passes when the rates fall.
+    ``best_run`` is the run with the lowest level, ``progress`` what it took away. ``steps_to_tell``: steps after which any of them takes
+    something off the loss; ``shown_after``: after which the fault showed first. ``healed``: it passes when the rates fall.
     """
 
-    base: Outcome
+    baseline: TrialRun
     length: int
     opening: float
-    rungs: dict[float, Outcome] = field(default_factory=dict)
-    best: Outcome | None = None
+    reduced_runs: dict[float, TrialRun] = field(default_factory=dict)
+    best_run: TrialRun | None = None
     exponent: float = 0.0
-    gain: float = 0.0
+    progress: float = 0.0
     score: float = 0.0
-    sick: bool = False
+    too_high: bool = False
     course: str = "learns"
     confirmed: bool = False
-    unit: int = 0
-    shown: int = 0
+    steps_to_tell: int = 0
+    shown_after: int = 0
     healed: bool = False
 
     @property
@@ -92,205 +92,218 @@ class Judgement:
     @property
     def level(self) -> float:
         """Of the run as configured."""
-        return self.base.level(self.length)
+        return self.baseline.level(self.length)
 
     @property
-    def lost(self) -> float:
+    def shortfall(self) -> float:
         """What the run as configured lacks of what the best one gains."""
-        return self.level - (self.opening - self.gain)
+        return self.level - (self.opening - self.progress)
 
     @property
-    def arrears(self) -> float:
+    def relative_shortfall(self) -> float:
         """The same as a share of that gain."""
-        return arrears(self.level, self.opening - self.gain, self.opening)
+        return relative_shortfall(self.level, self.opening - self.progress, self.opening)
 
     @property
-    def still(self) -> bool:
+    def no_progress(self) -> bool:
         """No run takes anything off the loss."""
-        runs = [run for run in (self.base, *self.rungs.values()) if len(run.losses) >= self.length]
+        runs = [run for run in (self.baseline, *self.reduced_runs.values()) if len(run.losses) >= self.length]
         return self.opening - min(run.level(self.length) for run in runs) <= self.floor
 
     @property
-    def leapt(self) -> bool:
+    def rose_far(self) -> bool:
         """Whether the run as configured went far above its start."""
-        return max(self.base.losses) > LEAP * max(abs(self.opening), TINY)
+        return max(self.baseline.losses) > LEAP * max(abs(self.opening), TINY)
 
     @property
     def spiked(self) -> bool:
         """Whether the run as configured had nearly learnt it all, and then lost much of that."""
         lowest, limit = math.inf, FELL * abs(self.opening)
-        for three in zip(self.base.losses, self.base.losses[1:], self.base.losses[2:], strict=False):
+        for three in zip(self.baseline.losses, self.baseline.losses[1:], self.baseline.losses[2:], strict=False):
             loss = sorted(three)[1]  # single batches differ that much where the loss is small
             if lowest < limit and loss > max(limit, SPIKES * abs(lowest)):
                 return True
             lowest = min(lowest, loss)
         return False
 
-    def frail(self, up: Outcome) -> bool:
+    def near_edge(self, up: TrialRun) -> bool:
         """Whether a run at somewhat higher rates ends above its start, and some more."""
         length = len(up.losses)
-        best = min(run.level(length) for run in (self.base, *self.rungs.values()))
-        return arrears(up.level(), best, self.opening) > FRAIL
+        best = min(run.level(length) for run in (self.baseline, *self.reduced_runs.values()))
+        return relative_shortfall(up.level(), best, self.opening) > FRAIL
 
-    def less(self, share: float) -> float:
+    def loss_after_drop(self, share: float) -> float:
         """The initial loss less a share of its size; losses may be negative."""
         return self.opening - share * abs(self.opening)
 
 
-def behind(trial: Trial, found: Judgement, run: Outcome) -> float:
-    """What a run lacks of what the best one gains in as many steps, as a share of that: `arrears`."""
-    if run.broke:
+def shortfall_of(trial: RunFactory, found: Diagnosis, run: TrialRun) -> float:
+    """What a run lacks of what the best one gains in as many steps, as a share of that: `relative_shortfall`."""
+    if run.failed:
         return math.inf
-    assert found.best is not None
+    assert found.best_run is not None
     length = len(run.losses)
     opening = trial.start(length)
-    if not found.best.broke:
-        found.best = trial.extend(found.best, length)
-    return arrears(run.level(), min(found.best.level(length), opening), opening)
+    if not found.best_run.failed:
+        found.best_run = trial.extend(found.best_run, length)
+    return relative_shortfall(run.level(), min(found.best_run.level(length), opening), opening)
 
 
-class Ladder:
+class RateSearch:
     """The run as configured, and those with all rates reduced, searched as if the loss had one minimum over the rate."""
 
-    def __init__(self, trial: Trial, steps: int, decays: bool = False) -> None:
+    def __init__(self, trial: RunFactory, steps: int, decays: bool = False) -> None:
         """``decays``: the schedule lets the rates fall below half their peak."""
         self.trial, self.steps, self.decays = trial, steps, decays
 
-    def judge(self) -> Judgement:
+    def judge(self) -> Diagnosis:
         """The verdict at common factors, confirmed by longer runs where it is not clear."""
         trial = self.trial
         base = trial.run([1.0] * trial.count, self.steps, keep=True)
-        found = Judgement(base, self.steps, trial.start(self.steps), unit=self.steps)
+        found = Diagnosis(base, self.steps, trial.start(self.steps), steps_to_tell=self.steps)
         level, slower = base.level(), self._rung(found, -1.0).level()
-        if slower < level or math.isinf(slower) or level > found.less(1 - LOST):
+        if slower < level or math.isinf(slower) or level > found.loss_after_drop(1 - LOST):
             self._below(found)
             self._linger(found)
         elif not self._clearly(found, slower):
             self._rung(found, -HALF)
         self._decide(found)
-        if found.best is not None and not found.base.broke and (self._suspect(found) or found.frail(self.stress())):
+        if (
+            found.best_run is not None
+            and not found.baseline.failed
+            and (self._suspect(found) or found.near_edge(self.stress()))
+        ):
             self._confirm(found)
-            if found.sick and self.decays and found.level < HOPELESS * abs(found.opening):
+            if found.too_high and self.decays and found.level < HOPELESS * abs(found.opening):
                 self._cool(found)
         quick = round(QUICK * self.steps)
-        if found.sick and self._shows(found, quick):
-            found.unit = quick
+        if found.too_high and self._shows(found, quick):
+            found.steps_to_tell = quick
         return found
 
-    def _shows(self, found: Judgement, steps: int) -> bool:
+    def _shows(self, found: Diagnosis, steps: int) -> bool:
         """Whether so many steps tell good from bad: the base has lost it all by then, and the best run learns well."""
-        assert found.best is not None
-        return found.base.level(steps) >= found.less(1 - LOST) and found.best.level(steps) < found.less(LEARNS)
+        assert found.best_run is not None
+        return found.baseline.level(steps) >= found.loss_after_drop(1 - LOST) and found.best_run.level(
+            steps
+        ) < found.loss_after_drop(LEARNS)
 
-    def stress(self) -> Outcome:
+    def stress(self) -> TrialRun:
         """The run with all rates higher."""
         return self.trial.run([10.0**STRESS] * self.trial.count, round(STRESSED * self.steps))
 
-    def _rung(self, found: Judgement, exponent: float, above: Outcome | None = None) -> Outcome:
-        asked = None
-        if above is not None and above.level() < found.less(TAKES):
-            asked = hopeless({self.steps // 2: SLOWER}, above, found.opening)
+    def _rung(self, found: Diagnosis, exponent: float, above: TrialRun | None = None) -> TrialRun:
+        give_up = None
+        if above is not None and above.level() < found.loss_after_drop(TAKES):
+            give_up = hopeless({self.steps // 2: SLOWER}, above, found.opening)
         factors = [10.0**exponent] * self.trial.count
-        found.rungs[exponent] = self.trial.run(factors, self.steps, keep=True, hopeless=asked)
-        return found.rungs[exponent]
+        found.reduced_runs[exponent] = self.trial.run(factors, self.steps, keep=True, hopeless=give_up)
+        return found.reduced_runs[exponent]
 
-    def _below(self, found: Judgement) -> None:
+    def _below(self, found: Diagnosis) -> None:
         """Slower is better: down to where it no longer is. Runs that take nothing off the loss cannot tell."""
-        exponent, above = -1.0, found.rungs[-1.0]
-        while exponent > (DEEPEST if above.broke else LOWEST):
+        exponent, above = -1.0, found.reduced_runs[-1.0]
+        while exponent > (DEEPEST if above.failed else LOWEST):
             exponent -= 1
             rung = self._rung(found, exponent, above)
-            if rung.ended == "given up" or rung.level() < found.less(TAKES):
+            if rung.ended == "given up" or rung.level() < found.loss_after_drop(TAKES):
                 break
             if rung.level() >= above.level() and above.level() <= found.opening - found.floor:
                 break
-            above = min(above, rung, key=Outcome.level)
+            above = min(above, rung, key=TrialRun.level)
 
-    def _linger(self, found: Judgement) -> None:
+    def _linger(self, found: Diagnosis) -> None:
         """Where no rate takes anything off the loss yet, the runs as configured and just below get more time."""
-        holding = sorted((e for e, rung in found.rungs.items() if not rung.broke), reverse=True)
-        if not holding or min(found.rungs[e].level() for e in holding) <= found.opening - found.floor:
+        holding = sorted((e for e, rung in found.reduced_runs.items() if not rung.failed), reverse=True)
+        if not holding or min(found.reduced_runs[e].level() for e in holding) <= found.opening - found.floor:
             return
         self._go_on(found, round(self.steps * LONG))
-        found.unit = found.length
+        found.steps_to_tell = found.length
         for exponent in holding[:2]:
-            found.rungs[exponent] = self.trial.extend(found.rungs[exponent], found.length)
+            found.reduced_runs[exponent] = self.trial.extend(found.reduced_runs[exponent], found.length)
 
-    def _clearly(self, found: Judgement, slower: float) -> bool:
+    def _clearly(self, found: Diagnosis, slower: float) -> bool:
         """The base learns well, and slower learns much less."""
-        return found.level < found.less(LEARNS) and slower - found.level > LEARNS * (found.opening - found.level)
+        return found.level < found.loss_after_drop(LEARNS) and slower - found.level > LEARNS * (
+            found.opening - found.level
+        )
 
-    def _decide(self, found: Judgement) -> None:
+    def _decide(self, found: Diagnosis) -> None:
         length = found.length
-        levels = {e: r.level(length) for e, r in found.rungs.items() if not r.broke and len(r.losses) >= length}
+        levels = {e: r.level(length) for e, r in found.reduced_runs.items() if not r.failed and len(r.losses) >= length}
         found.exponent = min(levels, key=lambda e: (levels[e], -e), default=0.0)
-        found.best = found.rungs.get(found.exponent)
+        found.best_run = found.reduced_runs.get(found.exponent)
         self._measure(found)
 
-    def _suspect(self, found: Judgement) -> bool:
+    def _suspect(self, found: Diagnosis) -> bool:
         """Slower is a little better, or the loss leapt at first: what that destroyed may show later."""
-        return found.leapt or found.spiked or found.lost > SUSPECT * found.gain + found.floor / 2
+        return found.rose_far or found.spiked or found.shortfall > SUSPECT * found.progress + found.floor / 2
 
-    def _measure(self, found: Judgement) -> None:
+    def _measure(self, found: Diagnosis) -> None:
         """Verdict and score: what the base loses, as a share of what the best run gains."""
-        best = math.inf if found.best is None else found.best.level(found.length)
-        found.gain = max(found.opening - best, 0.0)
-        if found.base.broke:
-            found.sick, found.course = found.best is not None, "diverges"
-            found.score = 3.0 - len(found.base.losses) / max(3 * found.length, 1)
+        best = math.inf if found.best_run is None else found.best_run.level(found.length)
+        found.progress = max(found.opening - best, 0.0)
+        if found.baseline.failed:
+            found.too_high, found.course = found.best_run is not None, "diverges"
+            found.score = 3.0 - len(found.baseline.losses) / max(3 * found.length, 1)
         else:
             share, found.course = CONFIRMED if found.confirmed else GAIN, "learns"
-            found.score = max(min(found.arrears, 2.0), -2.0) if math.isfinite(found.arrears) else 0.0
-            found.sick = found.best is not None and found.lost > share * found.gain + found.floor
-        if found.sick:
-            found.course = "diverges" if found.level >= found.less(1 - LOST) else "degraded"
-            found.shown = found.shown or found.length
+            found.score = (
+                max(min(found.relative_shortfall, 2.0), -2.0) if math.isfinite(found.relative_shortfall) else 0.0
+            )
+            found.too_high = found.best_run is not None and found.shortfall > share * found.progress + found.floor
+        if found.too_high:
+            found.course = "diverges" if found.level >= found.loss_after_drop(1 - LOST) else "degraded"
+            found.shown_after = found.shown_after or found.length
 
-    def _confirm(self, found: Judgement) -> None:
+    def _confirm(self, found: Diagnosis) -> None:
         """Both go on: an early instability that heals is no fault, and a slow one shows."""
         found.confirmed = True
         if found.level > RUINED * abs(found.opening):
             return
         kept, length = 1.0, round(found.length * LONG)
         while length <= PATIENCE * self.steps:
-            before = found.arrears
+            before = found.relative_shortfall
             self._go_on(found, length)
             self._measure(found)
-            if found.base.broke:
+            if found.baseline.failed:
                 return
-            kept = max(found.arrears, 0.0) / max(before, TINY)
-            doubtful = found.sick and found.score < SURE and length < INSIST * self.steps
-            heals = kept < 1 - HEALS and found.arrears * kept ** (2 * (PATIENCE - length / self.steps)) <= CONFIRMED
-            falls_behind = found.score > SUSPECT and found.arrears > before * (1 + HEALS)
-            if not (doubtful or found.spiked or (heals if found.sick else falls_behind)):
+            kept = max(found.relative_shortfall, 0.0) / max(before, TINY)
+            doubtful = found.too_high and found.score < SURE and length < INSIST * self.steps
+            heals = (
+                kept < 1 - HEALS
+                and found.relative_shortfall * kept ** (2 * (PATIENCE - length / self.steps)) <= CONFIRMED
+            )
+            falls_behind = found.score > SUSPECT and found.relative_shortfall > before * (1 + HEALS)
+            if not (doubtful or found.spiked or (heals if found.too_high else falls_behind)):
                 return
             length += self.steps
         self._foresee(found, kept)
 
-    def _cool(self, found: Judgement) -> None:
+    def _cool(self, found: Diagnosis) -> None:
         """The base goes on at low rates: where the schedule lets them fall, only damage that lasts is a fault."""
         if found.length < INSIST * self.steps:
             self._go_on(found, INSIST * self.steps)
             self._measure(found)
-        if found.base.broke or not found.sick or found.best is None:
+        if found.baseline.failed or not found.too_high or found.best_run is None:
             return
         length = found.length + round(LONG * self.steps)
-        cooled, best = self.trial.cool(found.base, length), self.trial.extend(found.best, length)
-        left = arrears(cooled.level(), best.level(), self.trial.start(length))
+        cooled, best = self.trial.cool(found.baseline, length), self.trial.extend(found.best_run, length)
+        left = relative_shortfall(cooled.level(), best.level(), self.trial.start(length))
         regained = self.trial.start(length) - cooled.level() >= REGAINS * abs(self.trial.start(length))
         if left < HEALED and (regained or found.level <= found.opening + found.floor):
-            found.sick, found.healed, found.course, found.score = False, True, "learns", min(found.score, left)
+            found.too_high, found.healed, found.course, found.score = False, True, "learns", min(found.score, left)
 
-    def _go_on(self, found: Judgement, length: int) -> None:
+    def _go_on(self, found: Diagnosis, length: int) -> None:
         """The base, and what it is compared with, to this length."""
         found.length, found.opening = length, self.trial.start(length)
-        if not found.base.broke:
-            found.base = self.trial.extend(found.base, length)
-        if found.best is not None and not found.best.broke:
-            found.best = found.rungs[found.exponent] = self.trial.extend(found.best, length)
+        if not found.baseline.failed:
+            found.baseline = self.trial.extend(found.baseline, length)
+        if found.best_run is not None and not found.best_run.failed:
+            found.best_run = found.reduced_runs[found.exponent] = self.trial.extend(found.best_run, length)
 
-    def _foresee(self, found: Judgement, kept: float) -> None:
+    def _foresee(self, found: Diagnosis, kept: float) -> None:
         """Still healing when patience ends: at this pace, is it healed after as many steps again?"""
         score = found.score * kept ** (found.length / self.steps)
         if found.course == "degraded" and score < CONFIRMED:
-            found.sick, found.course, found.score = False, "learns", score
+            found.too_high, found.course, found.score = False, "learns", score

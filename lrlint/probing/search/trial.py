@@ -1,4 +1,4 @@
-"""One run, and its level: what its last losses amount to. Nothing here imports torch: a `Trial` does the steps."""
+"""One run, and its level: what its last losses amount to. Nothing here imports torch: a `RunFactory` does the steps."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ COOL = 0.1
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialRun:
     """One run. ``losses`` are its losses by step, ``norms`` the norms of the whole gradient.
 
-    ``cools``: the step from which on all rates were multiplied by `COOL`; 0 for never. ``ended``: why it did; ``full`` and
+    ``cooled_from``: the step from which on all rates were multiplied by `COOL`; 0 for never. ``ended``: why it did; ``full`` and
     ``given up`` are the ends of runs that were as they should be.
     """
 
@@ -32,19 +32,19 @@ class Outcome:
     clip: float | None = None
     seed: int = 0
     fresh: bool = False
-    cools: int = 0
+    cooled_from: int = 0
     ended: str = "full"
     number: int = -1  # of the run, in order
     metric: float | None = None  # the target's own, at its end; lower is better
 
     @property
-    def broke(self) -> bool:
+    def failed(self) -> bool:
         return self.ended not in ("full", "given up")
 
     def level(self, length: int | None = None) -> float:
         """`typical` closing loss of the first ``length`` steps; infinite for a run that broke before."""
         losses = self.losses if length is None else self.losses[:length]
-        if self.broke and len(losses) == len(self.losses):
+        if self.failed and len(losses) == len(self.losses):
             return math.inf
         return closing_level(losses)
 
@@ -79,20 +79,20 @@ def closing_level(losses: Sequence[float]) -> float:
     return typical(losses[-closing(len(losses)) :])
 
 
-def arrears(level: float, best: float, opening: float) -> float:
+def relative_shortfall(level: float, best: float, opening: float) -> float:
     """What a run that ends at ``level`` lacks of what the best one takes off the opening loss, as a share of that."""
     return (level - best) / max(opening - best, FLOOR * abs(opening), TINY)
 
 
-def hopeless(limits: Mapping[int, float], best: Outcome, opening: float) -> Callable[[Sequence[float]], bool]:
-    """Asked with a run's losses so far: whether its `arrears` are above the limit for so many steps, if there is one.
+def hopeless(limits: Mapping[int, float], best: TrialRun, opening: float) -> Callable[[Sequence[float]], bool]:
+    """Asked with a run's losses so far: whether its `relative_shortfall` are above the limit for so many steps, if there is one.
 
     ``best``: the run it is compared with, at least as long as the steps that have a limit.
     """
 
     def asked(losses: Sequence[float]) -> bool:
         steps = len(losses)
-        return steps in limits and arrears(closing_level(losses), best.level(steps), opening) > limits[steps]
+        return steps in limits and relative_shortfall(closing_level(losses), best.level(steps), opening) > limits[steps]
 
     return asked
 
@@ -102,7 +102,7 @@ def closing(steps: int) -> int:
     return max(1, min(6, steps // 5))
 
 
-class Trial(Protocol):
+class RunFactory(Protocol):
     """Runs the setup from its own state. ``count``: groups that have a rate."""
 
     count: int
@@ -120,14 +120,14 @@ class Trial(Protocol):
         fresh: bool = False,
         keep: bool = False,
         hopeless: Callable[[Sequence[float]], bool] | None = None,
-    ) -> Outcome:
+    ) -> TrialRun:
         """``hopeless``, asked after each step with the losses so far, may give the run up."""
 
-    def noise(self, outcome: Outcome) -> float:
+    def noise(self, outcome: TrialRun) -> float:
         """The standard error, over its closing batches, of what the run takes off the loss."""
 
-    def extend(self, outcome: Outcome, steps: int) -> Outcome:
+    def extend(self, outcome: TrialRun, steps: int) -> TrialRun:
         """The same run with more steps, ``steps`` in all."""
 
-    def cool(self, outcome: Outcome, steps: int) -> Outcome:
+    def cool(self, outcome: TrialRun, steps: int) -> TrialRun:
         """Another run that goes on from this one's end, at `COOL` times its rates, to so many steps in all."""

@@ -15,7 +15,7 @@ from lrlint.errors import UsageError
 from lrlint.probing.training.failures import target_code
 from lrlint.targets.frameworks import hf_trainer
 from lrlint.targets.preservation.generators import random_states
-from lrlint.targets.preservation.object_walk import Walk
+from lrlint.targets.preservation.object_walk import ObjectGraph
 from lrlint.targets.preservation.records import Attributes, Contents
 from lrlint.targets.preservation.storage import device_memory
 
@@ -76,14 +76,14 @@ def collect(
     target = None if device is None else torch.device(device)
     source = batches.trainer if isinstance(batches, hf_trainer.Batches) else batches
     with _unnoticed(source), target_code("reading the batches"):
-        found = [moved(item, None) for item in itertools.islice(_iterator(source, batch_size), limit)]
-    if not found:
+        taken = [moved(item, None) for item in itertools.islice(_iterator(source, batch_size), limit)]
+    if not taken:
         raise UsageError("there are no batches to take steps with", _HINT)
-    if any(isinstance(item, DataLoader) for item in found):
+    if any(isinstance(item, DataLoader) for item in taken):
         raise UsageError(
             "there are several loaders", "give the batches of one, or what the training loop makes of both"
         )
-    return Batches(_held(found, target), target, cycled=len(found) < limit)
+    return Batches(_held(taken, target), target, cycled=len(taken) < limit)
 
 
 def synthesize(
@@ -161,7 +161,7 @@ def _unnoticed(source: Any) -> Iterator[None]:
     """Reading leaves no trace: random states, generators, samplers and the source's own attributes are put back."""
     attributes = [] if isinstance(source, (type, DataLoader)) else [*getattr(source, "__dict__", {}).values()]
     loaders = [item for item in (source, *attributes) if isinstance(item, DataLoader)]
-    records = [*random_states(), *Walk(loaders).records]
+    records = [*random_states(), *ObjectGraph(loaders).records]
     if attributes:
         records.append(Attributes(source))
     registered = getattr(getattr(source, "accelerator", None), "_dataloaders", None)

@@ -52,10 +52,10 @@ class Checkpoint:
             raise UsageError(f"{file} holds a {type(data).__name__}, not a checkpoint", _HINT)
         if data and all(isinstance(value, torch.Tensor) for value in data.values()):
             return cls(file.name, [data], [], [])
-        found = cls(file.name, _states(data, _MODEL), _states(data, _OPTIMIZER), _states(data, _SCHEDULER))
-        if not found.models:
+        checkpoint = cls(file.name, _states(data, _MODEL), _states(data, _OPTIMIZER), _states(data, _SCHEDULER))
+        if not checkpoint.models:
             raise UsageError(f"{file} has no state of a model among {', '.join(map(str, data))}", _HINT)
-        return found
+        return checkpoint
 
     def load(
         self, models: Sequence[nn.Module], optimizers: Sequence[Any], schedulers: Sequence[Any]
@@ -95,14 +95,14 @@ class Checkpoint:
 
 def _states(data: Mapping[str, Any], names: Sequence[str]) -> list[Mapping[str, Any]]:
     """Under the first of these names: one state, or several in a list or a mapping."""
-    found = next((data[name] for name in names if data.get(name)), None)
-    if found is None:
+    state = next((data[name] for name in names if data.get(name)), None)
+    if state is None:
         return []
-    if isinstance(found, (list, tuple)):
-        return list(found)
-    values = list(found.values())
-    several = values and all(isinstance(value, Mapping) and value for value in values) and "param_groups" not in found
-    return list(values) if several else [found]
+    if isinstance(state, (list, tuple)):
+        return list(state)
+    values = list(state.values())
+    several = values and all(isinstance(value, Mapping) and value for value in values) and "param_groups" not in state
+    return list(values) if several else [state]
 
 
 def _first_lines(error: Exception) -> str:

@@ -11,7 +11,7 @@ from lrlint.errors import UsageError
 from lrlint.facts import Setup
 from lrlint.inspection.graph.inputs import candidates
 from lrlint.probing.training.batches import Batches, collect, synthesize
-from lrlint.targets.live_target import Built
+from lrlint.targets.live_target import LiveTarget
 from lrlint.targets.sandbox import no_default_device
 
 Data = tuple[Batches, Any, list[str]]
@@ -22,7 +22,7 @@ class NoData(Exception):
     """There is nothing to take steps with; the message says why."""
 
 
-def data_of(built: Built, setup: Setup, limit: int, device: torch.device, seed: int) -> Data:
+def data_of(built: LiveTarget, setup: Setup, limit: int, device: torch.device, seed: int) -> Data:
     """(batches, loss function, notes). Batches and loss that are made up give weak evidence.
 
     Raises NoData where there is neither a batch nor inputs to make one after.
@@ -35,8 +35,8 @@ def data_of(built: Built, setup: Setup, limit: int, device: torch.device, seed: 
     (model,) = built.models.values()
     why = ""
     with no_default_device():
-        found = list(candidates(model, built.example_inputs, None))
-    for inputs in found:
+        inputs_tried = list(candidates(model, built.example_inputs, None))
+    for inputs in inputs_tried:
         batches = synthesize({"args": tuple(inputs.args), "kwargs": dict(inputs.kwargs)}, device, seed=seed)
         loss = _MadeUp(seed)
         try:

@@ -75,7 +75,7 @@ def _admit_products(device: torch.device) -> None:
 
 def irregular(message: str) -> str:
     """The operation that torch says cannot be `repeatable`; empty where the message is about something else."""
-    found = re.search(r"(\S+) does not have a deterministic implementation", message)
-    if found is not None:
-        return found.group(1)
+    match = re.search(r"(\S+) does not have a deterministic implementation", message)
+    if match is not None:
+        return match.group(1)
     return "a matrix product" if "not deterministic because it uses CuBLAS" in message else ""

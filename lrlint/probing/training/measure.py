@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 import torch
 
-from lrlint.probing.laboratory import FORWARD, Laboratory
+from lrlint.probing.laboratory import FORWARD, TrialRunner
 from lrlint.probing.search.low_rate import Gain
 
 #: Batches that a gain is measured on, and those for losses along an update.
@@ -19,7 +19,7 @@ HELD, GLANCE = 16, 4
 class Bench:
     """Measurements beside the losses of the runs; `lrlint.probing.search.low_rate.Measurements` for the search."""
 
-    def __init__(self, lab: Laboratory) -> None:
+    def __init__(self, lab: TrialRunner) -> None:
         self.lab = lab
         self._known: dict[tuple[tuple[float, ...], int, bool], Gain] = {}
         self._start: list[float] = []
@@ -42,7 +42,7 @@ class Bench:
         if key not in self._known:
             opening = self.opening
             outcome = self.lab.run(factors, steps, seed=int(fresh), fresh=fresh)
-            if outcome.broke or len(outcome.losses) < steps or not math.isfinite(opening):
+            if outcome.failed or len(outcome.losses) < steps or not math.isfinite(opening):
                 self._known[key] = Gain(-math.inf, 0.0, outcome)
             else:
                 self.lab.stand_at(outcome, steps)

@@ -24,11 +24,11 @@ def metric(function: Callable[..., Any], models: Sequence[nn.Module]) -> Callabl
 
     def now() -> float:
         with torch.no_grad(), target_code("metric_fn"):
-            found = function(*models)
+            answer = function(*models)
         try:
-            value = float(found)
+            value = float(answer)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"metric_fn gives a {type(found).__name__}, not a number") from error
+            raise UsageError(f"metric_fn gives a {type(answer).__name__}, not a number") from error
         return value if math.isfinite(value) else math.inf
 
     return now

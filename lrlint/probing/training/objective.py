@@ -47,18 +47,18 @@ def objective(models: Sequence[nn.Module], loss_fn: Any = None) -> Loss:
 
     def loss_of(batch: Any, step: int) -> torch.Tensor:
         with target_code("computing the loss"):
-            found = guarded(batch, step)
-            loss_of.terms = terms_of(found)  # type: ignore[attr-defined]
-            return checked(found)
+            output = guarded(batch, step)
+            loss_of.terms = terms_of(output)  # type: ignore[attr-defined]
+            return checked(output)
 
     return loss_of
 
 
-def terms_of(found: Any) -> dict[str, torch.Tensor]:
+def terms_of(output: Any) -> dict[str, torch.Tensor]:
     """The losses beside the whole in a mapping: scalars that a gradient can be taken of."""
-    if not isinstance(found, Mapping):
+    if not isinstance(output, Mapping):
         return {}
-    scalars = {str(name): v for name, v in found.items() if isinstance(v, torch.Tensor) and v.numel() == 1}
+    scalars = {str(name): v for name, v in output.items() if isinstance(v, torch.Tensor) and v.numel() == 1}
     return {name: v.detach() for name, v in scalars.items() if v.requires_grad and name != "loss"}
 
 

@@ -17,13 +17,13 @@ _RISES = 0.9
 
 def peaks(setup: Setup, now: Mapping[Key, float]) -> dict[Key, float]:
     """The peak rate of every group that has a rate (``now``: the groups' present ones) and a trainable parameter."""
-    found = {}
+    rates = {}
     for optimizer in setup.optimizers:
         for group in optimizer.groups:
             key = (optimizer.index, group.index)
             if key in now and group.trainable:
-                found[key] = now[key] if group.peak_lr is None else group.peak_lr
-    return found
+                rates[key] = now[key] if group.peak_lr is None else group.peak_lr
+    return rates
 
 
 def ramp(setup: Setup, now: Mapping[Key, float]) -> int:
@@ -40,8 +40,8 @@ def ramp(setup: Setup, now: Mapping[Key, float]) -> int:
 def decay(setup: Setup, keys: Sequence[Key]) -> bool:
     """Whether the schedule takes the rate of every one of these groups below half its peak in the end."""
     courses = {(s.optimizer, c.group): c.lr for s in setup.schedules for c in s.groups if s.optimizer is not None}
-    found = [courses.get(key) for key in keys]
-    return bool(found) and all(course is not None and course.last < course.peak / 2 for course in found)
+    traces = [courses.get(key) for key in keys]
+    return bool(traces) and all(course is not None and course.last < course.peak / 2 for course in traces)
 
 
 def length(setup: Setup, keys: Sequence[Key]) -> Length:
@@ -66,18 +66,18 @@ def labels(setup: Setup, keys: Sequence[Key]) -> dict[Key, str]:
     """What findings call the groups: the user's name, the module they are, or their number; each different."""
     groups = {(group.optimizer, group.index): group for o in setup.optimizers for group in o.groups}
     modules = {key: _module(groups[key]) for key in keys}
-    found = {}
+    label_of = {}
     for key in keys:
         module = modules[key]
         alone = bool(module) and list(modules.values()).count(module) == 1
-        found[key] = groups[key].name or (module if alone else f"group {key[1]}")
+        label_of[key] = groups[key].name or (module if alone else f"group {key[1]}")
     several = len(setup.optimizers) > 1
-    taken = list(found.values())
-    for key, label in found.items():
+    taken = list(label_of.values())
+    for key, label in label_of.items():
         if several and taken.count(label) > 1:
             optimizer = setup.optimizers[key[0]]
-            found[key] = f"{label} of {optimizer.name or optimizer.class_name}"
-    return found
+            label_of[key] = f"{label} of {optimizer.name or optimizer.class_name}"
+    return label_of
 
 
 def _module(group: Group) -> str:

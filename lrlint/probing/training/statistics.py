@@ -69,10 +69,10 @@ class Statistics:
 
     def _flat(self, parameter: torch.Tensor, columns: int) -> _Flat:
         double = parameter.dtype in (torch.float64, torch.complex128)
-        place = (parameter.device, torch.float64 if double else torch.float32)
-        if place not in self._flats:
-            self._flats[place] = _Flat(*place, columns)
-        return self._flats[place]
+        key = (parameter.device, torch.float64 if double else torch.float32)
+        if key not in self._flats:
+            self._flats[key] = _Flat(*key, columns)
+        return self._flats[key]
 
     @property
     def parts(self) -> int:
@@ -189,9 +189,9 @@ class _Buffer:
         parameters: Sequence[torch.Tensor],
         bounds: dict[int, tuple[int, int]],
         size: int,
-        place: dict[str, Any],
+        options: dict[str, Any],
     ) -> None:
-        flat = torch.zeros(size, **place)
+        flat = torch.zeros(size, **options)
         self.parts = [torch.split(flat[start:stop], _LONGEST) for start, stop in bounds.values()]
         self.views = []
         start = 0

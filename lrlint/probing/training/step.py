@@ -43,7 +43,7 @@ def closure_of(optimizer: Any) -> Closure:
 
 
 @dataclass
-class Part:
+class LossPart:
     """A loss, and the optimizers that follow its gradient (by index)."""
 
     loss: Loss
@@ -51,10 +51,10 @@ class Part:
     statistics: Statistics
 
 
-class OneStep:
+class Step:
     """Step ``k`` of one part. ``clip``: norm per model, or None. ``measured``: keep the part's statistics."""
 
-    def __init__(self, stepper: Stepper, part: Part, k: int, clip: float | None, measured: bool) -> None:
+    def __init__(self, stepper: Stepper, part: LossPart, k: int, clip: float | None, measured: bool) -> None:
         self.stepper, self.part, self.k, self.clip, self.measured = stepper, part, k, clip, measured
         self._loss: torch.Tensor | None = None  # the first that was computed
         self.terms: dict[str, torch.Tensor] = {}  # and its parts

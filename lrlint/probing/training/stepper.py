@@ -21,7 +21,7 @@ from lrlint.probing.training.failures import is_out_of_memory
 from lrlint.probing.training.objective import objective
 from lrlint.probing.training.seeding import seed_all
 from lrlint.probing.training.statistics import GroupFacts, Key, Statistics
-from lrlint.probing.training.step import Closure, OneStep, Part, closure_of
+from lrlint.probing.training.step import Closure, LossPart, Step, closure_of
 from lrlint.probing.training.trace import Reading, StepFacts, Trace
 
 __all__ = ["DECLARED", "GroupFacts", "Key", "Rates", "Reading", "StepFacts", "Stepper", "Trace", "set_rates"]
@@ -104,7 +104,7 @@ class Stepper:
         if rates is not None:
             set_rates(self.optimizers, rates)
         norm = self.training.clip_norm if clip == DECLARED else clip
-        steps = [OneStep(self, part, k, norm, measured) for part in self.parts]
+        steps = [Step(self, part, k, norm, measured) for part in self.parts]
         losses = [step.take() for step in steps]
         loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         terms = {name: term for step in steps for name, term in step.terms.items()} if measured else {}
@@ -126,32 +126,32 @@ class Stepper:
         Ends early at the first value that is not finite, when memory is used up, or when ``stop``, asked after each
         step, says so. ``rates`` may be a function of the step. ``trace``: of the steps before, to be continued.
         """
-        found = Trace(self.keys) if trace is None else trace
-        found.stopped = None
+        taken = Trace(self.keys) if trace is None else trace
+        taken.stopped = None
         for k in range(start, start + steps):
             try:
                 facts = self.step(k, rates(k) if callable(rates) else rates, clip, statistics=statistics).read()
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                found.stopped = "memory"
+                taken.stopped = "memory"
                 break
-            found.add(facts)
+            taken.add(facts)
             if not facts.finite:
-                found.stopped = "non-finite"
+                taken.stopped = "non-finite"
                 break
-            if stop is not None and stop(found):
-                found.stopped = "asked"
+            if stop is not None and stop(taken):
+                taken.stopped = "asked"
                 break
-        if found.stopped == "memory":
+        if taken.stopped == "memory":
             self._release()
-        return found
+        return taken
 
     def look(self, start: int, steps: int) -> list[float]:
         """The losses that these steps would begin with if none of them was taken; empty where memory does not suffice."""
         try:
             losses = [
-                torch.stack([OneStep(self, part, k, None, False).look() for part in self.parts]).sum()
+                torch.stack([Step(self, part, k, None, False).look() for part in self.parts]).sum()
                 for k in range(start, start + steps)
             ]
             return [float(value) for value in torch.stack(losses).tolist()]
@@ -186,17 +186,17 @@ class Stepper:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _divide(self, loss_fn: Any) -> list[Part]:
+    def _divide(self, loss_fn: Any) -> list[LossPart]:
         """Which loss each optimizer follows."""
         if isinstance(loss_fn, Mapping):
             loss_fn = list(loss_fn.values())
         if not isinstance(loss_fn, (list, tuple)):
             indices = list(range(len(self.optimizers)))
-            return [Part(objective(self.models, loss_fn), indices, Statistics(self.optimizers, indices))]
+            return [LossPart(objective(self.models, loss_fn), indices, Statistics(self.optimizers, indices))]
         if len(loss_fn) != len(self.optimizers):
             raise UsageError(f"there are {len(loss_fn)} loss functions for {len(self.optimizers)} optimizers")
         return [
-            Part(objective(self.models, function), [i], Statistics([self.optimizers[i]], [i]))
+            LossPart(objective(self.models, function), [i], Statistics([self.optimizers[i]], [i]))
             for i, function in enumerate(loss_fn)
         ]
 

@@ -46,24 +46,24 @@ class Reading:
         self.step, self._statistics = step, statistics
         self._terms = tuple(terms or ())
         parts = [term.reshape(1).to(loss.dtype) for term in (terms or {}).values()]
-        vectors = [loss.reshape(1), *parts, *(vector for found in statistics for vector in found.vectors())]
-        places = list(dict.fromkeys(vector.device for vector in vectors))
+        vectors = [loss.reshape(1), *parts, *(vector for part in statistics for vector in part.vectors())]
+        devices = list(dict.fromkeys(vector.device for vector in vectors))
         # One vector per device; concatenation copies, so later steps may overwrite what it was made from.
-        self._packed = [torch.cat([v for v in vectors if v.device == place]) for place in places]
-        self._sizes = [(places.index(vector.device), vector.numel()) for vector in vectors]
+        self._packed = [torch.cat([v for v in vectors if v.device == device]) for device in devices]
+        self._sizes = [(devices.index(vector.device), vector.numel()) for vector in vectors]
 
     def read(self) -> StepFacts:
         values = [packed.tolist() for packed in self._packed]
         used = [0] * len(values)
         rows = []
-        for place, count in self._sizes:
-            rows.append(values[place][used[place] : used[place] + count])
-            used[place] += count
+        for device, count in self._sizes:
+            rows.append(values[device][used[device] : used[device] + count])
+            used[device] += count
         groups: dict[Key, GroupFacts] = {}
         at = 1 + len(self._terms)
-        for found in self._statistics:
-            groups.update(found.groups(rows[at : at + found.parts]))
-            at += found.parts
+        for part in self._statistics:
+            groups.update(part.groups(rows[at : at + part.parts]))
+            at += part.parts
         terms = {name: row[0] for name, row in zip(self._terms, rows[1:], strict=False)}
         return StepFacts(self.step, rows[0][0], groups, terms)
 

@@ -22,7 +22,7 @@ def trained_groups(models: Sequence[nn.Module], optimizers: Sequence[Any], keys:
     known: dict[int, bool] = {}
     for model in models:
         known.update(_known(model))
-    found = {}
+    answers = {}
     for position, (o, g) in enumerate(keys):
         optimizer = optimizers[o]
         members = [p for p in optimizer.param_groups[g]["params"] if p.requires_grad]
@@ -30,20 +30,20 @@ def trained_groups(models: Sequence[nn.Module], optimizers: Sequence[Any], keys:
         size = sum(numel for numel, _ in shown)
         for answer in (True, False):
             if size and 2 * sum(numel for numel, trained in shown if trained is answer) > size:
-                found[position] = answer
-    return found
+                answers[position] = answer
+    return answers
 
 
 def _known(model: nn.Module) -> dict[int, bool]:
     """By identity of the parameter."""
     if getattr(getattr(model, "config", None), "_name_or_path", "") and hasattr(model, "from_pretrained"):
         return {id(p): True for p in model.parameters()}
-    found: dict[int, bool] = {}
+    known: dict[int, bool] = {}
     for child in model.children():
         marks = [mark for module in child.modules() if (mark := _changed(module)) is not None]
         if marks:
-            found.update(dict.fromkeys(map(id, child.parameters()), any(marks)))
-    return found
+            known.update(dict.fromkeys(map(id, child.parameters()), any(marks)))
+    return known
 
 
 def _changed(module: nn.Module) -> bool | None:

@@ -130,11 +130,11 @@ def _redirected(root: Path, reason: str, folder: str) -> Hold:
 
 def _request(root: Path, folders: scratch.Folders) -> Request:
     """What must be writable, and what else the script is known to use: its arguments and variables name folders."""
-    places = [str(root), os.path.expanduser("~"), tempfile.gettempdir()]
+    writable = [str(root), os.path.expanduser("~"), tempfile.gettempdir()]
     with suppress(OSError):  # it may have been removed
-        places.append(os.getcwd())
+        writable.append(os.getcwd())
     needed = tuple(
-        dict.fromkeys(os.path.realpath(place) for place in places if os.path.isdir(place) and os.access(place, os.W_OK))
+        dict.fromkeys(os.path.realpath(path) for path in writable if os.path.isdir(path) and os.access(path, os.W_OK))
     )
     words = (word.rpartition("=")[2] for word in (*sys.argv, *os.environ.values()))
     used = (os.path.realpath(word) for word in words if word.startswith("/") and ":" not in word)

@@ -87,7 +87,7 @@ class View:
 
     def covers(self, path: str) -> bool:
         """Whether writes below this path are held (and not refused)."""
-        inside = [place for place in (*self.refused, *(layer.path for layer in self.layers)) if within(path, place)]
+        inside = [folder for folder in (*self.refused, *(layer.path for layer in self.layers)) if within(path, folder)]
         return bool(inside) and max(inside, key=len) not in self.refused
 
 
@@ -97,7 +97,7 @@ def within(path: str, folder: str) -> bool:
 
 def mounted(text: str) -> dict[str, Mount]:
     """The mounts of /proc/self/mountinfo by path, parents first; of several at one path, the one on top."""
-    found: dict[str, Mount] = {}
+    mounts: dict[str, Mount] = {}
     for line in text.splitlines():
         left, _, right = line.partition(" - ")
         path, options = left.split()[4:6]
@@ -105,8 +105,8 @@ def mounted(text: str) -> dict[str, Mount]:
         kind, _, above = [*right.split(), "", "", ""][:3]
         names = options.split(",")
         flags = sum(_FLAGS[name] for name in names if name in _FLAGS)
-        found[path] = Mount(path, kind, "ro" in names or "ro" in above.split(","), flags)
-    return dict(sorted(found.items(), key=lambda item: item[0].count("/") if item[0] != "/" else 0))
+        mounts[path] = Mount(path, kind, "ro" in names or "ro" in above.split(","), flags)
+    return dict(sorted(mounts.items(), key=lambda item: item[0].count("/") if item[0] != "/" else 0))
 
 
 def plan(mounts: Mapping[str, Mount], locked: bool) -> Iterator[Piece]:
@@ -115,22 +115,26 @@ def plan(mounts: Mapping[str, Mount], locked: bool) -> Iterator[Piece]:
 
 
 def _cover(path: str, mounts: Mapping[str, Mount], locked: bool) -> Iterator[Piece]:
-    here = mounts[max((place for place in mounts if within(path, place)), key=len)]
-    below = [place for place in mounts if place != path and within(place, path)]
+    here = mounts[max((mount_point for mount_point in mounts if within(path, mount_point)), key=len)]
+    below = [mount_point for mount_point in mounts if mount_point != path and within(mount_point, path)]
     plain = path in ("/dev", "/proc") or here.kind in _PSEUDO or here.read_only
     if plain or not os.path.isdir(path):
         writable = not plain and not stat.S_ISSOCK(_mode(path))
         yield Piece("read-only" if writable else "bind", path, here.flags)
-        keep = [place for place in below if mounts[place].kind not in _PSEUDO and not mounts[place].read_only]
+        keep = [
+            mount_point
+            for mount_point in below
+            if mounts[mount_point].kind not in _PSEUDO and not mounts[mount_point].read_only
+        ]
     elif below and locked:
         yield from _folder(path, mounts)
         return
     else:
         yield Piece("overlay", path, here.flags)
         keep = below
-    for place in keep:
-        if not any(place != other and within(place, other) for other in keep):
-            yield from _cover(place, mounts, locked)
+    for mount_point in keep:
+        if not any(mount_point != other and within(mount_point, other) for other in keep):
+            yield from _cover(mount_point, mounts, locked)
 
 
 def _folder(path: str, mounts: Mapping[str, Mount]) -> Iterator[Piece]:
@@ -179,7 +183,7 @@ def assemble(locked: bool, size: int, own_proc: bool, used: Sequence[str] = (), 
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     # opened before the stage hides one of them
     sources = {piece.path: _keep(piece.path) for piece in pieces if piece.action in ("overlay", "bind", "read-only")}
-    stage = next(place for place in _STAGES if os.path.isdir(place))
+    stage = next(stage_folder for stage_folder in _STAGES if os.path.isdir(stage_folder))
     syscalls.mount("tmpfs", stage, "tmpfs", syscalls.MS_NODEV | syscalls.MS_NOSUID, f"size={size},mode=700")
     root, layers = f"{stage}/root", [*scratch] or [f"{stage}/layers"]
     os.mkdir(root, 0o755)
@@ -298,16 +302,16 @@ class _Builder:
 
         Writing below them would else copy each with its owner, whom a user namespace may not know (EOVERFLOW).
         """
-        for wanted in self.used:
-            if within(wanted, path):
-                place, original = Path(upper), Path(lower)
-                for part in Path(wanted).relative_to(path).parts:
-                    place, original = place / part, original / part
+        for needed in self.used:
+            if within(needed, path):
+                copied, original = Path(upper), Path(lower)
+                for part in Path(needed).relative_to(path).parts:
+                    copied, original = copied / part, original / part
                     if original.is_symlink() or not original.is_dir():
                         break
                     with suppress(FileExistsError):
-                        place.mkdir()
-                        _like(str(original), str(place))
+                        copied.mkdir()
+                        _like(str(original), str(copied))
 
 
 def _mount_point(source: str, target: str) -> None:
@@ -339,13 +343,13 @@ def replace_folder(locked: bool, scratch: str = "") -> None:
     It needs an attribute that a tmpfs keeps for users only from Linux 6.6 on. ``scratch``: the folder on a disk that
     is to take what is written, "" for memory. Raises OSError where it fails.
     """
-    stage = next(place for place in _STAGES if os.path.isdir(place))
+    stage = next(base for base in _STAGES if os.path.isdir(base))
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("tmpfs", stage, "tmpfs", 0, "size=1m")
-    place = f"{scratch}/check" if scratch else stage
-    for name in (f"{stage}/lower/folder/file", f"{place}/upper", f"{place}/work", f"{stage}/top"):
+    base = f"{scratch}/check" if scratch else stage
+    for name in (f"{stage}/lower/folder/file", f"{base}/upper", f"{base}/work", f"{stage}/top"):
         os.makedirs(name)
-    options = f"lowerdir={stage}/lower,upperdir={place}/upper,workdir={place}/work" + (",userxattr" if locked else "")
+    options = f"lowerdir={stage}/lower,upperdir={base}/upper,workdir={base}/work" + (",userxattr" if locked else "")
     syscalls.mount("overlay", f"{stage}/top", "overlay", 0, options)
     try:
         shutil.rmtree(f"{stage}/top/folder")

@@ -185,10 +185,10 @@ def _look(spaces: Spaces, request: Request) -> str:
 
 def _use(folder: str) -> None:
     """Write, rename and remove in the view, as scripts do. Raises OSError."""
-    place = tempfile.mkdtemp(dir=folder)
-    (Path(place) / "a").write_text("a")
-    os.rename(f"{place}/a", f"{place}/b")
-    shutil.rmtree(place)
+    folder_ = tempfile.mkdtemp(dir=folder)
+    (Path(folder_) / "a").write_text("a")
+    os.rename(f"{folder_}/a", f"{folder_}/b")
+    shutil.rmtree(folder_)
 
 
 def _kind(folder: str) -> str:
@@ -198,7 +198,7 @@ def _kind(folder: str) -> str:
 
 def _try(work: Callable[[], str]) -> str:
     """The result of ``work`` in a child, which is killed where it takes too long."""
-    answer, said = os.pipe()
+    answer, answer_end = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(answer)
@@ -207,9 +207,9 @@ def _try(work: Callable[[], str]) -> str:
             text = work()
         except BaseException as error:
             text = f"{type(error).__name__}: {error}"
-        os.write(said, (text or "ok").encode()[:2000])
+        os.write(answer_end, (text or "ok").encode()[:2000])
         os._exit(0)
-    os.close(said)
+    os.close(answer_end)
     text = _read(answer, time.monotonic() + _TRIAL)
     os.close(answer)
     with suppress(OSError):

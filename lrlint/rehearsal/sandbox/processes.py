@@ -115,14 +115,14 @@ def _end_descendants() -> None:
 
 
 def _children() -> list[int]:
-    mine, found = os.getpid(), []
+    mine, children = os.getpid(), []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with suppress(OSError, ValueError, IndexError):
                 parent = (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1]
                 if int(parent) == mine:
-                    found.append(int(entry.name))
-    return found
+                    children.append(int(entry.name))
+    return children
 
 
 def _end_like(status: int) -> None:

@@ -93,11 +93,11 @@ def _folders(to: Redirection) -> None:
         def call(path: Any, *args: Any, **kwargs: Any) -> Any:
             if not _plain(kwargs) or not to.covers(path):
                 return original(path, *args, **kwargs)
-            place = to.absolute(path)
-            if to.exists(place):
+            absolute = to.absolute(path)
+            if to.exists(absolute):
                 raise _error(errno.EEXIST, path)
-            to.make_parent(place)
-            return original(to.held(place), *args, **kwargs)
+            to.make_parent(absolute)
+            return original(to.held(absolute), *args, **kwargs)
 
         return call
 
@@ -105,10 +105,10 @@ def _folders(to: Redirection) -> None:
         def call(path: Any, *args: Any, **kwargs: Any) -> Any:
             if not _plain(kwargs) or not to.covers(path):
                 return original(path, *args, **kwargs)
-            place = to.absolute(path)
-            if original.__name__ == "rmdir" and to.exists(place) and to.names(place):
+            absolute = to.absolute(path)
+            if original.__name__ == "rmdir" and to.exists(absolute) and to.names(absolute):
                 raise _error(errno.ENOTEMPTY, path)
-            return to.remove(place, original)
+            return to.remove(absolute, original)
 
         return call
 
@@ -137,14 +137,14 @@ def _scanning(to: Redirection, original: Any) -> Any:
     def call(path: Any = ".") -> Any:
         if not to.covers(path) or isinstance(path, bytes):
             return original(path)
-        place = to.absolute(path)
-        to.names(place)  # raises as listing would
-        folders = [folder for folder in (to.held(place), place) if is_folder(folder)]
+        absolute = to.absolute(path)
+        to.names(absolute)  # raises as listing would
+        folders = [folder for folder in (to.held(absolute), absolute) if is_folder(folder)]
         entries: dict[str, Any] = {}
         for folder in folders:
-            with original(folder) as found:
-                for entry in found:
-                    if folder == place and to.gone(os.path.join(place, entry.name)):
+            with original(folder) as scanned:
+                for entry in scanned:
+                    if folder == absolute and to.gone(os.path.join(absolute, entry.name)):
                         continue
                     entries.setdefault(entry.name, _Entry(entry, os.path.join(os.fspath(path), entry.name)))
         return _Scan(iter(entries.values()))

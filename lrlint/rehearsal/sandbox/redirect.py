@@ -62,9 +62,9 @@ class Redirection:
         """Whether it is a path, and not one of the scratch folder's own, of a device or of the kernel."""
         if not isinstance(path, (str, bytes, os.PathLike)):
             return False
-        place = self.absolute(path)
-        outside = place.startswith((self.scratch + "/", "/dev/", "/proc/", "/sys/"))
-        return not outside or place.startswith("/dev/shm/")
+        location = self.absolute(path)
+        outside = location.startswith((self.scratch + "/", "/dev/", "/proc/", "/sys/"))
+        return not outside or location.startswith("/dev/shm/")
 
     def absolute(self, path: Any) -> str:
         return os.path.normpath(os.path.join(self.cwd(), os.fsdecode(path)))
@@ -74,104 +74,104 @@ class Redirection:
         here = _getcwd()
         return here[len(self.files) :] or "/" if here == self.files or here.startswith(self.files + "/") else here
 
-    def held(self, place: str) -> str:
-        return self.files + place
+    def held(self, location: str) -> str:
+        return self.files + location
 
-    def gone(self, place: str) -> bool:
+    def gone(self, location: str) -> bool:
         """Whether it, or a folder above it, was removed."""
-        while place != "/":
-            if place in self.removed:
+        while location != "/":
+            if location in self.removed:
                 return True
-            place = os.path.dirname(place)
+            location = os.path.dirname(location)
         return False
 
-    def exists(self, place: str) -> bool:
-        return on_disk(self.held(place)) or (not self.gone(place) and on_disk(place))
+    def exists(self, location: str) -> bool:
+        return on_disk(self.held(location)) or (not self.gone(location) and on_disk(location))
 
     def look(self, path: Any) -> Any:
         """Where to read it."""
         if not self.covers(path):
             return path
-        place = self.absolute(path)
-        return self.held(place) if on_disk(self.held(place)) or self.gone(place) else path
+        location = self.absolute(path)
+        return self.held(location) if on_disk(self.held(location)) or self.gone(location) else path
 
     def change(self, path: Any, keep: bool = True) -> Any:
         """Where to write it: a copy of what exists (``keep``), in a folder that exists for the script."""
         if not self.covers(path):
             return path
-        place = self.absolute(path)
-        held = self.held(place)
+        location = self.absolute(path)
+        held = self.held(location)
         if on_disk(held):
             return held
-        self.make_parent(place)
-        if keep and not self.gone(place) and on_disk(place):
-            self.copy(place)
+        self.make_parent(location)
+        if keep and not self.gone(location) and on_disk(location):
+            self.copy(location)
         return held
 
-    def make_parent(self, place: str) -> None:
-        parent = os.path.dirname(place)
+    def make_parent(self, location: str) -> None:
+        parent = os.path.dirname(location)
         if self.exists(parent):
             _make_folders(self.held(parent))
 
-    def copy(self, place: str) -> None:
+    def copy(self, location: str) -> None:
         """Bring what the disk has at a path into the scratch folder, a folder with all that is in it."""
-        if is_folder(place):
-            _make_folders(self.held(place))
-            for name in _listdir(place):
-                inside = os.path.join(place, name)
+        if is_folder(location):
+            _make_folders(self.held(location))
+            for name in _listdir(location):
+                inside = os.path.join(location, name)
                 if not self.gone(inside) and not on_disk(self.held(inside)):
                     self.copy(inside)
             return
-        held = self.held(place)
+        held = self.held(location)
         if on_disk(held):
             return
-        state = _stat(place)
-        with _open(place, "rb") as source, _open(held, "wb") as target:
+        state = _stat(location)
+        with _open(location, "rb") as source, _open(held, "wb") as target:
             while piece := source.read(1 << 20):
                 target.write(piece)
         _chmod(held, stat.S_IMODE(state.st_mode) | stat.S_IWUSR)
         _utime(held, ns=(state.st_atime_ns, state.st_mtime_ns))
 
-    def remove(self, place: str, remove: Callable[[str], None]) -> None:
-        held = self.held(place)
-        if not self.exists(place):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
+    def remove(self, location: str, remove: Callable[[str], None]) -> None:
+        held = self.held(location)
+        if not self.exists(location):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location)
         if on_disk(held):
             remove(held)
-        if not self.gone(place) and on_disk(place):
-            self.removed.add(place)
+        if not self.gone(location) and on_disk(location):
+            self.removed.add(location)
 
-    def names(self, place: str) -> list[str]:
+    def names(self, location: str) -> list[str]:
         """What the script sees in a folder. Raises OSError as listing it would."""
-        held = self.held(place)
-        found = set(_listdir(held)) if is_folder(held) else set()
-        if not self.gone(place) and (is_folder(place) or not found):
-            found |= {name for name in _listdir(place) if not self.gone(os.path.join(place, name))}
+        held = self.held(location)
+        names = set(_listdir(held)) if is_folder(held) else set()
+        if not self.gone(location) and (is_folder(location) or not names):
+            names |= {name for name in _listdir(location) if not self.gone(os.path.join(location, name))}
         elif not is_folder(held):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place)
-        return sorted(found)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location)
+        return sorted(names)
 
     def written(self, root: str) -> list[HeldFile]:
         """What was written and removed, as `held_files` gives it."""
-        found = []
+        files = []
         pending = [self.files]
         while pending:
             for entry in _scandir(pending.pop()):
-                place = entry.path[len(self.files) :]
+                location = entry.path[len(self.files) :]
                 if entry.name == "__pycache__":
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
                     continue
                 state = entry.stat(follow_symlinks=False)
-                before = _lstat(place) if on_disk(place) else None
+                before = _lstat(location) if on_disk(location) else None
                 if before is None or (before.st_size, before.st_mtime_ns) != (state.st_size, state.st_mtime_ns):
-                    found.append(HeldFile(_relative(place, root), False, state.st_size))
-        for place in self.removed:
-            if not on_disk(self.held(place)):
-                found.append(HeldFile(_relative(place, root) + ("/" if is_folder(place) else ""), True))
-        return sorted(found, key=lambda file: (os.path.isabs(file.path), file.path))
+                    files.append(HeldFile(_relative(location, root), False, state.st_size))
+        for location in self.removed:
+            if not on_disk(self.held(location)):
+                files.append(HeldFile(_relative(location, root) + ("/" if is_folder(location) else ""), True))
+        return sorted(files, key=lambda file: (os.path.isabs(file.path), file.path))
 
 
-def _relative(place: str, root: str) -> str:
-    return os.path.relpath(place, root) if place.startswith(root.rstrip("/") + "/") else place
+def _relative(location: str, root: str) -> str:
+    return os.path.relpath(location, root) if location.startswith(root.rstrip("/") + "/") else location

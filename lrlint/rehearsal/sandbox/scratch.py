@@ -68,15 +68,15 @@ class Folders:
 def reserved() -> Iterator[Folders]:
     """Folders that are removed again at the end of the block, unless kept."""
     tops: dict[str, str] = {}
-    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", os.path.expanduser("~/.cache")):
-        real = os.path.realpath(place)
+    for candidate in (tempfile.gettempdir(), "/tmp", "/var/tmp", os.path.expanduser("~/.cache")):
+        real = os.path.realpath(candidate)
         top = real.split("/")[1]
         if top not in tops and os.path.isdir(real):
             with suppress(OSError):
                 tops[top] = tempfile.mkdtemp(prefix="rehearsal-", dir=real)
-    found = Folders(tuple(tops.values()))
+    folders = Folders(tuple(tops.values()))
     try:
-        yield found
+        yield folders
     finally:
-        if not found.kept:
-            found.remove()
+        if not folders.kept:
+            folders.remove()

@@ -29,12 +29,12 @@ class HeldFile:
 
 def held_files(layers: Sequence[Layer], root: str) -> list[HeldFile]:
     """By path, those of the project first. Raises OSError where the layers can no longer be read."""
-    found: dict[str, HeldFile] = {}
+    files: dict[str, HeldFile] = {}
     for layer in layers:
         for path, removed, size in _changes(layer):
             inside = os.path.relpath(path, root) if _inside(path, root) else path
-            found[inside] = HeldFile(inside + ("/" if path.endswith("/") else ""), removed, size)
-    return sorted(found.values(), key=lambda file: (os.path.isabs(file.path), file.path))
+            files[inside] = HeldFile(inside + ("/" if path.endswith("/") else ""), removed, size)
+    return sorted(files.values(), key=lambda file: (os.path.isabs(file.path), file.path))
 
 
 def _inside(path: str, root: str) -> bool:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lrlint.facts import ProbeFacts, Setup
 from lrlint.lint.finding import Finding
-from lrlint.reports.full import places
+from lrlint.reports.full import source_frames
 from lrlint.reports.html import drawing, markup
 from lrlint.reports.style import Style
 from lrlint.reports.summary import summary
@@ -33,9 +33,11 @@ _FRAME = 100
 
 def render(run: Run, context: Context | None = None) -> str:
     """The audit page of a run. Without a context it says nothing of who made it and when."""
-    found = audit(run, context)
-    title = f"lrlint: {count(len(found.targets), 'target') if len(found.targets) != 1 else found.targets[0].name or 'setup'}"
-    return _rendered("page.html", audit=found, title=_short(title), summary=summary(run))
+    view = audit(run, context)
+    title = (
+        f"lrlint: {count(len(view.targets), 'target') if len(view.targets) != 1 else view.targets[0].name or 'setup'}"
+    )
+    return _rendered("page.html", audit=view, title=_short(title), summary=summary(run))
 
 
 def fragment(run: Run) -> str:
@@ -100,7 +102,7 @@ def _frame(finding: Finding, target: TargetView | None) -> Markup:
     """The frame that the terminal shows, its colours as elements."""
     if target is None or target.sources is None:
         return Markup("")
-    lines = places(finding, target.sources, Style(_FRAME, colour=True), target.setup)
+    lines = source_frames(finding, target.sources, Style(_FRAME, colour=True), target.setup)
     return markup.painted("\n".join(line.rstrip() for line in lines))
 
 

@@ -29,10 +29,10 @@ def prose(value: str) -> Markup:
 def painted(text: str) -> Markup:
     """Terminal text with colours as escaped text with elements; only `Style.paint` writes escapes into it."""
     parts, last = [], 0
-    for found in _PAINTED.finditer(text):
+    for match in _PAINTED.finditer(text):
         parts += [
-            escape(text[last : found.start()]),
-            f'<span class="{_CLASSES.get(found[1], "dim")}">{escape(found[2])}</span>',
+            escape(text[last : match.start()]),
+            f'<span class="{_CLASSES.get(match[1], "dim")}">{escape(match[2])}</span>',
         ]
-        last = found.end()
+        last = match.end()
     return Markup("".join([*parts, escape(text[last:])]))

@@ -149,7 +149,7 @@ def _failed(failure: Failure, index: int) -> TargetView:
 
 def _target(part: Checked, run: Run, context: Context, index: int) -> TargetView:
     setup = part.setup
-    findings = [found for found in run.findings if found.target == part.target]
+    findings = [finding for finding in run.findings if finding.target == part.target]
     before = context.against.get(part.target)
     return TargetView(
         name=part.target,
@@ -161,7 +161,7 @@ def _target(part: Checked, run: Run, context: Context, index: int) -> TargetView
         map=group_map(setup),
         optimizers=tuple(OptimizerView(o, tuple(group_rows(setup, o))) for o in setup.optimizers),
         schedules=tuple(schedule_view(s, _labels(setup, s.optimizer)) for s in setup.schedules),
-        aside=tuple(_aside(found) for found in findings if found.suppressed),
+        aside=tuple(_aside(finding) for finding in findings if finding.suppressed),
         unchecked=tuple(_unchecked(part)),
         patterns=tuple(pattern_rows(setup)),
         change=None if before is None else compare(before, setup),
@@ -173,11 +173,11 @@ def _labels(setup: Setup, optimizer: int | None) -> dict[int, str]:
     return {} if optimizer is None else {group.index: group.label for group in setup.optimizers[optimizer].groups}
 
 
-def _aside(found: Finding) -> Aside:
-    by = found.suppressed or {}
+def _aside(finding: Finding) -> Aside:
+    by = finding.suppressed or {}
     where = f"{by.get('by', '')} {by.get('where', '')}".strip()
-    told = (str(by.get(key) or "") for key in ("reason", "until"))
-    return Aside(f"{found.rule} {found.name}", found.severity, found.message, where, *told)
+    by_whom = (str(by.get(key) or "") for key in ("reason", "until"))
+    return Aside(f"{finding.rule} {finding.name}", finding.severity, finding.message, where, *by_whom)
 
 
 #: What to add for rules that need a fact: an option of the command line, or a word on what the target lacks.
@@ -205,10 +205,10 @@ def _unchecked(part: Checked) -> Iterable[Unchecked]:
         yield Unchecked(reason, tuple(rules), command)
 
 
-def _finding(found: Finding, anchor: str, documentation: str) -> FindingView:
-    subjects = [(related.label, ", ".join(names.compress(related.parameters)[:6])) for related in found.related]
+def _finding(finding: Finding, anchor: str, documentation: str) -> FindingView:
+    subjects = [(related.label, ", ".join(names.compress(related.parameters)[:6])) for related in finding.related]
     shown = tuple((label, subject) for label, subject in subjects if subject)
-    return FindingView(found, anchor, why(documentation), rule_page(found.rule, documentation), shown)
+    return FindingView(finding, anchor, why(documentation), rule_page(finding.rule, documentation), shown)
 
 
 def why(documentation: str) -> str:
@@ -234,12 +234,12 @@ def _beside(targets: list[TargetView]) -> tuple[tuple[str, tuple[str, ...], bool
 
 def _settings(target: TargetView) -> dict[str, str]:
     assert target.setup is not None
-    found = {"verdict": target.verdict.text}
+    settings = {"verdict": target.verdict.text}
     for title, value in target.card:
-        found[title.partition(" ")[0] if title.startswith("optimizer") else title] = value
+        settings[title.partition(" ")[0] if title.startswith("optimizer") else title] = value
     decays = sorted({g.weight_decay for o in target.setup.optimizers for g in o.groups})
-    found["weight decay"] = ", ".join(f"{value:g}" for value in decays) or "–"
+    settings["weight decay"] = ", ".join(f"{value:g}" for value in decays) or "–"
     lost = [p for p in present(target.setup) if p.requires_grad and p.index not in target.setup.membership]
-    found["in no optimizer"] = count(len(lost), "tensor") if lost else "–"
-    found["rules"] = f"{target.ran} ran, {target.skipped} did not"
-    return found
+    settings["in no optimizer"] = count(len(lost), "tensor") if lost else "–"
+    settings["rules"] = f"{target.ran} ran, {target.skipped} did not"
+    return settings

@@ -42,11 +42,11 @@ def present(setup: Setup) -> list[Parameter]:
 
 
 def _parameters(setup: Setup) -> str:
-    found = present(setup)
-    training = [p for p in found if p.requires_grad and p.index in setup.membership]
-    frozen = [p for p in found if not p.requires_grad]
-    lost = [p for p in found if p.requires_grad and p.index not in setup.membership]
-    parts = [f"{count(len(found), 'tensor')}, {_sum(found)} elements: {_sum(training)} training"]
+    parameters = present(setup)
+    training = [p for p in parameters if p.requires_grad and p.index in setup.membership]
+    frozen = [p for p in parameters if not p.requires_grad]
+    lost = [p for p in parameters if p.requires_grad and p.index not in setup.membership]
+    parts = [f"{count(len(parameters), 'tensor')}, {_sum(parameters)} elements: {_sum(training)} training"]
     parts += [f"{_sum(frozen)} frozen"] if frozen else []
     parts += [f"{_sum(lost)} in no optimizer"] if lost else []
     return ", ".join(parts)
@@ -84,9 +84,9 @@ def half_life(setup: Setup) -> str:
     if not products:
         return ""
     fast, slow = (round(math.log(2) / product) for product in (max(products), min(products)))
-    told = f"{fast:,}" if fast == slow else f"{fast:,} … {slow:,}"
+    range_ = f"{fast:,}" if fast == slow else f"{fast:,} … {slow:,}"
     steps = setup.training.total_steps
-    return f"{told} steps" + (f" of {steps:,}" if steps else "")
+    return f"{range_} steps" + (f" of {steps:,}" if steps else "")
 
 
 def horizon(setup: Setup) -> str:
@@ -107,8 +107,10 @@ def count_of(number: int, noun: str) -> str:
 
 def _precision(setup: Setup) -> str:
     dtypes = list(dict.fromkeys(p.dtype.removeprefix("torch.") for p in present(setup) if p.requires_grad))
-    said = setup.training.precision
-    return ", ".join(([f"{said} (declared)"] if said else []) + [f"parameters {', '.join(dtypes)}"] if dtypes else [])
+    declared = setup.training.precision
+    return ", ".join(
+        ([f"{declared} (declared)"] if declared else []) + [f"parameters {', '.join(dtypes)}"] if dtypes else []
+    )
 
 
 def _clip(setup: Setup) -> str:

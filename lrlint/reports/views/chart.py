@@ -44,7 +44,7 @@ class Chart:
 
 
 def chart(
-    drawn: Sequence[tuple[str, Trace]], title: str, unit: str, name: str, told: str = "", wide: bool = False
+    drawn: Sequence[tuple[str, Trace]], title: str, unit: str, name: str, caption: str = "", wide: bool = False
 ) -> Chart:
     """Labelled traces on common axes; ``wide`` as in `lrlint.reports.views.curves.axis`."""
     traces = [trace for _, trace in drawn]
@@ -68,7 +68,9 @@ def chart(
         ticks = [(0.0, f"≤{rate(low)}"), *(tick for tick in ticks if tick[0] > 0.12)]
     x = Axis(unit, tuple(((value - first) / span, f"{value:,.0f}") for value in _round(first, last)))
     y = Axis(f"{name} (log)" if logarithmic else name, tuple(ticks))
-    words = told or "; ".join(f"{label}: {curves.numbers(trace, unit.rstrip('s'), '→')}" for label, trace in drawn[:4])
+    words = caption or "; ".join(
+        f"{label}: {curves.numbers(trace, unit.rstrip('s'), '→')}" for label, trace in drawn[:4]
+    )
     return Chart(title, x, y, lines, words)
 
 
@@ -76,12 +78,12 @@ def _powers(low: float, high: float) -> list[float]:
     """Powers of ten within the range, with 2 and 5 times them where there are few."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     powers = [10.0**k for k in range(first, last + 1)]
-    found = [value for value in powers if low * 0.999 <= value <= high * 1.001]
-    found = found[:: max(1, math.ceil(len(found) / 6))]
-    if len(found) < 3:
+    ticks = [value for value in powers if low * 0.999 <= value <= high * 1.001]
+    ticks = ticks[:: max(1, math.ceil(len(ticks) / 6))]
+    if len(ticks) < 3:
         steps = [factor * power for power in powers for factor in (1, 2, 5)]
-        found = [value for value in steps if low * 0.999 <= value <= high * 1.001]
-    return found or [low, high]
+        ticks = [value for value in steps if low * 0.999 <= value <= high * 1.001]
+    return ticks or [low, high]
 
 
 def _round(low: float, high: float) -> list[float]:
@@ -111,13 +113,13 @@ def schedule_view(schedule: Schedule, labels: dict[int, str]) -> ScheduleView:
     if schedule.skipped or not drawn:
         return ScheduleView(schedule.class_name, f"not simulated: {schedule.skipped or 'it sets no rate'}", None)
     unit = schedule.unit + ("" if schedule.horizon == 1 else "s")
-    told = f"{schedule.horizon:,} {unit}{curves.remark(schedule)}" if schedule.horizon else "length unknown"
+    caption = f"{schedule.horizon:,} {unit}{curves.remark(schedule)}" if schedule.horizon else "length unknown"
     named = [(_names([_short(labels.get(g, f"group {g}")) for g in groups]), trace) for groups, trace in drawn]
     named.sort(key=lambda pair: pair[1].peak)
     shown = named
     if len(named) > LINES:
         shown = [named[round(k * (len(named) - 1) / (LINES - 1))] for k in range(LINES)]
-        told += f"; {LINES} of {len(named)} courses drawn"
+        caption += f"; {LINES} of {len(named)} courses drawn"
     courses = [f"{label}: {curves.numbers(trace, schedule.unit, '→')}" for label, trace in reversed(shown)]
     if len(named) > LINES:
         courses = [courses[0], courses[-1]]
@@ -129,7 +131,7 @@ def schedule_view(schedule: Schedule, labels: dict[int, str]) -> ScheduleView:
         for index, (label, trace) in enumerate(shown)
     ]
     picture_ = chart(lines, "learning rates over the run", unit, "rate", "; ".join(courses))
-    return ScheduleView(schedule.class_name, told, picture_, tuple(courses))
+    return ScheduleView(schedule.class_name, caption, picture_, tuple(courses))
 
 
 def _short(label: str) -> str:

@@ -50,16 +50,20 @@ def schedule_lines(
     lines += chart([trace for _, trace in drawn], width=width, height=height, ascii=ascii)
     names = labels or {}
     arrow = "->" if ascii else "→"
-    told = []
+    sentences = []
     for index, (groups, trace) in enumerate(drawn):
         mark = f"{_letter(index)}  " if ascii else ""
-        told.append(f"{mark}{_listed(groups, names)}: {numbers(trace, schedule.unit, arrow)}")
-    if len(told) > _COURSES:
+        sentences.append(f"{mark}{_listed(groups, names)}: {numbers(trace, schedule.unit, arrow)}")
+    if len(sentences) > _COURSES:
         alike = " and have the same shape" if same_shape([trace for _, trace in drawn]) else ""
         order = sorted(range(len(drawn)), key=lambda index: drawn[index][1].peak)
-        told = [told[order[0]], told[order[-1]], f"the other {len(drawn) - 2} courses lie between{alike}"]
-    told += _others(schedule, names, arrow)
-    return [*lines, *(line for text in told for line in wrap(text, width, "    ", "  ").splitlines())]
+        sentences = [
+            sentences[order[0]],
+            sentences[order[-1]],
+            f"the other {len(drawn) - 2} courses lie between{alike}",
+        ]
+    sentences += _others(schedule, names, arrow)
+    return [*lines, *(line for text in sentences for line in wrap(text, width, "    ", "  ").splitlines())]
 
 
 def _listed(groups: Sequence[int], names: Mapping[int, str]) -> str:
@@ -87,21 +91,21 @@ _TITLES = {"weight_decay": "weight decay", "momentum": "momentum", "betas.0": "b
 
 def _others(schedule: Schedule, names: Mapping[int, str], arrow: str) -> list[str]:
     """Decay, momentum and betas that the scheduler moves, one line per distinct course."""
-    found: dict[tuple[str, Trace], list[int]] = {}
+    groups_of: dict[tuple[str, Trace], list[int]] = {}
     for group in schedule.groups:
         for option, trace in group.others.items():
             if not trace.constant():
-                found.setdefault((option, trace), []).append(group.group)
+                groups_of.setdefault((option, trace), []).append(group.group)
     lines = []
-    for (option, trace), groups in found.items():
-        told = listing(names.get(group, f"group {group}") for group in groups[:4])
+    for (option, trace), groups in groups_of.items():
+        group_names = listing(names.get(group, f"group {group}") for group in groups[:4])
         more = f" and {len(groups) - 4} more" if len(groups) > 4 else ""
         lowest = trace.steps[trace.values.index(trace.floor)]
         turns = [(trace.peak_step, trace.peak), (lowest, trace.floor)]
         inner = sorted(turn for turn in turns if turn[0] not in (trace.steps[0], trace.steps[-1]))
         inside = "".join(f" {arrow} {number(value)} at {schedule.unit} {step}" for step, value in inner)
         title = _TITLES.get(option, option)
-        lines.append(f"{title} of {told}{more}: {number(trace.first)}{inside} {arrow} {number(trace.last)}")
+        lines.append(f"{title} of {group_names}{more}: {number(trace.first)}{inside} {arrow} {number(trace.last)}")
     return lines
 
 
@@ -141,11 +145,11 @@ def remark(schedule: Schedule) -> str:
 
 def courses(groups: Sequence[GroupSchedule]) -> list[tuple[list[int], Trace]]:
     """Groups that share a course, with that course."""
-    found: dict[Trace, list[int]] = {}
+    groups_of: dict[Trace, list[int]] = {}
     for group in groups:
         if group.lr is not None:
-            found.setdefault(group.lr, []).append(group.group)
-    return [(indices, trace) for trace, indices in found.items()]
+            groups_of.setdefault(group.lr, []).append(group.group)
+    return [(indices, trace) for trace, indices in groups_of.items()]
 
 
 def numbers(trace: Trace, unit: str, arrow: str) -> str:
@@ -189,13 +193,13 @@ def _sampled(trace: Trace, first: int, last: int, columns: int, scale: Callable[
     points, edges = [], [first + (last - first) * k / max(columns - 1, 1) for k in range(columns)]
     inside = dict(zip(trace.steps, trace.values, strict=True))
     marks = sorted(inside)
-    place = 0
+    position = 0
     for left, right in zip(edges, [*edges[1:], last + 1.0], strict=True):
         values = [trace.at(left)]
-        while place < len(marks) and marks[place] < right:
-            if marks[place] >= left:
-                values.append(inside[marks[place]])
-            place += 1
+        while position < len(marks) and marks[position] < right:
+            if marks[position] >= left:
+                values.append(inside[marks[position]])
+            position += 1
         heights = [scale(value) for value in values]
         points.append((min(heights), max(heights)))
     return points

@@ -12,29 +12,29 @@ from lrlint.text.wording import count
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "moved": ("!", "magenta")}
 
 
-def render(format_: str, found: Comparison, before: str, after: str, style: Style) -> str:
+def render(format_: str, comparison: Comparison, before: str, after: str, style: Style) -> str:
     """``format_`` is text, json or markdown."""
     if format_ == "json":
-        return dump({**found.to_dict(), "before": before, "after": after})
-    return _markdown(found, before, after) if format_ == "markdown" else _text(found, before, after, style)
+        return dump({**comparison.to_dict(), "before": before, "after": after})
+    return _markdown(comparison, before, after) if format_ == "markdown" else _text(comparison, before, after, style)
 
 
-def _text(found: Comparison, before: str, after: str, style: Style) -> str:
-    lines = [] if found.same else [style.paint(clean(f"{before} → {after}"), "bold"), ""]
-    for change in found.changes:
+def _text(comparison: Comparison, before: str, after: str, style: Style) -> str:
+    lines = [] if comparison.same else [style.paint(clean(f"{before} → {after}"), "bold"), ""]
+    for change in comparison.changes:
         sign, colour = _SIGNS[change.kind]
         body = wrap(change.text, style.width, "    ", f"  {sign} ")
         lines.append(body.replace(f"  {sign} ", f"  {style.paint(sign, colour)} ", 1))
-    lines += [wrap(remark, style.width, "    ", "    ") for remark in found.remarks]
-    return "\n".join([*lines, *([""] if lines else []), _closing(found)]) + "\n"
+    lines += [wrap(remark, style.width, "    ", "    ") for remark in comparison.remarks]
+    return "\n".join([*lines, *([""] if lines else []), _closing(comparison)]) + "\n"
 
 
-def _markdown(found: Comparison, before: str, after: str) -> str:
+def _markdown(comparison: Comparison, before: str, after: str) -> str:
     lines = [f"### {code(before)} → {code(after)}", ""]
-    lines += [f"- {markup(change.text)}" for change in found.changes]
-    lines += [f"- *{markup(remark)}*" for remark in found.remarks]
-    return "\n".join([*lines, *([""] if found.changes or found.remarks else []), _closing(found)]) + "\n"
+    lines += [f"- {markup(change.text)}" for change in comparison.changes]
+    lines += [f"- *{markup(remark)}*" for remark in comparison.remarks]
+    return "\n".join([*lines, *([""] if comparison.changes or comparison.remarks else []), _closing(comparison)]) + "\n"
 
 
-def _closing(found: Comparison) -> str:
-    return "no difference" if found.same else count(len(found.changes), "change")
+def _closing(comparison: Comparison) -> str:
+    return "no difference" if comparison.same else count(len(comparison.changes), "change")

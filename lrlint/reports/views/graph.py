@@ -46,19 +46,19 @@ _Used = tuple[ParameterUse, Parameter]
 
 def _folded(setup: Setup, used: Sequence[_Used]) -> list[list[_Used]]:
     """Uses in order of the first one; those of repeated blocks that differ in nothing but their place are together."""
-    found: dict[tuple[object, ...], list[_Used]] = {}
+    alike: dict[tuple[object, ...], list[_Used]] = {}
     for use, parameter in used:
         groups = setup.groups_of(parameter)
         decay = groups[0].weight_decay if groups else None
         key = (star(parameter.name), use.role, use.count, star(use.followed_by or ""), len(groups), decay)
-        found.setdefault(key, []).append((use, parameter))
-    return list(found.values())
+        alike.setdefault(key, []).append((use, parameter))
+    return list(alike.values())
 
 
 def _head(setup: Setup, graph: GraphFacts, style: Style) -> str:
     complete = "" if graph.complete else "; values were guessed, verdicts on use are left open"
-    told = f"{count(graph.operators, 'operator')} on {graph.method}, inputs: {graph.inputs}{complete}"
-    return f"{style.paint(clean(setup.target) or 'setup', 'bold')}\n{wrap(told, style.width, '  ')}"
+    line = f"{count(graph.operators, 'operator')} on {graph.method}, inputs: {graph.inputs}{complete}"
+    return f"{style.paint(clean(setup.target) or 'setup', 'bold')}\n{wrap(line, style.width, '  ')}"
 
 
 def _row(setup: Setup, same: Sequence[_Used]) -> list[str]:

@@ -87,19 +87,19 @@ class GroupMap:
             if slot.state:
                 cell[None, 0, slot.state] = None
         open_: dict[tuple[float | None, int, str], int] = {}
-        found: list[Run] = []
+        runs: list[Run] = []
         for column in range(width + 1):
             here = cells[column] if column < width else {}
             for key in [key for key in open_ if key not in here]:
-                found.append(Run(open_.pop(key), column, key[0], key[1], key[2]))
+                runs.append(Run(open_.pop(key), column, key[0], key[1], key[2]))
             for key in here:
                 open_.setdefault(key, column)
-        return sorted(found, key=lambda run: (run.first, run.last, run.state, run.treatment, run.rate or 0.0))
+        return sorted(runs, key=lambda run: (run.first, run.last, run.state, run.treatment, run.rate or 0.0))
 
     def labels(self) -> list[tuple[int, str]]:
         """(position of the first parameter, what the place is called) for each block or module, in order."""
         stacks = list(dict.fromkeys(_stack(slot.name)[0] for slot in self.slots if _stack(slot.name)[1]))
-        found: list[tuple[int, str]] = []
+        labels: list[tuple[int, str]] = []
         last: tuple[str, str] | None = None
         for position, slot in enumerate(self.slots):
             path, block = _stack(slot.name)
@@ -108,10 +108,10 @@ class GroupMap:
                 continue
             entered = block and len(stacks) > 1 and (last is None or last[0] != path)
             text = f"{path.rpartition('.')[2]} {block}" if entered else block or here[0].rpartition(".")[2] or slot.name
-            if not found or found[-1][1] != text:
-                found.append((position, text))
+            if not labels or labels[-1][1] != text:
+                labels.append((position, text))
             last = here
-        return found
+        return labels
 
     def told(self) -> str:
         """The picture in words, for those who do not see it."""
@@ -148,8 +148,8 @@ def group_map(setup: Setup) -> GroupMap | None:
         slots.append(Slot(parameter.name, tuple(dict.fromkeys(marks)), state))
     # Legends read from the largest decay down, whatever comes first in the model.
     names = sorted(treatments, key=lambda text: (text.partition("decay ")[0], -_decay(text)))
-    place = {treatments[name]: index for index, name in enumerate(names)}
-    moved = tuple(Slot(s.name, tuple((rate, place[t]) for rate, t in s.marks), s.state) for s in slots)
+    index_of = {treatments[name]: index for index, name in enumerate(names)}
+    moved = tuple(Slot(s.name, tuple((rate, index_of[t]) for rate, t in s.marks), s.state) for s in slots)
     return GroupMap(moved, tuple(names), setup.graph is not None)
 
 
@@ -178,9 +178,9 @@ def _ordered(setup: Setup, present: Sequence[Parameter]) -> Iterator[Parameter]:
 def _stack(name: str) -> tuple[str, str]:
     """(path, block number) of the outermost numbered segment of a name: ``("encoder.layer", "3")``; else ("", "")."""
     segments = name.split(".")
-    for place, segment in enumerate(segments[:-1]):
-        if found := _NUMBERED.match(segment):
-            return ".".join(segments[:place]), found[1]
+    for position, segment in enumerate(segments[:-1]):
+        if match := _NUMBERED.match(segment):
+            return ".".join(segments[:position]), match[1]
     return "", ""
 
 

@@ -42,14 +42,14 @@ class Identity:
     def pairs(self) -> list[tuple[str, str]]:
         """(title, value) of everything that is known."""
         state = {True: "clean", False: "with uncommitted changes", None: ""}[self.clean]
-        found = [
+        pairs = [
             ("versions", ", ".join(f"{name} {number}" for name, number in self.versions)),
             ("date", self.date),
             ("commit", f"{self.commit[:12]}, {state}" if self.commit else "no repository" if self.date else ""),
             ("command", self.command),
             ("configuration", self.configuration),
         ]
-        return [(title, value) for title, value in found if value]
+        return [(title, value) for title, value in pairs if value]
 
 
 def current(settings: Settings, arguments: Sequence[str]) -> Identity:
@@ -73,13 +73,13 @@ def digest(settings: Settings) -> str:
 
 
 def _versions() -> tuple[tuple[str, str], ...]:
-    found = [("lrlint", __version__), ("Python", platform.python_version())]
+    versions = [("lrlint", __version__), ("Python", platform.python_version())]
     for package in ("torch", "transformers", "lightning"):
         try:
-            found.append((package, version(package)))
+            versions.append((package, version(package)))
         except PackageNotFoundError:
             continue
-    return tuple(found)
+    return tuple(versions)
 
 
 def _date() -> str:

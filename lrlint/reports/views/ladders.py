@@ -61,14 +61,14 @@ def group_rows(setup: Setup, optimizer: Optimizer) -> list[GroupRow]:
         else:
             kinds.setdefault(key[:-1], []).append((key[-1], group))
     ladders: dict[tuple[tuple[int, float | None], ...], list[_Ladder]] = {}
-    for (shape, *_), found in kinds.items():
-        numbers = [value for value, _ in found]
-        if len(found) < _RUNGS or len(set(numbers)) < len(numbers):
-            alone += [group for _, group in found]
+    for (shape, *_), members in kinds.items():
+        numbers = [value for value, _ in members]
+        if len(members) < _RUNGS or len(set(numbers)) < len(numbers):
+            alone += [group for _, group in members]
             continue
-        found.sort(key=lambda pair: pair[0])
-        rungs = tuple((value, peak(group)) for value, group in found)
-        ladders.setdefault(rungs, []).append(_Ladder(shape, tuple(group for _, group in found), rungs))
+        members.sort(key=lambda pair: pair[0])
+        rungs = tuple((value, peak(group)) for value, group in members)
+        ladders.setdefault(rungs, []).append(_Ladder(shape, tuple(group for _, group in members), rungs))
     usual = _usual(optimizer)
     rows = [_row(group.label.removeprefix("group "), (group,), usual) for group in alone]
     rows += [_folded(same, usual) for same in ladders.values()]
@@ -84,10 +84,10 @@ def _kind(group: Group) -> tuple[Any, ...] | None:
     """What the rungs of one ladder share, with the number of this one's block last; None where it is no rung."""
     treatment = (group.weight_decay, repr(sorted((k, repr(v)) for k, v in group.options.items() if k not in _OWN)))
     if group.name:
-        found = _NUMBER.findall(group.name)
-        if len(found) != 1:
+        numbers = _NUMBER.findall(group.name)
+        if len(numbers) != 1:
             return None
-        return (names.star(group.name), treatment, int(found[0]))
+        return (names.star(group.name), treatment, int(numbers[0]))
     if not group.parameters:
         return None
     blocks = {tuple(_NUMBER.findall(parameter.name))[:1] for parameter in group.parameters}
@@ -149,13 +149,13 @@ def _row(label: str, groups: tuple[Group, ...], usual: dict[str, Any]) -> GroupR
     low, high = (min(rates), max(rates)) if rates else (None, None)
     rising = len(groups) > 1 and low != high and rates[0] == low
     ends = (low, high) if rising else (high, low)
-    told = (
+    rates_text = (
         "–" if low is None else rate(low) if low == high else " → ".join(rate(end) for end in ends if end is not None)
     )
     return GroupRow(
         label=label,
         groups=groups,
-        rates=told,
+        rates=rates_text,
         decay=" / ".join(decays),
         patterns=tuple(names.compress(parameter.name for parameter in parameters)),
         tensors=len(parameters),

@@ -42,8 +42,8 @@ def line(loop: LoopFacts) -> str:
 def _inner(loop: LoopFacts) -> Loop | None:
     """The loop that steps are directly in, where it stands inside another."""
     step = next((item for item in loop.happenings if item.kind == "step"), None)
-    found = None if step is None or step.loop is None else loop.loops[step.loop]
-    return found if found is not None and found.parent is not None else None
+    inner = None if step is None or step.loop is None else loop.loops[step.loop]
+    return inner if inner is not None and inner.parent is not None else None
 
 
 def render(loop: LoopFacts, style: Style, sources: Sources | None = None) -> str:
@@ -51,10 +51,10 @@ def render(loop: LoopFacts, style: Style, sources: Sources | None = None) -> str
     lines: list[tuple[str, str, str]] = []
     _inside(loop, None, 0, sources, lines)
     left = min(max((len(text) for text, _, _ in lines), default=0), max(style.width - 50, 40))
-    middle = max((len(place) for _, place, _ in lines), default=0)
+    middle = max((len(where) for _, where, _ in lines), default=0)
     rows = [
-        f"{shorten(text, left):{left}}  {style.paint(f'{place:{middle}}', 'dim')}  {often}"
-        for text, place, often in lines
+        f"{shorten(text, left):{left}}  {style.paint(f'{where:{middle}}', 'dim')}  {often}"
+        for text, where, often in lines
     ]
     totals = []
     if loop.total_steps:
@@ -73,15 +73,15 @@ def _inside(
     ]
     paths = {item.span.path for _, item in entries}
     for _, item in sorted(entries, key=lambda entry: entry[0]) if len(paths) == 1 else entries:
-        place = f"{item.span.path}:{item.span.line}"
+        where = f"{item.span.path}:{item.span.line}"
         if isinstance(item, Loop):
             header = _header(item, sources)
-            lines.append((f"{'  ' * depth}{header}", place, _length(item)))
+            lines.append((f"{'  ' * depth}{header}", where, _length(item)))
             _inside(loop, item.index, depth + 1, sources, lines)
         elif item.kind != "clear" or not _explained(loop, item):
             text = f"{_SAID.get(item.kind, item.kind)} {item.what}".rstrip()
             around = None if parent is None else loop.loops[parent]
-            lines.append((f"{'  ' * depth}{clean(text)}", place, _often(item, around)))
+            lines.append((f"{'  ' * depth}{clean(text)}", where, _often(item, around)))
 
 
 def _explained(loop: LoopFacts, item: Happening) -> bool:

@@ -34,12 +34,12 @@ HEADERS = ("parameters", "n", "elements", "shape", "role", "group", "peak rate",
 
 def pattern_rows(setup: Setup) -> list[PatternRow]:
     """Every parameter, repeated blocks on one row; what no optimizer holds comes first."""
-    places = _places(setup)
-    found: dict[tuple[str, str, str], list[Parameter]] = {}
+    group_texts = _places(setup)
+    alike: dict[tuple[str, str, str], list[Parameter]] = {}
     for parameter in present(setup):
-        group, decay = _place(setup, parameter, places)
-        found.setdefault((group, decay, names.star(parameter.name)), []).append(parameter)
-    rows = [_row(setup, group, decay, same) for (group, decay, _), same in found.items()]
+        group, decay = _place(setup, parameter, group_texts)
+        alike.setdefault((group, decay, names.star(parameter.name)), []).append(parameter)
+    rows = [_row(setup, group, decay, same) for (group, decay, _), same in alike.items()]
     lost = [row for row in rows if row.group.startswith("none")]
     return lost + [row for row in rows if not row.group.startswith("none")]
 
@@ -55,19 +55,19 @@ def _places(setup: Setup) -> dict[tuple[int, int], str]:
     }
 
 
-def _place(setup: Setup, parameter: Parameter, places: dict[tuple[int, int], str]) -> tuple[str, str]:
+def _place(setup: Setup, parameter: Parameter, group_texts: dict[tuple[int, int], str]) -> tuple[str, str]:
     groups = setup.groups_of(parameter)
     frozen = "" if parameter.requires_grad else ", frozen"
     if not groups:
         return f"none{frozen or ', trainable'}", ""
-    where = " and ".join(places[group.optimizer, group.index] for group in groups)
+    where = " and ".join(group_texts[group.optimizer, group.index] for group in groups)
     return where + frozen, " / ".join(dict.fromkeys(f"{group.weight_decay:g}" for group in groups))
 
 
 def _row(setup: Setup, group: str, decay: str, same: Sequence[Parameter]) -> PatternRow:
     rates = [value for p in same for g in setup.groups_of(p) if (value := peak(g)) is not None]
     low, high = (min(rates), max(rates)) if rates else (None, None)
-    told = "–" if low is None or high is None else rate(low) if low == high else f"{rate(low)} … {rate(high)}"
+    range_ = "–" if low is None or high is None else rate(low) if low == high else f"{rate(low)} … {rate(high)}"
     return PatternRow(
         pattern=", ".join(names.compress(p.name for p in same)),
         tensors=len(same),
@@ -75,7 +75,7 @@ def _row(setup: Setup, group: str, decay: str, same: Sequence[Parameter]) -> Pat
         shape=_shape(same),
         role=", ".join(dict.fromkeys(p.role for p in same)),
         group=group,
-        rate=told,
+        rate=range_,
         decay=decay or "–",
     )
 
@@ -100,13 +100,13 @@ def tensor_rows(setup: Setup) -> list[tuple[str, ...]]:
     for parameter in present(setup)[:TENSORS]:
         groups = setup.groups_of(parameter)
         frozen = "" if parameter.requires_grad else " (frozen)"
-        told = " and ".join((f"{g.optimizer}." if several else "") + (g.name or str(g.index)) for g in groups)
+        holders = " and ".join((f"{g.optimizer}." if several else "") + (g.name or str(g.index)) for g in groups)
         rates = [value for group in groups if (value := peak(group)) is not None]
         rows.append(
             (
                 parameter.name,
                 shape(parameter),
-                (told or "none") + frozen,
+                (holders or "none") + frozen,
                 rate(max(rates)) if rates else "–",
                 f"{groups[0].weight_decay:g}" if groups else "–",
             )

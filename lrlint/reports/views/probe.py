@@ -82,10 +82,10 @@ def evidence(facts: ProbeFacts) -> str:
     batches = count(facts.batches, "batch", "batches") + (", repeated" if facts.cycled else "")
     weak = "; made-up data or loss: weak evidence" if facts.weak else ""
     runs = f"{count(facts.steps_run, 'step')} in {count(len(facts.arms), 'run')}"
-    said = [score(facts), extent(facts), f"{runs}, {batches}, seed {facts.seed}, {facts.device}{weak}"]
+    parts = [score(facts), extent(facts), f"{runs}, {batches}, seed {facts.seed}, {facts.device}{weak}"]
     if facts.resumed:
-        said.insert(0, f"from {facts.resumed}, at the rates it has there")
-    return "; ".join(part for part in said if part)
+        parts.insert(0, f"from {facts.resumed}, at the rates it has there")
+    return "; ".join(part for part in parts if part)
 
 
 def told(facts: ProbeFacts, recommendation: Recommendation) -> str:
@@ -111,8 +111,8 @@ def losses(facts: ProbeFacts) -> Trace | None:
 def ratios(facts: ProbeFacts) -> list[tuple[ProbeGroup, Trace]]:
     """The update ratios of the first groups, by step."""
     drawn = zip(facts.groups[:_CURVES], facts.trace.ratios, strict=False)
-    found = [(group, _trace(values, positive=True)) for group, values in drawn]
-    return [(group, trace) for group, trace in found if trace is not None]
+    traces = [(group, _trace(values, positive=True)) for group, values in drawn]
+    return [(group, trace) for group, trace in traces if trace is not None]
 
 
 def of_weights(facts: ProbeFacts) -> str:
@@ -130,8 +130,8 @@ def margin(group: ProbeGroup) -> str:
 
 def _head(facts: ProbeFacts, style: Style) -> str:
     name = _SAID.get(facts.verdict, facts.verdict)
-    verdict, said = style.paint(name, _COLOUR.get(facts.verdict, "bold")), why(facts)
-    head = f"probe: {verdict}{f' ({clean(said)})' if said else ''}"
+    verdict, reason = style.paint(name, _COLOUR.get(facts.verdict, "bold")), why(facts)
+    head = f"probe: {verdict}{f' ({clean(reason)})' if reason else ''}"
     return f"{head}\n{wrap(evidence(facts), min(style.width, 90), '  ', '  ')}"
 
 

@@ -30,12 +30,12 @@ def find(known: Catalog, name: str) -> Rule | Builtin:
 
 def family(known: Catalog, name: str) -> list[Rule | Builtin]:
     """The rules of a family or of a code prefix that is no code itself; empty where it names neither."""
-    wanted = name.strip().lower()
+    sought = name.strip().lower()
     rules: list[Rule | Builtin] = [*engine_rules.ALL, *known.rules]
-    if any(wanted in (rule.code.lower(), rule.name) for rule in rules):
+    if any(sought in (rule.code.lower(), rule.name) for rule in rules):
         return []
     return [
-        rule for rule in rules if rule.family == wanted or (len(wanted) > 1 and rule.code.lower().startswith(wanted))
+        rule for rule in rules if rule.family == sought or (len(sought) > 1 and rule.code.lower().startswith(sought))
     ]
 
 

@@ -21,9 +21,9 @@ _ROWS = 40
 def render(setup: Setup, style: Style) -> str:
     """Head, the group map, one table per optimizer, what no optimizer holds and what could not be established."""
     blocks = [_head(setup, style)]
-    found = group_map(setup)
-    if found is not None and setup.optimizers:
-        blocks.append("\n".join(clean(line) for line in map_lines(found, style.width)))
+    grid = group_map(setup)
+    if grid is not None and setup.optimizers:
+        blocks.append("\n".join(clean(line) for line in map_lines(grid, style.width)))
     blocks += [_optimizer(setup, optimizer, style) for optimizer in setup.optimizers]
     for title, loose in unheld(setup):
         if loose:
@@ -68,10 +68,10 @@ def _head(setup: Setup, style: Style) -> str:
 
 def size(setup: Setup) -> str:
     """How many tensors and elements, and how many of them train."""
-    found = present(setup)
-    total = sum(parameter.numel for parameter in found)
-    trainable = sum(parameter.numel for parameter in found if parameter.requires_grad)
-    tensors = count(len(found), "parameter tensor")
+    parameters = present(setup)
+    total = sum(parameter.numel for parameter in parameters)
+    trainable = sum(parameter.numel for parameter in parameters if parameter.requires_grad)
+    tensors = count(len(parameters), "parameter tensor")
     return f"{tensors}, {elements(total)} elements ({elements(trainable)} trainable)"
 
 
@@ -81,13 +81,11 @@ def _optimizer(setup: Setup, optimizer: Optimizer, style: Style) -> str:
     shared = wrap(", ".join(shared_options(optimizer)), style.width, "  ") if shared_options(optimizer) else ""
     rows: list[Row] = []
     notes = []
-    for found in ladder_rows(setup, optimizer):
-        rows += group_rows(found)
-        if found.note or found.options:
+    for row in ladder_rows(setup, optimizer):
+        rows += group_rows(row)
+        if row.note or row.options:
             notes.append(
-                wrap(
-                    f"{found.label}: {'; '.join(filter(None, (found.note, found.options)))}", style.width, "    ", "  "
-                )
+                wrap(f"{row.label}: {'; '.join(filter(None, (row.note, row.options)))}", style.width, "    ", "  ")
             )
     return "\n".join(part for part in (title, shared, _table(rows, style), *notes) if part)
 
@@ -96,15 +94,15 @@ Row = list[str]
 HEADERS = ("group", "peak rate", "decay", "n", "elements", "shape", "role", "parameters")
 
 
-def group_rows(found: GroupRow) -> list[Row]:
+def group_rows(row: GroupRow) -> list[Row]:
     """A row per pattern of the group's parameters (or of those of a ladder of groups)."""
-    rows = pattern_rows(found.label, [parameter for group in found.groups for parameter in group.parameters])
+    rows = pattern_rows(row.label, [parameter for group in row.groups for parameter in group.parameters])
     if not rows:
-        rows = [[clean(found.label), "", "", "0", "0", "", "", "(empty)"]]
-    rows[0][1], rows[0][2] = found.rates, found.decay
-    now = {group.lr for group in found.groups}
-    if not found.folded and now != {peak(found.groups[0])} and None not in now:
-        rows[0][1] = f"{rate(found.groups[0].lr or 0.0)} (peak {found.rates})"
+        rows = [[clean(row.label), "", "", "0", "0", "", "", "(empty)"]]
+    rows[0][1], rows[0][2] = row.rates, row.decay
+    now = {group.lr for group in row.groups}
+    if not row.folded and now != {peak(row.groups[0])} and None not in now:
+        rows[0][1] = f"{rate(row.groups[0].lr or 0.0)} (peak {row.rates})"
     return rows
 
 

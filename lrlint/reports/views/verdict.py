@@ -20,15 +20,15 @@ class Verdict:
 
 def verdict(findings: Sequence[Finding], setup: Setup) -> Verdict:
     """What the findings that nothing set aside, and the probe, say about starting the run."""
-    active = [found for found in findings if not found.suppressed]
+    active = [finding for finding in findings if not finding.suppressed]
     counts = {severity: sum(f.severity == severity for f in active) for severity in ("error", "warning", "info")}
-    told = [count(counts[severity], severity) for severity in ("error", "warning") if counts[severity]]
-    hidden = sum(found.severity == "error" for found in findings if found.suppressed)
+    counted = [count(counts[severity], severity) for severity in ("error", "warning") if counts[severity]]
+    hidden = sum(finding.severity == "error" for finding in findings if finding.suppressed)
     aside = f"; {count(hidden, 'error')} set aside" if hidden else ""
     if counts["error"]:
-        return Verdict("error", f"{listing(told)}: do not start{aside}")
+        return Verdict("error", f"{listing(counted)}: do not start{aside}")
     if counts["warning"]:
-        return Verdict("warning", f"{listing(told)}: look at {_them(counts['warning'])} before you start{aside}")
+        return Verdict("warning", f"{listing(counted)}: look at {_them(counts['warning'])} before you start{aside}")
     if hidden:
         return Verdict("warning", f"{count(hidden, 'error')} set aside, no other error and no warning; {_probe(setup)}")
     notes = f", {count(counts['info'], 'note')}" if counts["info"] else ""

@@ -46,11 +46,11 @@ def _of_trainer(trainer: Any) -> list[set[int]]:
 
 def _of_lora_plus(model: nn.Module, groups: list[Mapping[str, Any]]) -> list[set[int]]:
     """``peft.optimizers.create_loraplus_optimizer``: A, embeddings, B, and B without decay."""
-    found: list[set[int]] = [set(), set(), set(), set()]
-    embeddings = {id(p) for p in groups[1]["params"]} if len(groups) == len(found) else set()
+    quarters: list[set[int]] = [set(), set(), set(), set()]
+    embeddings = {id(p) for p in groups[1]["params"]} if len(groups) == len(quarters) else set()
     spared = {id(p) for p in groups[-1]["params"]}
     for name, p in model.named_parameters():
         if p.requires_grad:
             fast = "lora_B" in name or p.ndim == 1
-            found[1 if id(p) in embeddings else (3 if id(p) in spared else 2) if fast else 0].add(id(p))
-    return found if groups[-1].get("weight_decay") == 0.0 else []
+            quarters[1 if id(p) in embeddings else (3 if id(p) in spared else 2) if fast else 0].add(id(p))
+    return quarters if groups[-1].get("weight_decay") == 0.0 else []

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from lrlint.facts import Note
 from lrlint.targets.frameworks.lightning_trainer import ASSUMED_STEPS, StandIn, has_data
-from lrlint.targets.provenance.recorder import Recording
-from lrlint.targets.returned import Nonsense, describe, is_optimizer, is_scheduler
+from lrlint.targets.provenance.recorder import ConstructionRecorder
+from lrlint.targets.returned import NotASetup, describe, is_optimizer, is_scheduler
 from lrlint.targets.user_traceback import advise
 
 _ADVICE = 'before any `fit`; write a factory that returns {"model": module, "trainer": trainer, "datamodule": data}'
@@ -22,7 +22,7 @@ _CONFIG_KEYS = frozenset({"scheduler", "name", "interval", "frequency", "reduce_
 
 
 def configure(
-    module: Any, known: Mapping[str, Any], recording: Recording, fresh: bool = False
+    module: Any, known: Mapping[str, Any], recording: ConstructionRecorder, fresh: bool = False
 ) -> tuple[Any, list[Note]]:
     """What the module's `configure_optimizers` returns.
 
@@ -31,7 +31,7 @@ def configure(
     `configure_optimizers` fails without it. Raises Nonsense, and what the module's code raises.
     """
     if not _overrides(module, "configure_optimizers"):
-        raise Nonsense(f"{type(module).__name__}, a LightningModule without configure_optimizers")
+        raise NotASetup(f"{type(module).__name__}, a LightningModule without configure_optimizers")
     before, own = recording.mark(), getattr(module, "_trainer", None)
     if has_data(own) or getattr(module, "_fabric", None) is not None:
         return module.configure_optimizers(), []
@@ -51,7 +51,7 @@ def configure(
     return result, notes
 
 
-def _with_setup(module: Any, trainer: StandIn, recording: Recording, may_set_up: bool) -> Any:
+def _with_setup(module: Any, trainer: StandIn, recording: ConstructionRecorder, may_set_up: bool) -> Any:
     """`configure_optimizers`, after `setup` where it fails without."""
     before = recording.mark()
     try:
@@ -126,12 +126,12 @@ def parse_result(result: Any) -> tuple[list[Any], list[tuple[Any, dict[str, Any]
         if len(result) == 2 and isinstance(result[0], (list, tuple)) and all(is_optimizer(item) for item in result[0]):
             schedulers = result[1] if isinstance(result[1], (list, tuple)) else [result[1]]
             return list(result[0]), [parse_scheduler(item, {}) for item in schedulers if item is not None]
-    raise Nonsense(f"configure_optimizers returned {describe(result)}")
+    raise NotASetup(f"configure_optimizers returned {describe(result)}")
 
 
 def _from_dict(result: Mapping[str, Any], also: tuple[str, ...]) -> tuple[list[Any], list[tuple[Any, dict[str, Any]]]]:
     if not is_optimizer(result.get("optimizer")):
-        raise Nonsense(f"configure_optimizers returned a dict with {describe(result.get('optimizer'))} as 'optimizer'")
+        raise NotASetup(f"configure_optimizers returned a dict with {describe(result.get('optimizer'))} as 'optimizer'")
     stray = sorted(str(key) for key in result if key not in ("optimizer", "lr_scheduler", "monitor", *also))
     scheduler = result.get("lr_scheduler")
     if scheduler is None:
@@ -143,7 +143,7 @@ def parse_scheduler(scheduler: Any, beside: Mapping[str, Any]) -> tuple[Any, dic
     """(scheduler, config) of a scheduler or of the dict around it; see `parse_result`."""
     written = scheduler if isinstance(scheduler, Mapping) else {"scheduler": scheduler}
     if not is_scheduler(written.get("scheduler")):
-        raise Nonsense(f"configure_optimizers returned {describe(scheduler)} where a scheduler is expected")
+        raise NotASetup(f"configure_optimizers returned {describe(scheduler)} where a scheduler is expected")
     plateau = isinstance(written["scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau)
     config = {"interval": "epoch", "frequency": 1, "reduce_on_plateau": plateau, "strict": True, "name": None}
     config.update({key: value for key, value in written.items() if key != "scheduler"})

@@ -34,14 +34,14 @@ class StandIn:
 
     def __init__(self, module: Any, known: Mapping[str, Any], own: Any = None) -> None:
         hparams = getattr(module, "hparams", {})
-        places = (known, hparams if isinstance(hparams, Mapping) else {}, vars(module))
+        sources = (known, hparams if isinstance(hparams, Mapping) else {}, vars(module))
         self._own, self._plain, self._library = own, None, _library(module)
-        self._steps = _first(places, "total_steps", "max_steps", "num_training_steps")
-        self._per_epoch = _first(places, "steps_per_epoch")
-        self._epochs = _first(places, "max_epochs", "num_epochs", "epochs")
+        self._steps = _first(sources, "total_steps", "max_steps", "num_training_steps")
+        self._per_epoch = _first(sources, "steps_per_epoch")
+        self._epochs = _first(sources, "max_epochs", "num_epochs", "epochs")
         self._datamodule = known.get("datamodule")
         self.assumed, self.asked = False, ""
-        self.accumulate_grad_batches = int(_first(places, "accumulation", "accumulate_grad_batches") or 1)
+        self.accumulate_grad_batches = int(_first(sources, "accumulation", "accumulate_grad_batches") or 1)
         self.world_size = self.num_devices = int(known.get("world_size") or 1)
 
     @property
@@ -112,10 +112,10 @@ def _library(module: Any) -> str:
     return home.partition(".core")[0]
 
 
-def _first(places: Sequence[Mapping[str, Any]], *names: str) -> float | None:
-    for place in places:
+def _first(sources: Sequence[Mapping[str, Any]], *names: str) -> float | None:
+    for source in sources:
         for name in names:
-            value = place.get(name)
+            value = source.get(name)
             if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf:
                 return value
     return None

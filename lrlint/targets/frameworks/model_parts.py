@@ -15,12 +15,12 @@ def roots(seen: Sequence[tuple[str, Any]]) -> list[tuple[str, nn.Module, str]]:
 
     What lies in a list or dict is called after it (``parts.0``), also where a loop variable points to it.
     """
-    found = {id(value): (name, value, "") for name, value in reversed(seen) if isinstance(value, nn.Module)}
+    candidates = {id(value): (name, value, "") for name, value in reversed(seen) if isinstance(value, nn.Module)}
     for name, value in reversed(seen):
         for key, part in _parts(value):
-            found[id(part)] = (f"{name}.{key}", part, name)
-    inner = {id(child) for _, module, _ in found.values() for child in module.modules() if child is not module}
-    return [entry for key, entry in found.items() if key not in inner]
+            candidates[id(part)] = (f"{name}.{key}", part, name)
+    inner = {id(child) for _, module, _ in candidates.values() for child in module.modules() if child is not module}
+    return [entry for key, entry in candidates.items() if key not in inner]
 
 
 def trained(entries: Iterable[tuple[str, nn.Module, str]], held: set[int]) -> list[Named]:

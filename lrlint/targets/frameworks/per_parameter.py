@@ -36,9 +36,11 @@ def _single(optimizer: Any) -> bool:
 
 
 def _merged_groups(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    by_options: dict[str, dict[str, Any]] = {}
     for group in groups:
         options = {key: value for key, value in group.items() if key != "params"}
-        known = found.setdefault(repr(sorted(options.items(), key=lambda item: item[0])), {**options, "params": []})
+        known = by_options.setdefault(
+            repr(sorted(options.items(), key=lambda item: item[0])), {**options, "params": []}
+        )
         known["params"] = [*known["params"], *group["params"]]
-    return list(found.values())
+    return list(by_options.values())

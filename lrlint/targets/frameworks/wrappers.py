@@ -15,10 +15,10 @@ def unwrap_optimizer(optimizer: Any) -> tuple[Any, str | None]:
     """(the optimizer inside its wrappers, the class name of the outermost wrapper or None)."""
     inner = optimizer
     for _ in range(_DEPTH):
-        found = attribute(inner, "optimizer")
-        if found is None or found is inner or not is_optimizer(found):
+        wrapped = attribute(inner, "optimizer")
+        if wrapped is None or wrapped is inner or not is_optimizer(wrapped):
             break
-        inner = found
+        inner = wrapped
     return inner, None if inner is optimizer else type(optimizer).__name__
 
 

@@ -82,12 +82,12 @@ def _reduced(iterator: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # copying is deprecated, and no longer offered from Python 3.14 on
-            found = iterator.__reduce__()
+            reduced = iterator.__reduce__()
     except TypeError as error:
         raise Uncopyable from error
-    if not isinstance(found, tuple) or len(found) < 2:
+    if not isinstance(reduced, tuple) or len(reduced) < 2:
         raise Uncopyable
-    return found
+    return reduced
 
 
 def _inner(item: Any, made: dict[int, Any]) -> Any:
@@ -133,10 +133,10 @@ class StandIns:
 
     def notes(self) -> list[str]:
         """What was taken out of iterators that cannot be wound back."""
-        found = []
+        notes = []
         for holder in self._holders:
             for name, value in holder.references():
                 watched = self._watched.get(id(value))
                 if watched is not None and watched.taken:
-                    found.append(f"{holder.label(name)} is a {type(value).__name__}: what was taken out of it is gone")
-        return found
+                    notes.append(f"{holder.label(name)} is a {type(value).__name__}: what was taken out of it is gone")
+        return notes

@@ -82,7 +82,7 @@ _SMALL = 1000
 _LIMIT = 3_000_000
 
 
-class Walk:
+class ObjectGraph:
     """What was found, each object once: ``records`` of Python state, ``iterators``, and all ``tensors`` met.
 
     ``data`` are tensors that only data sets hold. ``complete``: not more objects were met than the walk visits.

@@ -21,9 +21,9 @@ from torch.nn.parameter import is_lazy
 from lrlint.errors import UsageError
 from lrlint.targets.preservation.generators import random_states
 from lrlint.targets.preservation.iterators import StandIns
-from lrlint.targets.preservation.object_walk import LARGE, Walk, inner_tensors
+from lrlint.targets.preservation.object_walk import LARGE, ObjectGraph, inner_tensors
 from lrlint.targets.preservation.records import Contents, Holder, Record, State
-from lrlint.targets.preservation.storage import Extent, Room, extents, region
+from lrlint.targets.preservation.storage import Extent, SnapshotStorage, extents, region
 from lrlint.targets.preservation.writes import CopyOnWrite
 from lrlint.targets.rng_state import tolerant
 
@@ -42,7 +42,7 @@ class Snapshot:
     ``nbytes`` how large it is, `describe` both in words. `close` gives the memory back.
     """
 
-    def __init__(self, walk: Walk, place: str, reserve: int, lazily: bool = False) -> None:
+    def __init__(self, walk: ObjectGraph, place: str, reserve: int, lazily: bool = False) -> None:
         self._records: list[Record] = walk.records
         self._tensors = list(_tensors([*walk.tensors, *walk.data], lazily))
         state = extents(_plain(walk.tensors))
@@ -51,7 +51,7 @@ class Snapshot:
         data = [extent for extent in data if extent.storage._cdata not in known]
         self.writes = CopyOnWrite(state) if lazily else None
         at_once = _small(walk, state) if lazily else state
-        self._room = Room([region(extent) for extent in (*at_once, *data)], place, reserve)
+        self._room = SnapshotStorage([region(extent) for extent in (*at_once, *data)], place, reserve)
         self.nbytes, self.place = self._room.nbytes, self._room.place
         devices = {tensor.device for tensor in walk.tensors}
         self._process = [*random_states(), *_modes(devices)]
@@ -84,7 +84,7 @@ class Snapshot:
         """
         for model in () if lazily else models:
             _require_initialised(model)
-        walk = Walk([*models, *optimizers, *others], data)
+        walk = ObjectGraph([*models, *optimizers, *others], data)
         return cls(walk, place, 0 if lazily else _reserve(optimizers), lazily)
 
     def restore(self, again: bool = True) -> None:
@@ -195,7 +195,7 @@ def _tensors(tensors: Sequence[torch.Tensor], lazily: bool) -> Iterator[_Tensor]
                 yield _Tensor(tensor)
 
 
-def _small(walk: Walk, state: Sequence[Extent]) -> list[Extent]:
+def _small(walk: ObjectGraph, state: Sequence[Extent]) -> list[Extent]:
     """Memory that is copied in any case, since it may be written past torch (through NumPy): small, and not a module's."""
     modules = [item for item in walk.visited if isinstance(item, nn.Module)]
     registered = {id(t) for m in modules for held in (m._parameters, m._buffers) for t in held.values()}

@@ -29,18 +29,18 @@ class Extent:
 
 def extents(tensors: Iterable[torch.Tensor]) -> list[Extent]:
     """The memory under the tensors, each storage once."""
-    found: dict[int, Extent] = {}
+    extent_of: dict[int, Extent] = {}
     for tensor in tensors:
         if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.numel() == 0:
             continue
         storage, offset = tensor.untyped_storage(), int(tensor.storage_offset())
         last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
         low, high = (position * tensor.element_size() for position in (offset, offset + int(last) + 1))
-        known = found.get(storage._cdata)
+        known = extent_of.get(storage._cdata)
         if known is not None:
             low, high = min(low, known.low), max(high, known.high)
-        found[storage._cdata] = Extent(storage, low, high)
-    return list(found.values())
+        extent_of[storage._cdata] = Extent(storage, low, high)
+    return list(extent_of.values())
 
 
 def region(extent: Extent) -> torch.Tensor:
@@ -49,7 +49,7 @@ def region(extent: Extent) -> torch.Tensor:
     return empty.set_(extent.storage, extent.low, (extent.high - extent.low,), (1,))
 
 
-class Room:
+class SnapshotStorage:
     """A copy of some memory regions (flat byte tensors), and the way back."""
 
     def __init__(self, regions: Sequence[torch.Tensor], place: str, reserve: int) -> None:

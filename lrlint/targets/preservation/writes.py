@@ -54,19 +54,19 @@ class CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @functools.cache
 def _written(func: Any) -> Callable[[Sequence[Any], dict[str, Any]], list[torch.Tensor]]:
     """Reads the tensors that a call of the operator writes into out of its arguments."""
-    places = [
+    arguments = [
         (index, argument.name)
         for index, argument in enumerate(func._schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
 
     def read(args: Sequence[Any], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-        found: list[torch.Tensor] = []
-        for index, name in places:
+        tensors: list[torch.Tensor] = []
+        for index, name in arguments:
             value = args[index] if index < len(args) else kwargs.get(name)
             for item in value if isinstance(value, (list, tuple)) else (value,):
                 if isinstance(item, torch.Tensor):
-                    found.append(item)
-        return found
+                    tensors.append(item)
+        return tensors
 
     return read

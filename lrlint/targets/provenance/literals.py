@@ -125,9 +125,9 @@ def mark(text: str, path: str, literals: list[Literal]) -> ast.Module | None:
     """The syntax tree with its group literals marked (and listed), or None where there are none."""
     tree = ast.parse(text, path)
     lines = text.split("\n")
-    wanted = [number for number, line in enumerate(lines, 1) if _MENTIONS.search(line)]
+    marked_lines = [number for number, line in enumerate(lines, 1) if _MENTIONS.search(line)]
     del literals[:]
-    _Mark(path, lines, wanted, literals).visit(tree)
+    _Mark(path, lines, marked_lines, literals).visit(tree)
     return tree if literals else None
 
 

@@ -152,13 +152,13 @@ class Project:
         if not filename or self.is_library(filename):
             return None
         lines = linecache.getlines(filename)
-        found = [node for node in ast.walk(_parse(lines)) if _binds(node, name.partition(".")[0])]
+        bindings = [node for node in ast.walk(_parse(lines)) if _binds(node, name.partition(".")[0])]
         path = self.relative(filename)
         spans = [
             self._name_span(filename, lines[node.lineno - 1], node)
             if isinstance(node, _DEFINITIONS)
             else literal_span(path, lines, node)
-            for node in found
+            for node in bindings
         ]
         return max(spans, key=lambda span: span.line, default=None)
 

@@ -66,7 +66,7 @@ class Failed:
     span: Span | None
 
 
-class Recording:
+class ConstructionRecorder:
     """What was seen while the user's code ran. Objects stay referenced, so that no identity is used twice."""
 
     def __init__(self, root: Path | None) -> None:
@@ -87,9 +87,9 @@ class Recording:
         self._building: set[int] = set()
 
     @staticmethod
-    def none(root: Path | None = None) -> Recording:
+    def none(root: Path | None = None) -> ConstructionRecorder:
         """The recording of objects that existed before: it knows nothing."""
-        return Recording(root)
+        return ConstructionRecorder(root)
 
     def optimizer(self, optimizer: Any) -> Span | None:
         """The call that created the optimizer."""
@@ -165,11 +165,11 @@ class Recording:
         return id(item) in self._building
 
     def note_group(
-        self, optimizer: Optimizer, given: dict[str, Any], source: int, written: frozenset[str], call: Span | None
+        self, optimizer: Optimizer, options: dict[str, Any], source: int, written: frozenset[str], call: Span | None
     ) -> None:
         """The optimizer took a group. ``source`` is the identity of what stood under ``params`` when it was given."""
         group = optimizer.param_groups[-1]
-        literal = self._literal(given, source)
+        literal = self._literal(options, source)
         record = GroupRecord(
             group,
             literal.span if literal else call,
@@ -218,8 +218,8 @@ class Recording:
         records[:] = [replace(r, span=span, key_spans=r.key_spans or key_spans) for r in records]
         self._groups.update((id(record.group), record) for record in records)
 
-    def _literal(self, given: dict[str, Any], source: int) -> literal_marking.Literal | None:
-        known = self._literals.get(id(given))
+    def _literal(self, group: dict[str, Any], source: int) -> literal_marking.Literal | None:
+        known = self._literals.get(id(group))
         if known is not None:
             return known[1]
         copied = self._sources.get(source, [])  # {**literal, "lr": x}, literal | {...}: a new dict, the same params
@@ -242,12 +242,12 @@ def _noting(pairs: Any, names: list[str]) -> Iterator[Any]:
 
 
 @contextmanager
-def recording(root: Path, hook: bool = True) -> Iterator[Recording]:
+def recording(root: Path, hook: bool = True) -> Iterator[ConstructionRecorder]:
     """Record what the code in this block builds. ``hook=False`` leaves the modules it imports unmarked.
 
     ``root`` is the project folder; spans are relative to it. Torch's classes are restored at the end.
     """
-    record = Recording(root)
+    record = ConstructionRecorder(root)
     with ExitStack() as stack:
         watch(record, stack)
         if hook and record.project is not None:
@@ -257,7 +257,7 @@ def recording(root: Path, hook: bool = True) -> Iterator[Recording]:
         yield record
 
 
-def watch(record: Recording, stack: ExitStack) -> None:
+def watch(record: ConstructionRecorder, stack: ExitStack) -> None:
     """Wrap torch's constructors until the stack closes."""
     _patch(stack, Optimizer, "__init__", lambda original: _constructor(record, original))
     _patch(stack, nn.Module, "named_parameters", lambda original: _named_parameters(record, original))
@@ -267,34 +267,34 @@ def watch(record: Recording, stack: ExitStack) -> None:
             _patch(stack, item, "__init__", lambda original: _constructor(record, original))
 
 
-def watch_others(record: Recording, stack: ExitStack) -> None:
+def watch_others(record: ConstructionRecorder, stack: ExitStack) -> None:
     """Wrap the constructors of other libraries that the user's modules have imported by now."""
     for module in OTHERS:
         if module in sys.modules:
             watch_module(record, stack, sys.modules[module])
 
 
-def watch_module(record: Recording, stack: ExitStack, module: ModuleType) -> None:
+def watch_module(record: ConstructionRecorder, stack: ExitStack, module: ModuleType) -> None:
     """Wrap the constructors of this module that are worth a span."""
     for name in OTHERS.get(module.__name__, ()):
-        found = vars(module).get(name)
-        if isinstance(found, type) and "__init__" in vars(found):
-            _patch(stack, found, "__init__", lambda original: _constructor(record, original))
+        member = vars(module).get(name)
+        if isinstance(member, type) and "__init__" in vars(member):
+            _patch(stack, member, "__init__", lambda original: _constructor(record, original))
 
 
 def _patch(stack: ExitStack, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
     original = vars(owner)[name]
-    ours = functools.wraps(original)(wrap(original))
-    setattr(owner, name, ours)
+    patched = functools.wraps(original)(wrap(original))
+    setattr(owner, name, patched)
 
     def restore() -> None:
-        if vars(owner).get(name) is ours:
+        if vars(owner).get(name) is patched:
             setattr(owner, name, original)
 
     stack.callback(restore)
 
 
-def _constructor(record: Recording, original: Callable[..., None]) -> Callable[..., None]:
+def _constructor(record: ConstructionRecorder, original: Callable[..., None]) -> Callable[..., None]:
     """Note the object with the call that creates it, once: constructors of base classes run within."""
 
     def construct(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -314,7 +314,7 @@ def _constructor(record: Recording, original: Callable[..., None]) -> Callable[.
     return construct
 
 
-def _named_parameters(record: Recording, original: Callable[..., Any]) -> Callable[..., Any]:
+def _named_parameters(record: ConstructionRecorder, original: Callable[..., Any]) -> Callable[..., Any]:
     def named_parameters(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return record.note_walk(sys._getframe(1), original(self, *args, **kwargs))
 
@@ -322,12 +322,12 @@ def _named_parameters(record: Recording, original: Callable[..., Any]) -> Callab
 
 
 def _optimizer_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    found = args[0] if args else kwargs.get("optimizer")
-    inner = getattr(found, "optimizer", found)  # accelerate's wrapper
+    optimizer = args[0] if args else kwargs.get("optimizer")
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper
     return inner if isinstance(inner, Optimizer) else None
 
 
-def _add_param_group(record: Recording, original: Callable[..., None]) -> Callable[..., None]:
+def _add_param_group(record: ConstructionRecorder, original: Callable[..., None]) -> Callable[..., None]:
     def add_param_group(self: Optimizer, param_group: dict[str, Any]) -> None:
         if not isinstance(param_group, dict):
             return original(self, param_group)
