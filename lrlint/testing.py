@@ -140,7 +140,8 @@ def setup_of(case: Case) -> Setup:
     """The facts of one case: with the graph and the probe only where the case's rules read them."""
     if case.trains:
         return _rehearsed(case)
-    from lrlint.inspection.build import UNDECIDED, build
+    from lrlint.inspection.build import build
+    from lrlint.inspection.model.roles import UNDECIDED
     from lrlint.targets.load import load as load_target
 
     built = load_target(f"{case.path}:{case.function}", root=case.path.parent)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from lrlint.text.grades import Confidence, Severity
 from lrlint.text.wording import count, listing, number, rate
 
 if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
@@ -19,12 +20,12 @@ def groups(setup: Setup, pairs: Iterable[Pair]) -> list[Group]:
     return [known[o, g] for o, g in pairs if (o, g) in known]
 
 
-def confidence(facts: ProbeFacts, usual: str = "high") -> str:
+def confidence(facts: ProbeFacts, usual: Confidence = "high") -> Confidence:
     """Evidence from batches or a loss that were made up counts for little."""
     return "low" if facts.weak else usual
 
 
-def severity(facts: ProbeFacts, usual: str) -> str:
+def severity(facts: ProbeFacts, usual: Severity) -> Severity:
     """What was seen with batches or a loss that were made up breaks no build."""
     return "info" if facts.weak else usual
 

@@ -89,9 +89,9 @@ def peak_rate(schedules: Iterable[Schedule], optimizer: int, group: int) -> floa
 
 
 def _peak(schedule: Schedule, group_schedule: GroupSchedule, lr: Trace) -> float:
-    bases = schedule.details.get("base_lrs") or ()
+    bases = schedule.base_lrs
     configured = group_schedule.before.get("lr")
-    if isinstance(configured, float) and ("error" in schedule.details or schedule.added_after(group_schedule.group)):
+    if isinstance(configured, float) and (schedule.error is not None or schedule.added_after(group_schedule.group)):
         return configured if schedule.added_after(group_schedule.group) else max(configured, lr.peak)
     if (
         schedule.covers_run

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrlint.text.grades import Confidence, Severity
+
 if TYPE_CHECKING:
     from lrlint.facts import Span
 
@@ -36,7 +38,7 @@ class Policy:
     code: str
     require: Mapping[str, Any]
     name: str = ""
-    severity: str = "error"
+    severity: Severity = "error"
     parameters: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     groups: tuple[str | int, ...] = ()
@@ -93,12 +95,12 @@ class Settings:
     extend_select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     extend_ignore: tuple[str, ...] = ()
-    fail_on: str = "warning"
-    min_confidence: str = "low"
+    fail_on: Severity = "warning"
+    min_confidence: Confidence = "low"
     baseline: str | None = None
     extra_rules: tuple[str, ...] = ()
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    severities: Mapping[str, str] = field(default_factory=dict)
+    severities: Mapping[str, Severity] = field(default_factory=dict)
     suppress: tuple[Suppression, ...] = ()
     policies: tuple[Policy, ...] = ()
     targets: Mapping[str, Target] = field(default_factory=dict)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from lrlint.facts.parameters import Parameter
+from lrlint.facts.parameters import ModuleKind, Parameter
 from lrlint.facts.span import Span
+
+NormKind: TypeAlias = Literal["batch", "layer", "rms", "group", "instance", "other"]
+UnregisteredKind: TypeAlias = Literal["module", "parameter", "tensor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Module:
     path: str
     class_name: str
     qualified: str
-    kind: str = "other"
+    kind: ModuleKind = "other"
     parent: str | None = None
     training: bool = True
     span: Span | None = None  # the class statement, where it lies in the user's project
@@ -45,7 +48,7 @@ class NormLayer:
 
     path: str
     class_name: str
-    kind: str
+    kind: NormKind
     weight: Parameter | None = None
     bias: Parameter | None = None
     features: int | None = None
@@ -67,7 +70,7 @@ class Unregistered:
     """
 
     path: str
-    kind: str
+    kind: UnregisteredKind
     class_name: str
     owner: str
     owner_class: str

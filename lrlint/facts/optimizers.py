@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from lrlint.facts.parameters import Parameter
 from lrlint.facts.span import Span
+
+DecayForm: TypeAlias = Literal["", "coupled", "decoupled"]
+MisfitKind: TypeAlias = Literal["shape", "device", "dtype", "step-device"]
+RejectionKind: TypeAlias = Literal["overlap", "duplicate", "empty", "value", "non-leaf"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +71,14 @@ class Members(Sequence[Member]):
         return {value: Members(items) for value, items in found.items()}
 
 
+def number(options: Mapping[str, Any], key: str) -> float | None:
+    """An option of a group as a float, or None where it is absent or not a number."""
+    value = options.get(key)
+    if isinstance(value, Mapping):
+        value = value.get("tensor")
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 @dataclass(frozen=True, eq=False)
 class Group:
     """One parameter group.
@@ -107,10 +119,7 @@ class Group:
 
     def number(self, key: str) -> float | None:
         """The option as a float, or None where it is absent or not a number."""
-        value = self.options.get(key)
-        if isinstance(value, Mapping):
-            value = value.get("tensor")
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return number(self.options, key)
 
     @property
     def lr(self) -> float | None:
@@ -138,7 +147,7 @@ class StateMisfit:
 
     parameter: Parameter
     key: str
-    problem: str
+    problem: MisfitKind
     found: str
     expected: str
 
@@ -168,7 +177,7 @@ class Optimizer:
     master_weights: bool = False
     wraps: str | None = None  # class name of the wrapper it was unwrapped from
     groups_from: str = ""
-    decay_form: str = ""
+    decay_form: DecayForm = ""
     state_size: int = 0
     misfits: tuple[StateMisfit, ...] = ()
     span: Span | None = None
@@ -190,7 +199,7 @@ class Optimizer:
 class Rejection:
     """torch refused to build the optimizer. ``kind``: overlap, duplicate, empty, value, non-leaf."""
 
-    kind: str
+    kind: RejectionKind
     error: str
     class_name: str
     parameters: tuple[Parameter, ...] = ()

@@ -4,7 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+Origin: TypeAlias = Literal["model", "extra", "unregistered", "optimizer", "discarded"]
+TensorKind: TypeAlias = Literal["plain", "lazy", "meta", "fake", "quantized", "sparse", "dtensor", "subclass"]
+Gradient: TypeAlias = Literal["present", "zero", "nonzero"]
+ParameterRole: TypeAlias = Literal[
+    "norm",
+    "embedding",
+    "prelu",
+    "bias",
+    "position",
+    "token",
+    "relative_position",
+    "ssm",
+    "lora_A",
+    "lora_B",
+    "wn_g",
+    "scale",
+    "scalar",
+    "matrix",
+    "vector",
+    "other",
+]
+
+ModuleKind: TypeAlias = Literal[
+    "linear",
+    "conv",
+    "rnn",
+    "attention",
+    "embedding",
+    "prelu",
+    "norm:layer",
+    "norm:batch",
+    "norm:rms",
+    "norm:group",
+    "norm:instance",
+    "norm:other",
+    "other",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +82,19 @@ class Parameter:
     index: int
     name: str
     names: tuple[str, ...]
-    origin: str
-    role: str
+    origin: Origin
+    role: ParameterRole
     shape: tuple[int, ...] | None
     dtype: str
     device: str
     requires_grad: bool = True
-    kind: str = "plain"
+    kind: TensorKind = "plain"
     leaf: str = ""
     module: str = ""
     module_class: str = ""
-    module_kind: str = "other"
+    module_kind: ModuleKind = "other"
     is_head: bool = False  # the output head, where the model or its structure tells
-    gradient: str | None = None  # None: .grad is None; else "zero" or "nonzero"
+    gradient: Gradient | None = None  # None: .grad is None; whether it is zero is told for frozen parameters only
     values: Values | None = None
     no_decay: str | None = None  # how the model's author marked it as exempt from weight decay
     wanted: Mapping[str, Any] = field(default_factory=dict)  # options its author attached (S4's p._optim)

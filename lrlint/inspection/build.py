@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from lrlint.analysis.rate_course import peak_rate
-from lrlint.facts import Group, LoopFacts, Note, Optimizer, Parameter, Rejection, Setup, Training
+from lrlint.facts import (
+    GraphFacts,
+    LoopFacts,
+    Note,
+    Optimizer,
+    Parameter,
+    Rejection,
+    Schedule,
+    Setup,
+    SourceFacts,
+    Training,
+)
+from lrlint.facts.parameters import Origin
 from lrlint.facts.ranks import RankView, view_of
+from lrlint.facts.resume import ResumeFacts
 from lrlint.inspection.model.modules import model_facts, module_facts, norm_facts, tie_facts, train_changes
-from lrlint.inspection.model.optimizers import optimizer_fact
-from lrlint.inspection.model.parameters import Registry, register_tree, with_values
+from lrlint.inspection.model.optimizers import held, optimizer_fact
+from lrlint.inspection.model.parameters import Registry, register_tree
 from lrlint.inspection.model.storage import aliases
 from lrlint.inspection.model.tree import walk
-from lrlint.inspection.model.unregistered import unregistered_facts
+from lrlint.inspection.model.unregistered import find_unregistered, unregistered_facts
+from lrlint.inspection.training_loop.read import read
 from lrlint.targets.frameworks.group_authors import author
 from lrlint.targets.provenance.recorder import ConstructionRecorder
 from lrlint.targets.sandbox import no_default_device
@@ -38,43 +52,60 @@ def build(built: LiveTarget, *, graph: bool = True, loop: LoopFacts | None = Non
 
 
 def _build(built: LiveTarget, graph: bool, loop: LoopFacts | None) -> Setup:
-    root = built.recording.root
-    registry = Registry()
-    tree = walk(built.models)
-    register_tree(registry, tree, "model", built.models)
+    root, training = built.recording.root, completed(_training(built), loop)
     extra = _extra_modules(built)
-    beside = walk(extra)
-    register_tree(registry, beside, "extra", extra)
-    loose = unregistered_facts(tree, registry, root)
-    optimizers = tuple(_by_author(fact, built) for fact in _optimizers(built, registry))
-    discarded = tuple(_discarded(built, registry))
-    rejections = tuple(_rejections(built, registry))
-    norms = norm_facts(tree, registry, {} if built.in_training else built.models)
-    ties = tie_facts(tree, registry, built.models)
-    parameters = tuple(with_values(registry))
+
+    # Every tensor gets its name and number: from the models first, then from whatever else holds one.
+    registry, tree = Registry(), walk(built.models)
+    register_tree(registry, tree, "model", built.models)
+    register_tree(registry, walk(extra), "extra", extra)
+    loose = find_unregistered(tree, registry, root)
+    _register_held(registry, built.optimizers.values(), "optimizer")
+    discarded = _not_returned(built, registry)
+    _register_held(registry, discarded, "discarded", "discarded.")
+    for *_, tensors, _ in built.rejections:
+        for k, tensor in enumerate(tensors):
+            registry.add(tensor, f"rejected.{k}", "optimizer")
+    registry.sample()
+
+    # What is read or run of the user's code: facts about parameters and groups depend on it.
+    source, source_notes = read(built)
+    schedules, schedule_notes = _schedules(built, training, source, loop)
+    forward, graph_notes = _forward(built, registry, training) if graph else (None, [_LEFT_OUT])
+
+    # Facts, each complete from the beginning.
+    parameters = registry.complete(forward.parameters if forward is not None else {})
     setup = Setup(
         target=built.target,
         models=tuple(model_facts({**built.models, **extra})),
         modules=tuple(module_facts(tree, root)),
         parameters=parameters,
-        norms=tuple(norms),
-        optimizers=optimizers,
-        unregistered=tuple(loose),
-        aliases=tuple(aliases(registry.pairs)),
-        ties=tuple(ties),
-        rejections=rejections,
+        norms=tuple(norm_facts(tree, registry, {} if built.in_training else built.models)),
+        optimizers=tuple(_optimizers(built, registry, schedules, loop)),
+        schedules=schedules,
+        unregistered=tuple(unregistered_facts(loose, registry)),
+        aliases=tuple(aliases(registry.pairs())),
+        ties=tuple(tie_facts(tree, registry, built.models)),
+        rejections=tuple(_rejections(built, registry)),
         train_changes=tuple(() if built.in_training else train_changes(built.models, registry)),
-        discarded=discarded,
-        training=completed(_training(built), loop),
+        discarded=tuple(
+            optimizer_fact(o, index, "", registry.find, built.recording) for index, o in enumerate(discarded)
+        ),
+        training=training,
+        resume=_resume(built, training),
+        graph=forward,
+        source=source,
         loop=loop,
         span=built.span,
-        notes=(*built.notes, *_value_notes(parameters), *_loop_notes(loop)),
+        notes=(
+            *(*built.notes, *_value_notes(parameters), *_loop_notes(loop)),
+            *(*source_notes, *schedule_notes, *graph_notes),
+        ),
     )
-    setup = replace(setup, ranks=tuple(_ranks(built, setup, registry)))
-    setup = _with_checkpoint(_with_schedules(_with_source(setup, built), built), built)
-    if not graph:
-        return replace(setup, notes=(*setup.notes, Note("graph", "the forward pass was left out (--no-graph)")))
-    return _with_graph(setup, built, registry)
+    return replace(setup, ranks=tuple(_ranks(built, setup, registry)))
+
+
+_LEFT_OUT = Note("graph", "the forward pass was left out (--no-graph)")
 
 
 def _extra_modules(built: LiveTarget) -> dict[str, nn.Module]:
@@ -86,53 +117,20 @@ def _extra_modules(built: LiveTarget) -> dict[str, nn.Module]:
     return {name: module for name, module in extra.items() if id(module) not in known}
 
 
-def _optimizers(built: LiveTarget, registry: Registry) -> list[Optimizer]:
-    return [
-        optimizer_fact(
-            optimizer, index, name, registry.find, built.recording, built.wraps.get(name), built.outer.get(name)
-        )
-        for index, (name, optimizer) in enumerate(built.optimizers.items())
-    ]
+def _register_held(registry: Registry, optimizers: Iterable[Any], origin: Origin, lead: str = "") -> None:
+    """Tensors that no module holds are called by their place in the optimizer."""
+    for index, optimizer in enumerate(optimizers):
+        for tensor, name in held(optimizer, index):
+            registry.add(tensor, f"{lead}{name}", origin)
 
 
-def _by_author(fact: Optimizer, built: LiveTarget) -> Optimizer:
-    optimizer = list(built.optimizers.values())[fact.index]
-    library = built.recording.library(optimizer) or author(optimizer, built.models.values(), built.owner)
-    return replace(fact, groups_from=library) if library else fact
-
-
-def _ranks(built: LiveTarget, setup: Setup, registry: Registry) -> Iterator[RankView]:
-    """The views of all processes, where the target gave their optimizers."""
-    for rank, optimizer in enumerate(built.ranks):
-        fact = optimizer_fact(optimizer, 0, "", registry.find, ConstructionRecorder.none(), None)
-        yield view_of(replace(setup, optimizers=(fact,)), rank)
-
-
-def _discarded(built: LiveTarget, registry: Registry) -> list[Optimizer]:
+def _not_returned(built: LiveTarget, registry: Registry) -> list[Any]:
     """Optimizers over the same parameters that the target built and did not return, unless a returned one steps them."""
     kept = {id(optimizer) for optimizer in built.optimizers.values()}
     kept |= {id(value) for optimizer in built.optimizers.values() for value in vars(optimizer).values()}
     kept |= {id(part) for o in built.optimizers.values() for part in vars(o).get("per_parameter", ())}
     left = [optimizer for optimizer, _ in built.recording.created_optimizers if id(optimizer) not in kept]
-    related = [o for o in left if any(p in registry for group in o.param_groups for p in group["params"])]
-
-    def find(tensor: torch.Tensor, fallback: str) -> Parameter:
-        return registry.get(tensor) or registry.add(tensor, f"discarded.{fallback}", "discarded")
-
-    return [optimizer_fact(o, index, "", find, built.recording, None) for index, o in enumerate(related)]
-
-
-def _rejections(built: LiveTarget, registry: Registry) -> list[Rejection]:
-    return [
-        Rejection(
-            kind=kind,
-            error=error,
-            class_name=class_name,
-            parameters=tuple(registry.find(tensor, f"rejected.{k}") for k, tensor in enumerate(tensors)),
-            span=span,
-        )
-        for kind, error, class_name, tensors, span in built.rejections
-    ]
+    return [o for o in left if any(p in registry for group in o.param_groups for p in group["params"])]
 
 
 def _training(built: LiveTarget) -> Training:
@@ -165,97 +163,103 @@ def _loop_notes(loop: LoopFacts | None) -> list[Note]:
     return [Note("total_steps", "the rehearsal did not see how many steps the run has (total_steps)")]
 
 
-def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
-    unread = [p for p in parameters if p.kind == "meta"]
-    if parameters and len(unread) == len(parameters):
-        return [Note("values", "the model is on the meta device: it has no values yet")]
-    return []
-
-
-def _with_schedules(setup: Setup, built: LiveTarget) -> Setup:
-    _set_seen_peaks(setup)
+def _schedules(
+    built: LiveTarget, training: Training, source: SourceFacts | None, loop: LoopFacts | None
+) -> tuple[tuple[Schedule, ...], list[Note]]:
     if not built.schedulers and built.owner is None:
-        return setup
+        return (), []
     from lrlint.inspection.schedules.simulate import simulate
 
-    loop = setup.source.scheduler_interval() if setup.source else None
-    seen = {} if setup.loop is None else {s.schedule: s for s in setup.loop.schedulers if s.schedule is not None}
-    schedules, notes = simulate(built, list(built.optimizers.values()), setup.training, loop, seen)
-    for optimizer in setup.optimizers:
-        for group in optimizer.groups:
-            _set_peak(group, peak_rate(schedules, optimizer.index, group.index))
-    return replace(setup, schedules=schedules, notes=(*setup.notes, *notes))
+    interval = source.scheduler_interval() if source else None
+    seen = {} if loop is None else {s.schedule: s for s in loop.schedulers if s.schedule is not None}
+    return simulate(built, list(built.optimizers.values()), training, interval, seen)
 
 
-def _with_checkpoint(setup: Setup, built: LiveTarget) -> Setup:
-    """What loading the declared checkpoint (``resume``) would change, under ``resumed`` in the training's options."""
-    path = setup.training.options.get("resume")
-    if not isinstance(path, str) or not setup.optimizers:
-        return setup
+def _resume(built: LiveTarget, training: Training) -> ResumeFacts | None:
+    """What loading the declared checkpoint (``resume``) would change."""
+    path = training.options.get("resume")
+    if not isinstance(path, str) or not built.optimizers:
+        return None
     from lrlint.inspection.schedules.resume import resume
 
-    options = {**setup.training.options, "resumed": resume(built, path)}
-    return replace(setup, training=replace(setup.training, options=options))
+    return resume(built, path)
 
 
-def _with_source(setup: Setup, built: LiveTarget) -> Setup:
-    """The calls of the training loop, as its source has them."""
-    from lrlint.inspection.training_loop.read import read
-
-    facts, notes = read(built)
-    return replace(setup, source=facts, notes=(*setup.notes, *notes))
-
-
-def _set_seen_peaks(setup: Setup) -> None:
-    """The highest rates that a rehearsal saw: those that the loop sets by hand, or that follow a rate finder's."""
-    for optimizer in setup.optimizers:
-        seen = None if setup.loop is None else setup.loop.seen(optimizer.index)
-        peaks = () if seen is None else seen.peaks
-        for group, peak in zip(optimizer.groups, peaks, strict=False):
-            known = group.lr if group.peak_lr is None else group.peak_lr
-            if known is not None and peak > known:
-                _set_peak(group, peak)
-
-
-def _set_peak(group: Group, simulated: float | None) -> None:
-    if simulated is not None:
-        object.__setattr__(group, "peak_lr", simulated)  # nothing else holds the group yet
-
-
-def _with_graph(setup: Setup, built: LiveTarget, registry: Registry) -> Setup:
+def _forward(
+    built: LiveTarget, registry: Registry, training: Training, own_inputs: bool = True
+) -> tuple[GraphFacts | None, list[Note]]:
+    """What one forward pass does with each parameter. ``own_inputs``: with the target's example inputs, if any."""
     from lrlint.inspection.graph.observe import observe
 
     with no_default_device():
         facts, notes = observe(
             built.models,
-            {id(tensor): fact.name for tensor, fact in registry.pairs},
-            example_inputs=built.example_inputs,
+            {id(tensor): name for tensor, name in registry.names()},
+            example_inputs=built.example_inputs if own_inputs else None,
             batches=built.batches,
-            batch_size=setup.training.batch_size,
+            batch_size=training.batch_size,
         )
-        if facts is None and built.in_training and built.example_inputs is not None:
-            return _with_graph(setup, replace(built, example_inputs=None), registry)  # the script's own do not do
-    setup = replace(setup, graph=facts, notes=(*setup.notes, *notes))
-    if facts is not None:
-        _refine_roles(setup.parameters, facts.parameters)
-    return setup
+    if facts is None and built.in_training and built.example_inputs is not None and own_inputs:
+        return _forward(built, registry, training, own_inputs=False)  # those of the script's own step do not do
+    return facts, notes
 
 
-#: Roles of the graph that decide where type and name could not.
-_FROM_GRAPH = {
-    "norm_scale": "norm",
-    "norm_shift": "bias",
-    "bias": "bias",
-    "layer_scale": "scale",
-    "temperature": "scalar",
-}
-#: Roles about which the graph has the last word.
-UNDECIDED = frozenset({"vector", "other", "scale"})
+def _optimizers(
+    built: LiveTarget, registry: Registry, schedules: Sequence[Schedule], loop: LoopFacts | None
+) -> Iterator[Optimizer]:
+    for index, (name, optimizer) in enumerate(built.optimizers.items()):
+        library = built.recording.library(optimizer) or author(optimizer, built.models.values(), built.owner)
+        yield optimizer_fact(
+            optimizer,
+            index,
+            name,
+            registry.find,
+            built.recording,
+            wraps=built.wraps.get(name),
+            outer=built.outer.get(name),
+            groups_from=library,
+            peak=partial(_peak, schedules, loop, index),
+        )
 
 
-def _refine_roles(parameters: tuple[Parameter, ...], uses: Mapping[str, Any]) -> None:
-    """Hand-written norms, scales and gates are classified by what they compute."""
-    for parameter in parameters:
-        use = uses.get(parameter.name)
-        if use is not None and parameter.role in UNDECIDED and use.role in _FROM_GRAPH:
-            object.__setattr__(parameter, "role", _FROM_GRAPH[use.role])
+def _peak(
+    schedules: Sequence[Schedule], loop: LoopFacts | None, optimizer: int, group: int, declared: float | None
+) -> float | None:
+    """The highest rate a group will have: simulated; else declared, or seen in a rehearsal where that was higher.
+
+    Seen are rates that the loop sets by hand, and those that follow a rate finder's.
+    """
+    simulated = peak_rate(schedules, optimizer, group)
+    if simulated is not None:
+        return simulated
+    seen = None if loop is None else loop.seen(optimizer)
+    if seen is None or declared is None or group >= len(seen.peaks):
+        return declared
+    return max(declared, seen.peaks[group])
+
+
+def _rejections(built: LiveTarget, registry: Registry) -> list[Rejection]:
+    return [
+        Rejection(
+            kind=kind,
+            error=error,
+            class_name=class_name,
+            parameters=tuple(registry.find(tensor, f"rejected.{k}") for k, tensor in enumerate(tensors)),
+            span=span,
+        )
+        for kind, error, class_name, tensors, span in built.rejections
+    ]
+
+
+def _ranks(built: LiveTarget, setup: Setup, registry: Registry) -> Iterator[RankView]:
+    """The views of all processes, where the target gave their optimizers."""
+    for rank, optimizer in enumerate(built.ranks):
+        fact = optimizer_fact(optimizer, 0, "", registry.find, ConstructionRecorder.none())
+        yield view_of(replace(setup, optimizers=(fact,)), rank)
+
+
+def _value_notes(parameters: tuple[Parameter, ...]) -> list[Note]:
+    unread = [p for p in parameters if p.kind == "meta"]
+    if parameters and len(unread) == len(parameters):
+        return [Note("values", "the model is on the meta device: it has no values yet")]
+    return []

@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from lrlint.errors import UsageError
 from lrlint.facts import (
@@ -27,7 +27,7 @@ from lrlint.facts import (
 )
 from lrlint.facts.loop import LoopLocation
 from lrlint.lint.engine_rules import Builtin
-from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, Related
+from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, Related, Severity
 from lrlint.lint.rule import Rule
 
 CRASHED = ("LR003", "rule-crashed")
@@ -55,7 +55,7 @@ def run_rules(
     setup: Setup,
     rules: Iterable[Rule],
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    severities: Mapping[str, str] | None = None,
+    severities: Mapping[str, Severity] | None = None,
 ) -> LintOutcome:
     """Findings of all rules in a stable order: worst first, then code, then subject.
 
@@ -71,7 +71,7 @@ def run_rules(
         ran += 1
         values = (options or {}).get(declared.name, {})
         check_options(declared, values)
-        severity = (severities or {}).get(declared.name, "")
+        severity: Severity | Literal[""] = (severities or {}).get(declared.name, "")
         try:
             for found in declared.run(setup, values) or ():
                 findings.append(complete(_sound(found), declared, setup, severity))
@@ -150,7 +150,9 @@ def _sound(finding: Any) -> Finding:
     return finding if isinstance(finding.message, str) else replace(finding, message=str(finding.message))
 
 
-def complete(finding: Finding, declared: Rule | Builtin, setup: Setup, severity: str = "") -> Finding:
+def complete(
+    finding: Finding, declared: Rule | Builtin, setup: Setup, severity: Severity | Literal[""] = ""
+) -> Finding:
     """The finding with everything the engine knows: code, severity, names, groups, locations.
 
     ``severity`` is the user's override; it wins over the finding's own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lrlint.lint.finding import Confidence, Severity
 from lrlint.text import names
 
 
@@ -13,9 +14,9 @@ class Builtin:
 
     code: str
     name: str
-    severity: str
+    severity: Severity
     documentation: str
-    confidence: str = "high"
+    confidence: Confidence = "high"
     family: str = "engine"
 
     @property

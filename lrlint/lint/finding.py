@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lrlint.text import names
+from lrlint.text.grades import CONFIDENCES as CONFIDENCES
+from lrlint.text.grades import SEVERITIES as SEVERITIES
+from lrlint.text.grades import Confidence as Confidence
+from lrlint.text.grades import Severity as Severity
 
 if TYPE_CHECKING:  # a rule's documentation is shown without loading the facts
     from lrlint.facts import Span
-
-SEVERITIES = ("info", "warning", "error")
-CONFIDENCES = ("low", "medium", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class Finding:
     data: Mapping[str, Any] = field(default_factory=dict)
     help: str = ""
     key: str | None = None
-    severity: str = ""
-    confidence: str = ""
+    severity: Severity | Literal[""] = ""
+    confidence: Confidence | Literal[""] = ""
     rule: str = ""
     name: str = ""
     target: str = ""

@@ -6,14 +6,15 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
-from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding
+from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Confidence, Finding, Severity
 
 Check = Callable[..., Iterator[Finding]]
 
 #: Facts a rule can require; the engine lists it as skipped, with the reason, where one is missing.
-NEEDS = ("optimizer", "graph", "schedule", "total_steps", "values", "probe", "source", "loop", "order")
+Need: TypeAlias = Literal["optimizer", "graph", "schedule", "total_steps", "values", "probe", "source", "loop", "order"]
+NEEDS: tuple[Need, ...] = get_args(Need)
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Rule:
 
     code: str
     name: str
-    severity: str
-    confidence: str
+    severity: Severity
+    confidence: Confidence
     check: Check = field(repr=False)
-    needs: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
     default: bool = True
     documentation: str = ""
     path: str = ""
@@ -54,7 +55,7 @@ class Rule:
 
 
 def rule(
-    code: str, *, severity: str, confidence: str, needs: tuple[str, ...] = (), default: bool = True
+    code: str, *, severity: Severity, confidence: Confidence, needs: tuple[Need, ...] = (), default: bool = True
 ) -> Callable[[Check], Check]:
     """Declare a rule: ``severity`` and ``confidence`` are what its findings have unless they state their own.
 

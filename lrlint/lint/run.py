@@ -19,6 +19,7 @@ from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, at_least
 from lrlint.lint.rule import Rule
 from lrlint.lint.selection import Selection, known_rules, select
+from lrlint.text.grades import Severity
 from lrlint.text.sources import Sources
 from lrlint.text.wording import count, listing
 
@@ -62,7 +63,7 @@ class Run:
     findings: tuple[Finding, ...] = ()
     checked: tuple[Checked, ...] = ()
     failures: tuple[Failure, ...] = ()
-    fail_on: str = "warning"
+    fail_on: Severity = "warning"
     root: Path | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,7 +120,8 @@ class Run:
 
     def counts(self) -> dict[str, int]:
         """Findings that nothing set aside, by severity (worst first), and how many were set aside and how."""
-        counts = {severity: sum(f.severity == severity for f in self.active) for severity in reversed(SEVERITIES)}
+        severities = [f.severity for f in self.active]
+        counts: dict[str, int] = {severity: severities.count(severity) for severity in reversed(SEVERITIES)}
         aside = [f.suppressed for f in self.findings if f.suppressed]
         counts["suppressed"] = sum(a.get("by") != "baseline" for a in aside)
         counts["fixme"] = sum(a.get("kind") == "fixme" for a in aside)
@@ -195,7 +197,13 @@ def _policy_findings(setup: Setup, settings: Settings) -> Iterable[Finding]:
         if not _is_ignored(finding, settings.ignored):
             yield engine.complete(
                 finding,
-                Builtin(finding.rule, finding.name, finding.severity, finding.message, finding.confidence),
+                Builtin(
+                    finding.rule,
+                    finding.name,
+                    finding.severity or "error",
+                    finding.message,
+                    finding.confidence or "high",
+                ),
                 setup,
             )
 

@@ -17,11 +17,13 @@ Silent where: name the cases that look alike and are right.
 Sources: https://...
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 
 
 @rule("{code}", severity="warning", confidence="medium", needs=("optimizer",))
-def {function}(setup, *, limit: float = 0.1):
+def {function}(setup: Setup, *, limit: float = 0.1) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         for group in optimizer.groups:
             if group.lr is not None and group.lr > limit:

@@ -17,6 +17,7 @@ from lrlint.lint.rule import Rule
 
 if TYPE_CHECKING:
     from lrlint.config.settings import Settings, Target
+    from lrlint.text.grades import Severity
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Selection:
     settings: Settings
     rules: tuple[Rule, ...]
     options: Mapping[str, Mapping[str, Any]]
-    severities: Mapping[str, str]
+    severities: Mapping[str, Severity]
 
 
 def select(settings: Settings, target: Target | None = None) -> Selection:
@@ -34,10 +35,8 @@ def select(settings: Settings, target: Target | None = None) -> Selection:
     settings = loader.for_target(settings, target) if target else settings
     known = known_rules(settings.extra_rules)
     rules = tuple(_enabled(known, settings))
-    options, severities = (
-        _by_name(tables, known, settings.origins) for tables in (settings.options, settings.severities)
-    )
-    return Selection(settings, rules, options, severities)
+    options = _by_name(settings.options, known, settings.origins)
+    return Selection(settings, rules, options, _by_name(settings.severities, known, settings.origins))
 
 
 def known_rules(folders: tuple[str, ...]) -> registry.Catalog:

@@ -100,8 +100,8 @@ class Rehearsal:
         register_tree(registry, walk(built.models), "model", built.models)
         extra = {n: m for n, m in built.extra_modules.items() if isinstance(m, nn.Module)}
         register_tree(registry, walk(extra), "extra", extra)
-        for tensor, fact in registry.pairs:
-            self._names.setdefault(self.recorder.ledger.number(tensor), fact.name)
+        for tensor, name in registry.names():
+            self._names.setdefault(self.recorder.ledger.number(tensor), name)
         for tensor, name in _in_sight(seen):
             self._names.setdefault(self.recorder.ledger.number(tensor), name)
 

@@ -66,9 +66,8 @@ def render(run: Run, fixes: Mapping[str, Sequence[Replacement]] | None = None) -
 
 
 def _policy(finding: Finding) -> Builtin:
-    return Builtin(
-        finding.rule, finding.name, finding.severity, "A policy of this project.", finding.confidence, "policy"
-    )
+    severity, confidence = finding.severity or "error", finding.confidence or "high"
+    return Builtin(finding.rule, finding.name, severity, "A policy of this project.", confidence, "policy")
 
 
 def _rule(rule: Rule | Builtin) -> dict[str, Any]:

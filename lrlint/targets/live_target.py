@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from lrlint.facts import Note, Span, Training
+from lrlint.facts.optimizers import RejectionKind
 from lrlint.targets.preservation.snapshot import preserved
 from lrlint.targets.provenance.recorder import ConstructionRecorder
 from lrlint.targets.rng_state import Kept
 from lrlint.targets.sandbox import user_code
 
 #: (kind, error, optimizer class, tensors concerned, span) of an optimizer that torch refused to build.
-Rejected = tuple[str, str, str, list[torch.Tensor], "Span | None"]
+Rejected = tuple[RejectionKind, str, str, list[torch.Tensor], "Span | None"]
 
 
 @dataclass

@@ -13,11 +13,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lrlint.facts import Span
+from lrlint.facts.optimizers import RejectionKind
 from lrlint.targets.provenance.recorder import ConstructionRecorder, Failed
 
 _BASE = os.path.realpath(os.path.join(os.path.dirname(torch.__file__), "optim", "optimizer.py"))
 _FOLDER = os.path.dirname(_BASE)
-_KINDS = {
+_KINDS: dict[str, RejectionKind] = {
     "appear in more than one parameter group": "overlap",
     "duplicate parameters": "duplicate",
     "empty parameter list": "empty",
@@ -81,7 +82,7 @@ def _optimizer(frame: FrameType) -> Optimizer | None:
     return owner if isinstance(owner, Optimizer) else None
 
 
-def _kind(error: BaseException, frame: FrameType) -> str | None:
+def _kind(error: BaseException, frame: FrameType) -> RejectionKind | None:
     """The kind of refusal. A class of torch refuses a value in its own constructor; others do so by ValueError."""
     text = str(error)
     known = next((kind for part, kind in _KINDS.items() if part in text), None)

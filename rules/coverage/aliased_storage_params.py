@@ -11,13 +11,15 @@ parameters.
 Sources: https://docs.pytorch.org/docs/stable/tensor_view.html; measured with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe, star
 from lrlint.text.wording import count
 
 
 @rule("LR112", severity="error", confidence="high", needs=("optimizer",))
-def aliased_storage_params(setup):
+def aliased_storage_params(setup: Setup) -> Iterator[Finding]:
     if setup.training.distributed == "fsdp":
         return
     found = {}

@@ -11,8 +11,9 @@ torch 2.13
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
@@ -20,7 +21,7 @@ _ADVICE = "list each parameter once, and check that no other module is missing i
 
 
 @rule("LR103", severity="error", confidence="high")
-def duplicate_param_in_group(setup):
+def duplicate_param_in_group(setup: Setup) -> Iterator[Finding]:
     for rejection in setup.rejections:
         if rejection.kind in ("overlap", "duplicate"):
             named = describe(p.name for p in rejection.parameters)

@@ -16,13 +16,15 @@ https://github.com/huggingface/peft/issues/3499 (embedding adapters in the group
 reproduced with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import decays
 from lrlint.text.wording import listing, number, rate
 
 
 @rule("LR108", severity="warning", confidence="high")
-def empty_param_group(setup):
+def empty_param_group(setup: Setup) -> Iterator[Finding]:
     for rejection in setup.rejections:
         if rejection.kind == "empty":
             message = f"torch refuses to build {rejection.class_name}: it was given no parameter"

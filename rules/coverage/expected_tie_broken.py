@@ -13,11 +13,13 @@ Sources: https://github.com/paiml/entrenar/issues/314, https://github.com/NVIDIA
 https://github.com/huggingface/accelerate/pull/4171; reproduced with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 
 
 @rule("LR113", severity="warning", confidence="medium")
-def expected_tie_broken(setup):
+def expected_tie_broken(setup: Setup) -> Iterator[Finding]:
     if setup.training.distributed == "fsdp":
         return
     adapters = any(model.attributes.get("peft") for model in setup.models)

@@ -17,13 +17,15 @@ Sources: https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callback
 without a gradient)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import any_match, describe
 from lrlint.text.wording import count, listing, rate
 
 
 @rule("LR109", severity="info", confidence="high", needs=("optimizer",))
-def frozen_param_in_optimizer(setup):
+def frozen_param_in_optimizer(setup: Setup) -> Iterator[Finding]:
     yield from _held_before_they_join(setup)
     if setup.training.unfreezes:
         return

@@ -14,14 +14,16 @@ Sources: https://discuss.pytorch.org/t/why-there-is-still-a-small-change-in-froz
 measured with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR110", severity="error", confidence="high", needs=("optimizer",))
-def frozen_param_will_move(setup):
+def frozen_param_will_move(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         acts = optimizer.state_size > 0
         moving = optimizer.members.where(

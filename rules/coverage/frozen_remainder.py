@@ -13,7 +13,9 @@ Sources: https://github.com/facebookresearch/mae (fixed `pos_embed`, left alone)
 https://docs.pytorch.org/docs/stable/notes/autograd.html#setting-requires-grad
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe, star
 from lrlint.text.wording import count
@@ -22,7 +24,7 @@ _OTHERS = frozenset(("position", "token", "relative_position", "embedding", "nor
 
 
 @rule("LR123", severity="info", confidence="medium", needs=("optimizer",))
-def frozen_remainder(setup, *, most: int = 2, least: int = 16):
+def frozen_remainder(setup: Setup, *, most: int = 2, least: int = 16) -> Iterator[Finding]:
     own = [p for p in setup.parameters if p.origin == "model" and not any(map(is_copy, p.module.split(".")))]
     frozen = [p for p in own if not p.requires_grad]
     live = [p for p in own if p.requires_grad]

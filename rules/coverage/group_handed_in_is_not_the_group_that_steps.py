@@ -14,12 +14,14 @@ Sources: https://github.com/davda54/sam (shares its groups), https://github.com/
 https://github.com/mosaicml/composer/issues/3493
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count, listing, number, rate
 
 
 @rule("LR121", severity="warning", confidence="high", needs=("optimizer",))
-def group_handed_in_is_not_the_group_that_steps(setup):
+def group_handed_in_is_not_the_group_that_steps(setup: Setup) -> Iterator[Finding]:
     driven = {schedule.optimizer for schedule in setup.schedules}
     for optimizer in setup.optimizers:
         inner = optimizer.flags.get("inner")

@@ -13,12 +13,14 @@ Sources: https://github.com/mosaicml/composer/issues/3493, https://github.com/Li
 https://github.com/modelscope/ms-swift/issues/2723
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count, listing, number, rate
 
 
 @rule("LR118", severity="warning", confidence="medium", needs=("optimizer",))
-def groups_changed_by_engine(setup, *, share: float = 0.8):
+def groups_changed_by_engine(setup: Setup, *, share: float = 0.8) -> Iterator[Finding]:
     for before in setup.discarded:
         asked = {m.index: (m.group.number("lr"), m.weight_decay) for m in before.members if m.requires_grad}
         for after in setup.optimizers:

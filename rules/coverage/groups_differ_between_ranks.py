@@ -15,13 +15,15 @@ Sources: https://docs.pytorch.org/docs/stable/notes/ddp.html ("the optimizer ...
 https://github.com/pytorch/pytorch/issues/31035; reproduced with torch 2.13 and two gloo processes
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import listing
 
 
 @rule("LR120", severity="error", confidence="high", needs=("optimizer",))
-def groups_differ_between_ranks(setup):
+def groups_differ_between_ranks(setup: Setup) -> Iterator[Finding]:
     if not setup.ranks:
         return
     first, *others = setup.ranks

@@ -12,7 +12,9 @@ they are alike at its default decay of 0).
 Sources: https://github.com/mosaicml/composer/issues/3493, https://github.com/msight-tech/research-ms-loss/issues/27
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
@@ -20,7 +22,7 @@ _NAMES = ("params", "param_names", "name", "group_name", "param_group")
 
 
 @rule("LR111", severity="info", confidence="high", needs=("optimizer",))
-def identical_param_groups(setup):
+def identical_param_groups(setup: Setup) -> Iterator[Finding]:
     for optimizer in (o for o in setup.optimizers if not o.groups_from):
         alike = {}
         for group in optimizer.groups:

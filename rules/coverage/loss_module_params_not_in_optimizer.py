@@ -13,7 +13,9 @@ Sources: https://github.com/KaiyangZhou/pytorch-center-loss/issues/22,
 https://github.com/4uiiurz1/pytorch-adacos/issues/10
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.coverage import coverage, is_copied
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
@@ -21,7 +23,7 @@ from lrlint.text.wording import count
 
 
 @rule("LR107", severity="error", confidence="high", needs=("optimizer",))
-def loss_module_params_not_in_optimizer(setup):
+def loss_module_params_not_in_optimizer(setup: Setup) -> Iterator[Finding]:
     beside = {}
     for parameter in setup.parameters:
         if parameter.origin == "extra" and parameter.requires_grad and parameter.index not in setup.membership:

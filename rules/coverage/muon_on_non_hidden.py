@@ -17,7 +17,9 @@ https://github.com/vllm-project/speculators/pull/866, https://github.com/hiyouga
 https://github.com/ultralytics/ultralytics/issues/25447 (LayerScale in Muon)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
@@ -25,7 +27,7 @@ _TABLES = frozenset(("embedding", "position", "token", "relative_position"))
 
 
 @rule("LR119", severity="error", confidence="high", needs=("optimizer",))
-def muon_on_non_hidden(setup):
+def muon_on_non_hidden(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         found = {}
         for member in optimizer.members:

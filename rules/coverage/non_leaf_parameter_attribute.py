@@ -14,8 +14,9 @@ Sources: https://github.com/pytorch/pytorch/issues/9303, https://github.com/pyto
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 
 _CACHE = re.compile("cache", re.IGNORECASE)
@@ -23,7 +24,7 @@ _ADVICE = "nn.Parameter(x.to(device)): the Parameter is the last thing that is m
 
 
 @rule("LR106", severity="error", confidence="high")
-def non_leaf_parameter_attribute(setup):
+def non_leaf_parameter_attribute(setup: Setup) -> Iterator[Finding]:
     for rejection in setup.rejections:
         if rejection.kind == "non-leaf":
             named = describe(parameter.name for parameter in rejection.parameters)

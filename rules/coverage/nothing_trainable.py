@@ -10,14 +10,16 @@ Left alone: setups that declare what they will unfreeze.
 Sources: https://github.com/X-GenGroup/Flow-Factory/pull/56; reproduced with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.coverage import coverage
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR115", severity="error", confidence="high", needs=("optimizer",))
-def nothing_trainable(setup):
+def nothing_trainable(setup: Setup) -> Iterator[Finding]:
     held = [member for optimizer in setup.optimizers for member in optimizer.members]
     if not held or setup.training.unfreezes or any(member.requires_grad for member in held):
         return

@@ -17,8 +17,9 @@ reproduced with torch 2.13
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.coverage import coverage
 from lrlint.text.names import describe
 from lrlint.text.wording import count
@@ -28,7 +29,7 @@ _ADVICE = "build the optimizer after the model has its final parameters"
 
 
 @rule("LR102", severity="error", confidence="high", needs=("optimizer",))
-def optimizer_holds_stale_params(setup):
+def optimizer_holds_stale_params(setup: Setup) -> Iterator[Finding]:
     cover = coverage(setup)
     ghosts = [
         member for member in cover.orphaned_members if not setup.optimizers[member.group.optimizer].master_weights

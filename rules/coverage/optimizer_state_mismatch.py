@@ -15,13 +15,15 @@ Sources: https://github.com/roytseng-tw/Detectron.pytorch/issues/37, https://git
 https://github.com/pytorch/pytorch/issues/80809, https://github.com/lanl/hippynn/pull/15; reproduced with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR116", severity="error", confidence="high", needs=("optimizer",))
-def optimizer_state_mismatch(setup):
+def optimizer_state_mismatch(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         found = {}
         for misfit in optimizer.misfits:

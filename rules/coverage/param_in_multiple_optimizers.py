@@ -17,7 +17,9 @@ groups for Muon and AdamW), https://arxiv.org/abs/2402.01868 (Adam, then LBFGS),
 (one encoder, two losses in turn), https://github.com/MishaLaskin/curl/issues/28
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak
 from lrlint.facts.source import STEPS
 from lrlint.text.names import describe
@@ -25,7 +27,7 @@ from lrlint.text.wording import count
 
 
 @rule("LR104", severity="error", confidence="high", needs=("optimizer",))
-def param_in_multiple_optimizers(setup):
+def param_in_multiple_optimizers(setup: Setup) -> Iterator[Finding]:
     shared = {}
     together = [optimizer for optimizer in setup.optimizers if optimizer.family != "lbfgs"]
     for members in setup.membership.values():

@@ -21,7 +21,9 @@ Sources: https://github.com/adapter-hub/adapters/issues/260, https://github.com/
 https://github.com/ultralytics/ultralytics/pull/2855
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.coverage import bundles, coverage
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.module_names import is_copy
@@ -30,7 +32,7 @@ from lrlint.text.wording import count
 
 
 @rule("LR101", severity="error", confidence="high", needs=("optimizer",))
-def param_not_in_optimizer(setup, *, ignore: tuple = ()):
+def param_not_in_optimizer(setup: Setup, *, ignore: tuple[str, ...] = ()) -> Iterator[Finding]:
     for seen in setup.loop.uncovered if setup.loop is not None and setup.loop.judged else ():
         beyond = [n for n in seen.parameters if n not in setup.by_name and not any_match(ignore, n)]
         spared = seen.evaluation or all(any(map(is_copy, n.split("."))) for n in beyond)

@@ -13,14 +13,15 @@ Sources: https://github.com/zhuhanqing/APOLLO/issues/4, https://github.com/NVIDI
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak
 from lrlint.text.wording import listing, number, rate
 
 
 @rule("LR114", severity="warning", confidence="medium", needs=("optimizer",))
-def tied_weight_conflicting_treatment(setup):
+def tied_weight_conflicting_treatment(setup: Setup) -> Iterator[Finding]:
     tied = [
         m for o in setup.optimizers for m in o.members if len(m.names) > 1 and m.requires_grad and m.ndim and m.ndim > 1
     ]

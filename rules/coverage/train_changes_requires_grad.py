@@ -13,13 +13,15 @@ Sources: https://github.com/open-mmlab/mmpretrain (`frozen_stages` in `train()`)
 https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.train
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR122", severity="warning", confidence="high", needs=("optimizer",))
-def train_changes_requires_grad(setup):
+def train_changes_requires_grad(setup: Setup) -> Iterator[Finding]:
     thawed = [p for p in setup.train_changes if not p.requires_grad]
     frozen = [p for p in setup.train_changes if p.requires_grad and p.index in setup.membership]
     for parameters, text in ((thawed, "become trainable again"), (frozen, "are frozen by it")):

@@ -13,13 +13,15 @@ Sources: https://github.com/luxonis/luxonis-train/pull/432,
 https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.callbacks.BaseFinetuning.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import any_match, describe, star
 from lrlint.text.wording import count
 
 
 @rule("LR117", severity="warning", confidence="medium", needs=("optimizer",))
-def unfreeze_not_covered(setup):
+def unfreeze_not_covered(setup: Setup) -> Iterator[Finding]:
     patterns = setup.training.unfreezes
     found = {}
     for parameter in setup.parameters if patterns else ():

@@ -14,8 +14,9 @@ https://github.com/pytorch/pytorch/issues/632
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
 from lrlint.text.wording import count
@@ -24,7 +25,7 @@ _SEGMENT = re.compile(r"[.\[\]'\"]+")
 
 
 @rule("LR105", severity="error", confidence="high")
-def unregistered_submodule(setup):
+def unregistered_submodule(setup: Setup) -> Iterator[Finding]:
     found = {}
     for item in setup.unregistered:
         trains = any(parameter.requires_grad for parameter in item.parameters)

@@ -17,7 +17,9 @@ Sources: https://arxiv.org/abs/1711.05101, https://github.com/pytorch/pytorch/pu
 https://github.com/pytorch/pytorch/pull/41679; measured with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY
 from lrlint.text.wording import count, listing, number
 
@@ -25,7 +27,7 @@ _FAMILIES = ("adam", "adagrad", "adadelta", "rmsprop")
 
 
 @rule("LR310", severity="warning", confidence="high", needs=("optimizer",))
-def adam_l2_decay(setup, *, strong: float = 0.02):
+def adam_l2_decay(setup: Setup, *, strong: float = 0.02) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         decaying = [g for g in optimizer.groups if g.weight_decay > NEGLIGIBLE_DECAY and not g.decoupled]
         groups = [group for group in decaying if group.family in _FAMILIES and group.trainable]

@@ -19,15 +19,16 @@ https://timm.fast.ai/ (`no_weight_decay`), https://github.com/huggingface/pytorc
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, decays, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
 
 @rule("LR307", severity="warning", confidence="high", needs=("optimizer",))
-def author_declared_no_decay_ignored(setup):
+def author_declared_no_decay_ignored(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         members = trainable(optimizer).where(lambda member: member.numel)
         selective = any(not decays(member) for member in members) or len({g.lr for g in optimizer.groups}) > 1

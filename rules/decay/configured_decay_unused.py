@@ -11,13 +11,15 @@ Sources: https://github.com/axolotl-ai-cloud/axolotl/issues/4010,
 https://github.com/facebookresearch/fairseq (per-group overrides that never apply)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY
 from lrlint.text.wording import number
 
 
 @rule("LR311", severity="warning", confidence="medium", needs=("optimizer",))
-def configured_decay_unused(setup):
+def configured_decay_unused(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         configured = optimizer.defaults.get("weight_decay")
         if isinstance(configured, bool) or not isinstance(configured, (int, float)) or configured <= NEGLIGIBLE_DECAY:

@@ -17,15 +17,16 @@ decay batch norm on purpose), https://github.com/mmcdermott/MEDS_EIC_AR/issues/3
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, DecayPolicyByModule, decays, peak, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
 
 @rule("LR302", severity="info", confidence="high", needs=("optimizer",))
-def decay_on_norm(setup, *, bias_share: float = 0.8):
+def decay_on_norm(setup: Setup, *, bias_share: float = 0.8) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         parts = DecayPolicyByModule(optimizer.members)
         scales = trainable(optimizer, "norm").where(parts.decay)

@@ -18,7 +18,9 @@ https://github.com/mlfoundations/open_clip/issues/815, https://github.com/huggin
 (`reg_token`)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import decays, peak, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
@@ -27,7 +29,7 @@ _WHAT = {"scalar": "scalar", "scale": "layer scale", "prelu": "PReLU slope", "wn
 
 
 @rule("LR309", severity="info", confidence="medium", needs=("optimizer",))
-def decay_on_scalar_or_scale(setup, *, effect: float = 0.01):
+def decay_on_scalar_or_scale(setup: Setup, *, effect: float = 0.01) -> Iterator[Finding]:
     steps = setup.training.total_steps
     for optimizer in setup.optimizers:
         yield from _tokens(optimizer)

@@ -13,14 +13,16 @@ Sources: https://github.com/state-spaces/mamba/blob/main/mamba_ssm/modules/mamba
 https://github.com/state-spaces/mamba/issues/798, https://github.com/athms/mad-lab/issues/5
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import decays, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
 
 @rule("LR308", severity="info", confidence="high", needs=("optimizer",))
-def decay_on_ssm_dynamics(setup):
+def decay_on_ssm_dynamics(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         found = trainable(optimizer, "ssm").where(lambda member: decays(member) and not member.no_decay)
         if not found:

@@ -20,8 +20,9 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import labels
 from lrlint.analysis.rate_course import rate_profile
 from lrlint.text.wording import number, rate
@@ -30,7 +31,7 @@ _NO_RATE = ("lr-free", "adadelta", "lbfgs")
 
 
 @rule("LR312", severity="warning", confidence="high", needs=("optimizer",))
-def decay_step_too_large(setup, *, limit: float = 0.01, coupled: float = 0.2):
+def decay_step_too_large(setup: Setup, *, limit: float = 0.01, coupled: float = 0.2) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         if optimizer.family in _NO_RATE:
             continue

@@ -15,9 +15,10 @@ Sources: https://proceedings.mlr.press/v267/ (Wang & Aitchison, "How to set Adam
 dataset size", PMLR 267:62222), https://arxiv.org/abs/2405.13698
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, peak
 from lrlint.text.wording import number, rate
 
@@ -25,7 +26,9 @@ _FEW = 1000  # below, the declared steps are often epochs
 
 
 @rule("LR314", severity="info", confidence="medium", needs=("optimizer", "total_steps"))
-def decay_timescale(setup, *, epochs: float = 0.1, short: float = 0.02, long: float = 100.0):
+def decay_timescale(
+    setup: Setup, *, epochs: float = 0.1, short: float = 0.02, long: float = 100.0
+) -> Iterator[Finding]:
     total, epoch = setup.training.total_steps, setup.training.steps_per_epoch
     if total < _FEW:
         return

@@ -17,14 +17,16 @@ https://github.com/facebookresearch/vissl/pull/288 (a bias in the wrong list),
 https://docs.pytorch.org/docs/stable/generated/torch.nn.MultiheadAttention.html (`in_proj_bias`)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import DecayPolicyByModule, WholeModuleGroups, decays, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
 
 @rule("LR303", severity="warning", confidence="high", needs=("optimizer",))
-def inconsistent_bias_decay(setup, *, share: float = 0.5):
+def inconsistent_bias_decay(setup: Setup, *, share: float = 0.5) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         parts, wholes = DecayPolicyByModule(optimizer.members), WholeModuleGroups(optimizer.members)
         biases = trainable(optimizer, "bias").where(parts.decay)

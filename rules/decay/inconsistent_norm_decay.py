@@ -21,7 +21,9 @@ https://github.com/huggingface/transformers/pull/35927, https://github.com/huggi
 https://github.com/facebookresearch/detectron2/issues/737, https://github.com/fastai/fastai2/pull/519
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import (
     DecayPolicyByModule,
     WholeModuleGroups,
@@ -35,7 +37,7 @@ from lrlint.text.wording import count, listing, number
 
 
 @rule("LR301", severity="warning", confidence="high", needs=("optimizer",))
-def inconsistent_norm_decay(setup):
+def inconsistent_norm_decay(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         parts = DecayPolicyByModule(optimizer.members)
         decayed, spared = trainable(optimizer, "norm").where(parts.decay).split(decays)

@@ -14,14 +14,16 @@ Sources: https://github.com/hysts/pytorch_image_classification/issues/31 (weight
 https://github.com/ArrowLuo/CLIP4Clip/issues/11
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, trainable
 from lrlint.text.names import describe, star
 from lrlint.text.wording import count, number
 
 
 @rule("LR306", severity="warning", confidence="medium", needs=("optimizer",))
-def inconsistent_role_decay(setup, *, members: int = 3, minority: float = 0.4):
+def inconsistent_role_decay(setup: Setup, *, members: int = 3, minority: float = 0.4) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         judged = trainable(optimizer).where(lambda member: member.role not in ("norm", "bias"))
         families = []
@@ -32,15 +34,15 @@ def inconsistent_role_decay(setup, *, members: int = 3, minority: float = 0.4):
         rare_ones = {member.index for (_, odd), _ in families for member in odd}
         layers = _layers(judged) if families else {}
         for (rare, odd), (usual, rest) in families:
-            odd = [member for member in odd if not _policy(member, layers, rare_ones)]
-            if not odd:
+            unexplained = [member for member in odd if not _policy(member, layers, rare_ones)]
+            if not unexplained:
                 continue
             yield Finding(
-                odd,
-                f"{describe(m.name for m in odd)} has weight decay {number(rare)}, its "
+                unexplained,
+                f"{describe(m.name for m in unexplained)} has weight decay {number(rare)}, its "
                 f"{count(len(rest), 'sibling')} {number(usual)}: {describe(m.name for m in rest)}",
                 related={"siblings": rest},
-                data={"members": len(odd), "siblings": len(rest), "weight_decay": rare, "usual": usual},
+                data={"members": len(unexplained), "siblings": len(rest), "weight_decay": rare, "usual": usual},
                 help="give repeated layers one treatment; a filter by name may have matched a fragment",
                 key="weight_decay",
             )

@@ -14,14 +14,16 @@ dense, convolutional and recurrent weights do not. Frozen weights do not count: 
 Sources: https://github.com/ArrowLuo/CLIP4Clip/issues/11
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import decays, enclosing_modules, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR305", severity="error", confidence="high", needs=("optimizer",))
-def inverted_decay_groups(setup, *, share: float = 0.8):
+def inverted_decay_groups(setup: Setup, *, share: float = 0.8) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         small, matrices = trainable(optimizer, "norm", "bias"), trainable(optimizer, "matrix")
         decayed, spared = small.where(decays), matrices.where(lambda member: not decays(member))

@@ -12,13 +12,15 @@ Sources: https://arxiv.org/abs/2502.16982 (Moonlight: matched update sizes, one 
 https://github.com/KellerJordan/Muon, https://github.com/karpathy/nanochat (a decay of its own for each part)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, exceeds, peak, rated
 from lrlint.text.wording import number, rate
 
 
 @rule("LR316", severity="info", confidence="medium", needs=("optimizer",))
-def muon_hybrid_decay(setup, *, ratio: float = 10.0):
+def muon_hybrid_decay(setup: Setup, *, ratio: float = 10.0) -> Iterator[Finding]:
     groups = [g for optimizer in setup.optimizers for g in rated(optimizer) if g.decoupled]
     muon = [g for g in groups if g.family == "muon" and g.weight_decay > NEGLIGIBLE_DECAY]
     for group in muon:

@@ -16,14 +16,16 @@ https://github.com/huggingface/transformers/issues/4360,
 https://github.com/huggingface/transformers/blob/00661e38/examples/pytorch/language-modeling/run_clm_no_trainer.py
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import ADAPTIVE, DecayPolicyByModule, chosen, decays, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing, number
 
 
 @rule("LR304", severity="warning", confidence="high", needs=("optimizer",))
-def norms_decayed_biases_exempt(setup, *, bias_share: float = 0.8):
+def norms_decayed_biases_exempt(setup: Setup, *, bias_share: float = 0.8) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         parts = DecayPolicyByModule(optimizer.members)
         scales = trainable(optimizer, "norm").where(parts.decay)

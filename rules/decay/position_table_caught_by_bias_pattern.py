@@ -14,8 +14,9 @@ https://github.com/hysts/pytorch_image_classification/issues/31
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import decays, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import count
@@ -24,7 +25,7 @@ _FRAGMENT = re.compile(r"bias|norm", re.IGNORECASE)
 
 
 @rule("LR313", severity="info", confidence="medium", needs=("optimizer",), default=False)
-def position_table_caught_by_bias_pattern(setup, *, share: float = 0.5):
+def position_table_caught_by_bias_pattern(setup: Setup, *, share: float = 0.5) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         tables = trainable(optimizer, "matrix", "embedding", "relative_position").where(
             lambda m: (m.ndim or 0) >= 2 and not m.no_decay and not m.is_head and len(m.names) == 1

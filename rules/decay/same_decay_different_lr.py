@@ -12,13 +12,15 @@ Sources: https://github.com/NVIDIA/apex/issues/1849, https://github.com/facebook
 https://github.com/marin-community/levanter/pull/1147
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, peak, rated
 from lrlint.text.wording import number, rate
 
 
 @rule("LR315", severity="info", confidence="medium", needs=("optimizer",), default=False)
-def same_decay_different_lr(setup, *, ratio: float = 10.0):
+def same_decay_different_lr(setup: Setup, *, ratio: float = 10.0) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         if optimizer.family == "lr-free":
             continue

@@ -12,13 +12,15 @@ Sources: https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html (d
 with torch 2.13 (gradient 6e-10)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR503", severity="info", confidence="high", needs=("graph",))
-def bias_before_norm(setup):
+def bias_before_norm(setup: Setup) -> Iterator[Finding]:
     graph = setup.graph
     cancelled = []
     for parameter in setup.parameters:

@@ -13,14 +13,16 @@ holds them.
 Sources: https://docs.pytorch.org/docs/stable/notes/autograd.html#locally-disabling-gradient-computation
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR502", severity="warning", confidence="medium", needs=("graph",))
-def detached_parameter(setup):
+def detached_parameter(setup: Setup) -> Iterator[Finding]:
     graph, found = setup.graph, {}
     for parameter in setup.parameters:
         use = graph.parameters.get(parameter.name)

@@ -15,14 +15,16 @@ Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.Distri
 with a backward pass on every architecture of the test suite
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe, star
 from lrlint.text.wording import count
 
 
 @rule("LR501", severity="warning", confidence="medium", needs=("graph",))
-def trainable_param_unused(setup):
+def trainable_param_unused(setup: Setup) -> Iterator[Finding]:
     graph, found = setup.graph, {}
     dead = {p.index: use for p in setup.parameters if (use := graph.parameters.get(p.name)) and _is_dead(use)}
     other = _of_other_passes(setup, dead)

@@ -10,13 +10,15 @@ weights) and keeps tensors of its own, none of which changed, and no method of w
 Sources: https://docs.pytorch.org/docs/stable/optim.html#weight-averaging-swa-and-ema
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
 @rule("LR715", severity="warning", confidence="medium", needs=("loop",))
-def average_never_updated(setup):
+def average_never_updated(setup: Setup) -> Iterator[Finding]:
     for average in setup.loop.averages if setup.loop.whole and setup.loop.steps >= 4 else ():
         if not average.moved:
             yield Finding(

@@ -14,13 +14,15 @@ Sources: https://github.com/lucidrains/audiolm-pytorch/issues/48,
 https://docs.pytorch.org/tutorials/beginner/dcgan_faces_tutorial.html (`netD.zero_grad()` first)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.names import describe
 
 
 @rule("LR712", severity="warning", confidence="high", needs=("loop",))
-def gradients_of_another_loss(setup):
+def gradients_of_another_loss(setup: Setup) -> Iterator[Finding]:
     uncleared = {o.optimizer for o in setup.loop.optimizers if o.stale >= 2}
     for leak in setup.loop.leaks:
         if leak.times < 2 or leak.optimizer in uncleared:

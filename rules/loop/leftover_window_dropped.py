@@ -10,12 +10,14 @@ From a rehearsal of the loop: how many backward passes a step adds up, the lengt
 Sources: https://github.com/huggingface/accelerate/pull/1376 (steps at the end of the dataloader)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR719", severity="info", confidence="medium", needs=("loop",))
-def leftover_window_dropped(setup):
+def leftover_window_dropped(setup: Setup) -> Iterator[Finding]:
     for o in setup.loop.optimizers:
         if o.leftover:
             yield Finding(

@@ -13,12 +13,14 @@ Sources: https://github.com/alan-turing-institute/deepsensor/issues/47,
 https://docs.pytorch.org/docs/stable/optim.html#constructing-it
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR713", severity="error", confidence="high", needs=("loop",))
-def optimizer_rebuilt_in_loop(setup):
+def optimizer_rebuilt_in_loop(setup: Setup) -> Iterator[Finding]:
     told = set()
     for o in setup.loop.optimizers:
         if o.rebuilt >= 2 and o.span not in told:

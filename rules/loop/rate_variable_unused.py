@@ -11,13 +11,15 @@ of every group when the first step was taken, has another value later, while no 
 Sources: https://github.com/pytorch/examples/blob/main/word_language_model/main.py (`lr /= 4.0`, with `--use-optimizer`)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import rate
 
 
 @rule("LR720", severity="warning", confidence="medium", needs=("loop",))
-def rate_variable_unused(setup):
+def rate_variable_unused(setup: Setup) -> Iterator[Finding]:
     for seen in setup.loop.of_kind("rate-variable"):
         first, last = seen.values
         yield Finding(

@@ -10,12 +10,14 @@ From a rehearsal of the loop, which sees the calls on a CPU too, where the scale
 Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#working-with-multiple-models-losses-and-optimizers
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR718", severity="error", confidence="high", needs=("loop",))
-def scaler_update_skipped(setup):
+def scaler_update_skipped(setup: Setup) -> Iterator[Finding]:
     for missed in setup.loop.of_kind("update-skipped"):
         yield Finding(
             LoopLocation(missed.span),

@@ -11,13 +11,15 @@ Sources: https://github.com/facebookresearch/schedule_free#how-to-use, https://g
 https://github.com/kohya-ss/sd-scripts/pull/1250
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
 @rule("LR717", severity="warning", confidence="high", needs=("loop",))
-def schedule_free_saved_in_train_mode(setup):
+def schedule_free_saved_in_train_mode(setup: Setup) -> Iterator[Finding]:
     for saved in setup.loop.of_kind("free-save"):
         yield Finding(
             LoopLocation(saved.span),

@@ -13,13 +13,15 @@ Sources: https://github.com/thu-ml/tianshou/issues/774,
 https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
 @rule("LR714", severity="error", confidence="high", needs=("loop",))
-def scheduler_never_stepped(setup):
+def scheduler_never_stepped(setup: Setup) -> Iterator[Finding]:
     for seen in setup.loop.schedulers:
         if seen.nested or seen.calls or seen.steps < 4 or not (seen.outer >= 2 or seen.ended):
             continue

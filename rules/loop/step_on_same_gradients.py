@@ -13,12 +13,14 @@ Sources: https://github.com/IAHispano/Applio/pull/860,
 https://docs.pytorch.org/docs/stable/notes/amp_examples.html#typical-mixed-precision-training
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR711", severity="error", confidence="high", needs=("loop",))
-def step_on_same_gradients(setup):
+def step_on_same_gradients(setup: Setup) -> Iterator[Finding]:
     for o in setup.loop.optimizers:
         if o.repeated >= 2 and not o.inside:
             yield Finding(

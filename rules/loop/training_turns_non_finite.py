@@ -12,13 +12,15 @@ Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html, https://a
 high rates)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.wording import count
 
 
 @rule("LR721", severity="error", confidence="medium", needs=("loop",))
-def training_turns_non_finite(setup):
+def training_turns_non_finite(setup: Setup) -> Iterator[Finding]:
     loop = setup.loop
     scaled = any(item.kind.startswith("scaler.") for item in loop.happenings)
     raised = loop.raised if loop.raised is not None and loop.raised.non_finite else None

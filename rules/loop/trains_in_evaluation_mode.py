@@ -11,14 +11,16 @@ at its last. Reported for models with dropout or batch norms, to which the mode 
 Sources: https://docs.pytorch.org/docs/stable/notes/autograd.html#evaluation-mode-nn-module-eval
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 
 _DIFFERENT = ("Dropout", "BatchNorm", "SyncBatchNorm", "AlphaDropout", "DropPath", "MultiheadAttention", "LSTM", "GRU")
 
 
 @rule("LR716", severity="error", confidence="high", needs=("loop",))
-def trains_in_evaluation_mode(setup):
+def trains_in_evaluation_mode(setup: Setup) -> Iterator[Finding]:
     classes = {module.class_name for module in setup.modules}
     if not any(name.startswith(_DIFFERENT) or "Drop" in name for name in classes):
         return

@@ -15,13 +15,15 @@ https://github.com/kazuto1011/deeplab-pytorch/issues/79, https://github.com/r9y9
 https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count, number
 
 
 @rule("LR505", severity="error", confidence="high")
-def bn_momentum_convention(setup, *, limit: float = 0.5):
+def bn_momentum_convention(setup: Setup, *, limit: float = 0.5) -> Iterator[Finding]:
     found = {}
     for norm in setup.norms:
         if norm.kind not in ("batch", "instance") or not norm.tracks_statistics:

@@ -14,13 +14,15 @@ Sources: https://arxiv.org/abs/1803.08494 (error of batch norm by batch size),
 https://docs.pytorch.org/docs/stable/generated/torch.nn.SyncBatchNorm.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR506", severity="warning", confidence="medium")
-def bn_tiny_batch(setup, *, batch: int = 4, distributed_batch: int = 8):
+def bn_tiny_batch(setup: Setup, *, batch: int = 4, distributed_batch: int = 8) -> Iterator[Finding]:
     size = setup.training.batch_size
     if size is None:
         return

@@ -22,8 +22,9 @@ https://github.com/facebookresearch/moco/blob/main/main_lincls.py (`model.eval()
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
@@ -35,7 +36,7 @@ _ANY_MODULE = re.compile(r"m|mod|module|child|layer|block|bn|norm|n|l|c")
 
 
 @rule("LR504", severity="warning", confidence="high")
-def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
+def frozen_bn_stats_update(setup: Setup, *, frozen: float = 0.9) -> Iterator[Finding]:
     sizes = {}  # part → [elements, trainable elements]
     for parameter in setup.parameters:
         if parameter.origin == "model":

@@ -13,13 +13,15 @@ Sources: https://github.com/KellerJordan/cifar10-airbench, https://github.com/mi
 https://arxiv.org/abs/2106.10199 (BitFit)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR509", severity="info", confidence="high")
-def norm_half_frozen(setup):
+def norm_half_frozen(setup: Setup) -> Iterator[Finding]:
     if _bias_tuning(setup.parameters):
         return
     halves = [norm for norm in setup.norms if norm.weight is not None and norm.bias is not None]

@@ -13,7 +13,9 @@ Sources: https://arxiv.org/abs/1502.03167 (batch normalisation), https://github.
 on biases of batch norms, with frozen scales, on purpose)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import exceeds, peak
 from lrlint.text.names import describe
 from lrlint.text.wording import count, rate
@@ -23,7 +25,7 @@ _SAID_ELSEWHERE = 1e3  # `risky-lr-ratio` reports such rates, whoever has them
 
 
 @rule("LR508", severity="warning", confidence="medium", needs=("optimizer",))
-def norm_lr_above_neighbours(setup, *, info: float = 10.0, warning: float = 100.0):
+def norm_lr_above_neighbours(setup: Setup, *, info: float = 10.0, warning: float = 100.0) -> Iterator[Finding]:
     layers = _layers(setup)
     found = {}
     for norm in setup.norms:

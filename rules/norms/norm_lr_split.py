@@ -13,14 +13,16 @@ shift alike: no split.
 Sources: https://github.com/KellerJordan/cifar10-airbench, https://github.com/facebookresearch/barlowtwins
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import exceeds, peak
 from lrlint.text.names import describe
 from lrlint.text.wording import count, rate
 
 
 @rule("LR507", severity="warning", confidence="high", needs=("optimizer",))
-def norm_lr_split(setup, *, factor: float = 10.0):
+def norm_lr_split(setup: Setup, *, factor: float = 10.0) -> Iterator[Finding]:
     found = {}
     for norm in setup.norms:
         if norm.weight is None or norm.bias is None or not (norm.weight.requires_grad and norm.bias.requires_grad):

@@ -13,12 +13,14 @@ Sources: https://github.com/huggingface/transformers/issues/11612, https://githu
 https://github.com/jettify/pytorch-optimizer/issues/535, https://github.com/huggingface/transformers/issues/7789
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import listing, rate
 
 
 @rule("LR609", severity="error", confidence="high", needs=("optimizer",))
-def adafactor_relative_step_conflict(setup, *, scaled: float = 1e-2):
+def adafactor_relative_step_conflict(setup: Setup, *, scaled: float = 1e-2) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         if optimizer.family != "adafactor":
             continue

@@ -15,13 +15,15 @@ https://arxiv.org/abs/1710.02298 (Rainbow: 1.5e-4), https://arxiv.org/abs/1904.0
 https://arxiv.org/abs/1512.00567 (Inception: RMSprop with eps 1)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.algorithms import EPS_AT_THE_ROOT
 from lrlint.text.wording import count, number
 
 
 @rule("LR606", severity="warning", confidence="high", needs=("optimizer",))
-def adam_eps_too_large(setup, *, limit: float = 1e-2):
+def adam_eps_too_large(setup: Setup, *, limit: float = 1e-2) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         found = {}
         for group in optimizer.groups:

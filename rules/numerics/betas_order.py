@@ -12,12 +12,14 @@ Reported when beta1 exceeds beta2 by more than `margin` in every group of an opt
 Sources: https://arxiv.org/abs/1412.6980, https://arxiv.org/abs/2208.09632 (when Adam converges)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import number
 
 
 @rule("LR607", severity="warning", confidence="medium", needs=("optimizer",))
-def betas_order(setup, *, margin: float = 0.03):
+def betas_order(setup: Setup, *, margin: float = 0.03) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         groups = [group for group in optimizer.groups if group.trainable]
         pairs = [_pair(group) for group in groups]

@@ -20,7 +20,9 @@ https://github.com/meta-pytorch/torchtune/issues/2254, https://github.com/pytorc
 torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak
 from lrlint.text.names import describe
 from lrlint.text.wording import rate
@@ -29,7 +31,7 @@ _TINY_RATE = 2e-6
 
 
 @rule("LR604", severity="warning", confidence="high", needs=("optimizer", "values"))
-def bf16_update_underflow(setup, *, stuck: float = 0.95, info: float = 0.5):
+def bf16_update_underflow(setup: Setup, *, stuck: float = 0.95, info: float = 0.5) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         if optimizer.master_weights:
             continue

@@ -14,8 +14,9 @@ reproduced with torch 2.13
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
@@ -23,7 +24,7 @@ _KEEPS_COPIES = re.compile("deepspeed|apex|megatron", re.IGNORECASE)
 
 
 @rule("LR605", severity="error", confidence="high", needs=("optimizer",))
-def fp16_params_with_grad_scaler(setup):
+def fp16_params_with_grad_scaler(setup: Setup) -> Iterator[Finding]:
     scaler, precision = setup.training.grad_scaler, setup.training.precision
     if precision != "fp16-mixed" and (scaler is None or precision == "fp16"):
         return

@@ -13,7 +13,9 @@ Sources: https://github.com/pytorch/pytorch/issues/8860, https://github.com/goog
 https://github.com/NVIDIA/apex/issues/240, https://github.com/pytorch/pytorch/issues/147437; measured with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count, number
 
@@ -22,7 +24,7 @@ _IN_FLOAT32 = ("apex", "bitsandbytes", "deepspeed")
 
 
 @rule("LR603", severity="error", confidence="high", needs=("optimizer",))
-def half_precision_adam_eps(setup, *, safe: float = 1e-5):
+def half_precision_adam_eps(setup: Setup, *, safe: float = 1e-5) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         if optimizer.master_weights or optimizer.module.startswith(_IN_FLOAT32):
             continue

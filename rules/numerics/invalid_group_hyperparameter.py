@@ -17,8 +17,9 @@ torch 2.13
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import listing
 
 _NUMBERS = ("lr", "weight_decay", "eps", "momentum", "alpha", "rho")
@@ -27,7 +28,7 @@ _SCHEDULER = ("T_max", "T_0", "factor", "eps", "eta_min", "min_lr", "threshold",
 
 
 @rule("LR601", severity="error", confidence="high")
-def invalid_group_hyperparameter(setup):
+def invalid_group_hyperparameter(setup: Setup) -> Iterator[Finding]:
     for rejection in setup.rejections:
         if rejection.kind == "value":
             yield Finding(rejection, f"torch refuses to build {rejection.class_name}: {rejection.error}")
@@ -81,8 +82,6 @@ def _flags(optimizer):
 
 
 def _texts(node):
-    attributes = node.get("attributes", {})
-    yield from (key for key in _SCHEDULER if isinstance(attributes.get(key), str))
-    floors = (*node.get("plateau", {}).get("min_lrs", ()), *node.get("floors", ()))
-    if any(isinstance(floor, str) for floor in floors):
+    yield from (key for key in _SCHEDULER if isinstance(node.attributes.get(key), str))
+    if node.plateau is not None and any(isinstance(floor, str) for floor in node.plateau.min_lrs):
         yield "min_lr"

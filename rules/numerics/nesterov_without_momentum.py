@@ -9,12 +9,14 @@ What to do: give the group its momentum (0.9) and no dampening, or turn `nestero
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html; reproduced with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import number
 
 
 @rule("LR608", severity="warning", confidence="high", needs=("optimizer",))
-def nesterov_without_momentum(setup):
+def nesterov_without_momentum(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         for group in optimizer.groups:
             momentum, dampening = group.number("momentum"), group.number("dampening") or 0.0

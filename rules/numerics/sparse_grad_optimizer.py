@@ -8,7 +8,9 @@ What to do: `SparseAdam` for the table, in an optimizer of its own, or `sparse=F
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html; reproduced with torch 2.13
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import number
 
@@ -16,7 +18,7 @@ _WITHOUT_DECAY = ("SGD", "Adagrad")
 
 
 @rule("LR610", severity="error", confidence="high", needs=("optimizer",))
-def sparse_grad_optimizer(setup):
+def sparse_grad_optimizer(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         kinds = {optimizer.class_name, *optimizer.bases}
         if "SparseAdam" in kinds:

@@ -14,9 +14,10 @@ Sources: https://github.com/PaddlePaddle/Paddle/pull/43013, https://github.com/m
 https://docs.pytorch.org/docs/stable/optim.html#per-parameter-options
 """
 
+from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import MULTIPLIER_KEYS, listing
 
 _ALIASES = {
@@ -42,7 +43,7 @@ _KNOWN = {"params", "param_names", "initial_lr", "max_lr", "min_lr", "max_moment
 
 
 @rule("LR602", severity="error", confidence="high", needs=("optimizer",))
-def unknown_group_key(setup, *, likeness: float = 0.8):
+def unknown_group_key(setup: Setup, *, likeness: float = 0.8) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         silent = {*optimizer.defaults, *(optimizer.reads or ()), *_KNOWN, *MULTIPLIER_KEYS}
         found = {}

@@ -18,12 +18,14 @@ Sources: https://arxiv.org/abs/1506.01186 (range tests; on their own they cannot
 https://github.com/google-research/tuning_playbook
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import confidence, cure, expected, groups, rates
 
 
 @rule("LR912", severity="warning", confidence="medium", needs=("probe",))
-def all_rates_too_low(setup):
+def all_rates_too_low(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     for low in facts.too_low:
         if len(low.groups) < len(facts.groups):

@@ -12,14 +12,16 @@ Sources: https://github.com/facebookresearch/detr/issues/198 (it can be harmless
 https://github.com/wandb/senpai/pull/978, https://github.com/google-research/tuning_playbook
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import ADAPTIVE
 from lrlint.analysis.probe_messages import confidence
 from lrlint.text.wording import number
 
 
 @rule("LR907", severity="info", confidence="low", needs=("probe",), default=False)
-def clip_always_active(setup, *, share: float = 0.95, excess: float = 10.0):
+def clip_always_active(setup: Setup, *, share: float = 0.95, excess: float = 10.0) -> Iterator[Finding]:
     facts = setup.probe
     optimizers = [o for o in setup.optimizers if o.family not in ADAPTIVE]
     if facts.clipped is None or not optimizers:

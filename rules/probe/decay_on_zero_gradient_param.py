@@ -13,14 +13,16 @@ Sources: https://github.com/huggingface/diffusers/issues/1009, https://github.co
 https://github.com/extropic-ai/sparse-transformers/pull/3
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import confidence, severity
 from lrlint.text.names import describe
 from lrlint.text.wording import number
 
 
 @rule("LR910", severity="warning", confidence="high", needs=("probe",))
-def decay_on_zero_gradient_param(setup):
+def decay_on_zero_gradient_param(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     drifting = [setup.by_name[name] for name in facts.zero_gradient if name in setup.by_name]
     if not drifting or facts.verdict in ("stalled", "inconclusive"):

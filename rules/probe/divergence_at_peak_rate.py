@@ -18,12 +18,14 @@ stability, so that crossing 2/η alone is no fault), https://arxiv.org/abs/2003.
 https://arxiv.org/abs/2110.04369 (instability at the peak rate; warm-up), https://github.com/google-research/tuning_playbook
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR901", severity="error", confidence="high", needs=("probe",))
-def divergence_at_peak_rate(setup):
+def divergence_at_peak_rate(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     if facts.course != "diverges" or len(facts.guilty) != len(facts.groups):
         return

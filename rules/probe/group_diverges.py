@@ -18,12 +18,14 @@ Sources: https://arxiv.org/abs/2103.00065, https://arxiv.org/abs/2110.04369 (ins
 https://karpathy.github.io/2019/04/25/recipe/, https://github.com/google-research/tuning_playbook
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR902", severity="error", confidence="high", needs=("probe",))
-def group_diverges(setup):
+def group_diverges(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     if facts.course != "diverges" or not 0 < len(facts.guilty) < len(facts.groups):
         return

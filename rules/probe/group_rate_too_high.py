@@ -12,12 +12,14 @@ Sources: https://arxiv.org/abs/2103.00065 (edge of stability), https://arxiv.org
 https://github.com/google-research/tuning_playbook (how to tell that a rate is too high)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import advice, confidence, groups, numbers, severity, story
 
 
 @rule("LR903", severity="warning", confidence="medium", needs=("probe",))
-def group_rate_too_high(setup):
+def group_rate_too_high(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     if facts.course != "degraded" or not facts.guilty:
         return

@@ -17,13 +17,15 @@ Sources: https://cs231n.github.io/neural-networks-3/#ratio (ratio of updates to 
 https://arxiv.org/abs/1801.06146 (lower rates for pretrained layers)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import confidence, cure, groups, made_up_for, rates
 from lrlint.text.module_names import side
 
 
 @rule("LR913", severity="warning", confidence="medium", needs=("probe",))
-def group_rate_too_low(setup):
+def group_rate_too_low(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     for low in facts.too_low:
         if len(low.groups) == len(facts.groups):

@@ -12,13 +12,15 @@ Sources: https://karpathy.github.io/2019/04/25/recipe/, https://cs231n.github.io
 updates to weights, about 1e-3)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import groups
 from lrlint.text.wording import number, rate
 
 
 @rule("LR905", severity="warning", confidence="low", needs=("probe",), default=False)
-def group_stalls(setup, *, below: float = 1e-4):
+def group_stalls(setup: Setup, *, below: float = 1e-4) -> Iterator[Finding]:
     facts = setup.probe
     moving = [g for g in facts.groups if g.update_ratio and g.pushed]
     if facts.verdict not in ("stable", "inconclusive", "too-low") or len(moving) < 2:

@@ -14,13 +14,15 @@ Sources: https://github.com/google-research/tuning_playbook (clip at the 90th pe
 half of the steps would be clipped), https://arxiv.org/abs/1211.5063 (clipping), https://arxiv.org/abs/1905.11881
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import confidence, cure, repaired, severity
 from lrlint.text.wording import number
 
 
 @rule("LR906", severity="warning", confidence="high", needs=("probe",))
-def heavy_tailed_gradients(setup):
+def heavy_tailed_gradients(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     tail = facts.tail
     clip = next((r for r in facts.recommendations if r.kind == "clip" and r.verified), None)

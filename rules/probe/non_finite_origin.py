@@ -12,7 +12,9 @@ Sources: https://github.com/pytorch/pytorch/issues/8860, https://github.com/pyto
 https://pytorch.org/docs/stable/autograd.html#anomaly-detection
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import confidence, severity
 
 _PLACES = {
@@ -26,7 +28,7 @@ _PLACES = {
 
 
 @rule("LR908", severity="error", confidence="high", needs=("probe",))
-def non_finite_origin(setup):
+def non_finite_origin(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     origin = facts.non_finite
     if origin is None or facts.guilty:

@@ -13,14 +13,16 @@ Sources: https://arxiv.org/abs/2506.14813 (TrainCheck: `step` changes parameters
 https://pytorch.org/docs/stable/optim.html (construct the optimizer after moving the model)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import confidence, groups, severity
 from lrlint.text.names import describe
 from lrlint.text.wording import rate
 
 
 @rule("LR909", severity="error", confidence="high", needs=("probe",))
-def optimizer_step_no_effect(setup):
+def optimizer_step_no_effect(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     for group in facts.groups:
         if group.pushed and not group.moved:

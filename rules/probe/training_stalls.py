@@ -14,13 +14,15 @@ Sources: https://karpathy.github.io/2019/04/25/recipe/ (overfit one batch),
 https://github.com/google-research/tuning_playbook
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import confidence, configured, course, severity
 from lrlint.text.wording import listing
 
 
 @rule("LR904", severity="warning", confidence="medium", needs=("probe",))
-def training_stalls(setup):
+def training_stalls(setup: Setup) -> Iterator[Finding]:
     facts = setup.probe
     if facts.verdict != "stalled" or facts.non_finite is not None:
         return

@@ -12,8 +12,9 @@ Sources: https://cs231n.github.io/neural-networks-3/#ratio, https://karpathy.git
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.probe_messages import confidence, groups
 from lrlint.text.wording import number, rate
 
@@ -21,7 +22,7 @@ _NEAR_ZERO = 1e-3  # root mean square of weights that have yet to grow
 
 
 @rule("LR911", severity="info", confidence="medium", needs=("probe",))
-def update_ratio_outlier(setup, *, factor: float = 100.0):
+def update_ratio_outlier(setup: Setup, *, factor: float = 100.0) -> Iterator[Finding]:
     facts = setup.probe
     known = {pair for low in facts.too_low for pair in low.groups}  # LR912 and LR913 say what that costs
     remaining = [g for g in facts.groups if (g.optimizer, g.index) not in known]

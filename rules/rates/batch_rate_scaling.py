@@ -14,13 +14,15 @@ Sources: https://arxiv.org/abs/1706.02677 (linear, SGD), https://arxiv.org/abs/2
 https://github.com/facebookresearch/mae (linear, AdamW: `blr * eff_batch_size / 256`)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import exceeds, peak, rated
 from lrlint.text.wording import rate
 
 
 @rule("LR214", severity="info", confidence="medium", needs=("optimizer",))
-def batch_rate_scaling(setup, *, factor: float = 2.0):
+def batch_rate_scaling(setup: Setup, *, factor: float = 2.0) -> Iterator[Finding]:
     run, declared = setup.training, setup.training.options
     base, unit = (_positive(declared.get(key)) for key in ("base_lr", "base_batch_size"))
     if not base or not unit or not run.batch_size:

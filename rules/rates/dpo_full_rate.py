@@ -15,8 +15,9 @@ https://huggingface.co/docs/trl/dpo_trainer
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import exceeds, peak, rated
 from lrlint.text.names import describe
 from lrlint.text.wording import count, rate
@@ -26,7 +27,7 @@ _REFERENCE = re.compile(r"^(ref|reference)_?(model|policy|net|actor)$", re.IGNOR
 
 
 @rule("LR216", severity="error", confidence="high", needs=("optimizer",))
-def dpo_full_rate(setup, *, limit: float = 1e-5):
+def dpo_full_rate(setup: Setup, *, limit: float = 1e-5) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         held = optimizer.members.where(
             lambda m: m.requires_grad and peak(m.group) and any(map(_REFERENCE.match, m.module.split(".")))

@@ -15,14 +15,16 @@ Sources: https://github.com/rajveermalviya/language-modeling/issues/3 (Adam at 1
 https://github.com/guillaumegenthial/sequence_tagging/issues/47, https://github.com/huggingface/setfit
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import exceeds, outlier, peak, rated
 from lrlint.text.names import describe
 from lrlint.text.wording import count, rate, times
 
 
 @rule("LR202", severity="warning", confidence="medium", needs=("optimizer",))
-def group_lr_far_above_siblings(setup, *, factor: float = 1e3, error: float = 1e5):
+def group_lr_far_above_siblings(setup: Setup, *, factor: float = 1e3, error: float = 1e5) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         group = outlier(optimizer, factor) if optimizer.family != "lr-free" else None
         if group is None:

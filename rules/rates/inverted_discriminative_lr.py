@@ -19,7 +19,9 @@ Sources: https://github.com/roboflow/rf-detr/issues/255 (an encoder above its de
 https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.06146
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import by_family, exceeds, peak, rated
 from lrlint.text.module_names import side
 from lrlint.text.names import describe
@@ -27,7 +29,7 @@ from lrlint.text.wording import listing, rate, times
 
 
 @rule("LR208", severity="warning", confidence="medium", needs=("optimizer",))
-def inverted_discriminative_lr(setup, *, factor: float = 3.0):
+def inverted_discriminative_lr(setup: Setup, *, factor: float = 3.0) -> Iterator[Finding]:
     uses = setup.graph.parameters if setup.graph else {}
     for groups in (found for optimizer in setup.optimizers for found in by_family(rated(optimizer)).values()):
         body, head, rest = ([g for g in groups if _side(g) == name] for name in ("backbone", "head", ""))

@@ -14,15 +14,16 @@ Sources: https://github.com/google-research/electra/issues/51, https://github.co
 """
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak, rated
 from lrlint.text.wording import rate
 
 
 @rule("LR211", severity="info", confidence="medium", needs=("optimizer",), default=False)
-def layer_decay_ladder_gap(setup, *, rungs: int = 5, tolerance: float = 0.02):
+def layer_decay_ladder_gap(setup: Setup, *, rungs: int = 5, tolerance: float = 0.02) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         groups = {peak(group): group for group in rated(optimizer)}
         rates = sorted(groups)

@@ -13,14 +13,16 @@ that), and so are magnitudes (DoRA).
 Sources: https://arxiv.org/abs/2402.12354, https://github.com/huggingface/peft/issues/3499
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import listing, rate
 
 
 @rule("LR212", severity="warning", confidence="medium", needs=("optimizer",))
-def lora_b_slower_than_a(setup):
+def lora_b_slower_than_a(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         first, second = (trainable(optimizer, role).where(lambda m: peak(m.group)) for role in ("lora_A", "lora_B"))
         if not first or not second:

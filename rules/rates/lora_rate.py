@@ -12,7 +12,9 @@ Sources: https://arxiv.org/abs/2106.09685 (LoRA: 2e-4 and more), https://arxiv.o
 https://thinkingmachines.ai/blog/lora/ (ten times the rate of full fine-tuning)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak, rated
 from lrlint.text.wording import rate
 
@@ -20,7 +22,7 @@ _ADAPTERS = frozenset(("lora_A", "lora_B"))
 
 
 @rule("LR217", severity="info", confidence="medium", needs=("optimizer", "total_steps"))
-def lora_rate(setup, *, limit: float = 5e-5, steps: int = 1000):
+def lora_rate(setup: Setup, *, limit: float = 5e-5, steps: int = 1000) -> Iterator[Finding]:
     live = [p for p in setup.parameters if p.origin == "model" and p.requires_grad]
     if not live or not all(p.role in _ADAPTERS for p in live) or setup.training.total_steps >= steps:
         return

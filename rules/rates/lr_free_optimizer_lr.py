@@ -14,13 +14,15 @@ Sources: https://github.com/kohya-ss/sd-scripts/issues/1929, https://github.com/
 https://github.com/kohya-ss/sd-scripts/issues/555, https://github.com/konstmish/prodigy/issues/27
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak, rated
 from lrlint.text.wording import listing, rate
 
 
 @rule("LR207", severity="error", confidence="high", needs=("optimizer",))
-def lr_free_optimizer_lr(setup, *, low: float = 0.1, high: float = 10.0):
+def lr_free_optimizer_lr(setup: Setup, *, low: float = 0.1, high: float = 10.0) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         if optimizer.family != "lr-free":
             continue

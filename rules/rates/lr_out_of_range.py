@@ -24,8 +24,9 @@ https://github.com/salesforce/awd-lstm-lm (30), https://github.com/pytorch/examp
 
 import math
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import ORDINARY, by_family, outlier, peak, rated, runs_fast, written
 from lrlint.text.names import describe
 from lrlint.text.wording import rate
@@ -37,7 +38,9 @@ _SCHEDULE_FREE = re.compile("schedule_?free", re.IGNORECASE)
 
 
 @rule("LR203", severity="warning", confidence="medium", needs=("optimizer",))
-def lr_out_of_range(setup, *, adam: float = 0.05, sign: float = 3e-4, sgd: float = 2.0, sgd_low: float = 5e-5):
+def lr_out_of_range(
+    setup: Setup, *, adam: float = 0.05, sign: float = 3e-4, sgd: float = 2.0, sgd_low: float = 5e-5
+) -> Iterator[Finding]:
     upper = {"adam": adam, "sign": sign, "sgd": sgd, "rmsprop": _JUST_BELOW * 0.1, "adagrad": _JUST_BELOW}
     lower = {"adam": 1e-8, "sgd": sgd_low}
     for optimizer in setup.optimizers:

@@ -14,12 +14,14 @@ Sources: https://github.com/huggingface/pytorch-image-models/pull/2532 (reproduc
 https://github.com/facebookresearch/ConvNeXt-V2/issues/40, https://github.com/msight-tech/research-ms-loss/issues/27
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import MULTIPLIER_KEYS, number, rate
 
 
 @rule("LR210", severity="error", confidence="high", needs=("optimizer",))
-def lr_scale_key_unused(setup):
+def lr_scale_key_unused(setup: Setup) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         schedules = [s for s in setup.schedules if s.optimizer == optimizer.index]
         if not schedules and setup.manual_schedule:

@@ -16,8 +16,9 @@ https://arxiv.org/abs/2101.03961 (Switch Transformers), https://arxiv.org/abs/24
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import decays, exceeds, peak, trainable
 from lrlint.text.names import describe
 from lrlint.text.wording import rate
@@ -28,7 +29,7 @@ _BALANCE = re.compile(r"^(e_score_correction_bias|expert_bias|routing_bias|load_
 
 
 @rule("LR215", severity="warning", confidence="medium", needs=("optimizer",))
-def moe_expert_rate(setup, *, factor: float = 4.0):
+def moe_expert_rate(setup: Setup, *, factor: float = 4.0) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         live = trainable(optimizer)
         if not any(_EXPERT.search(m.module) or _BALANCE.match(m.leaf) for m in live):

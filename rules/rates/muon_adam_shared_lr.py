@@ -13,14 +13,15 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.Muon.html
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak, rated
 from lrlint.text.wording import rate
 
 
 @rule("LR213", severity="info", confidence="medium", needs=("optimizer",), default=False)
-def muon_adam_shared_lr(setup):
+def muon_adam_shared_lr(setup: Setup) -> Iterator[Finding]:
     groups = [group for optimizer in setup.optimizers for group in rated(optimizer)]
     for muon in groups:
         if not _is_muon(muon) or muon.options.get("adjust_lr_fn") not in (None, "original"):

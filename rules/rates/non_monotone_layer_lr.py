@@ -18,9 +18,10 @@ Sources: https://github.com/allenai/rslearn/pull/648 (channel embeddings at the 
 https://github.com/zihangdai/xlnet/issues/184, https://github.com/unslothai/unsloth/pull/7834 (two towers, one
 ladder), https://arxiv.org/abs/2003.10555 (ELECTRA), https://arxiv.org/abs/2106.08254 (BEiT)"""
 
+from collections.abc import Iterator
 from itertools import permutations
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.layer_rates import stacks
 from lrlint.analysis.param_groups import exceeds, peak, rated
 from lrlint.text.names import describe
@@ -28,7 +29,7 @@ from lrlint.text.wording import listing, rate
 
 
 @rule("LR209", severity="warning", confidence="medium", needs=("optimizer",))
-def non_monotone_layer_lr(setup, *, rates: int = 4):
+def non_monotone_layer_lr(setup: Setup, *, rates: int = 4) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         if len({peak(group) for group in rated(optimizer)}) < rates:
             continue

@@ -22,8 +22,9 @@ https://cs231n.github.io/neural-networks-3/#ratio (ratio of updates to weights),
 """
 
 import math
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import labels, outlier, peak, rated, runs_fast
 from lrlint.text.wording import count, rate
 
@@ -32,7 +33,9 @@ _SETTLED = 0.2
 
 
 @rule("LR206", severity="warning", confidence="medium", needs=("optimizer", "values"))
-def relative_update_too_large(setup, *, info: float = 0.05, warning: float = 1.0, error: float = 10.0):
+def relative_update_too_large(
+    setup: Setup, *, info: float = 0.05, warning: float = 1.0, error: float = 10.0
+) -> Iterator[Finding]:
     for optimizer in setup.optimizers:
         pools, alone = {}, outlier(optimizer, 1e3)
         judged = [group for group in rated(optimizer) if group.family in ("adam", "sign", "muon")]

@@ -22,14 +22,16 @@ https://github.com/facebookresearch/mae (layer decay), https://github.com/graphd
 https://github.com/KellerJordan/modded-nanogpt, https://github.com/huggingface/setfit
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import by_family, exceeds, is_ladder, outlier, peak, rated, runs_fast, written
 from lrlint.text.names import describe
 from lrlint.text.wording import rate, times
 
 
 @rule("LR201", severity="warning", confidence="high", needs=("optimizer",))
-def risky_lr_ratio(setup, *, info: float = 20.0, warning: float = 1e3, error: float = 1e5):
+def risky_lr_ratio(setup: Setup, *, info: float = 20.0, warning: float = 1e3, error: float = 1e5) -> Iterator[Finding]:
     everyone = []
     for optimizer in setup.optimizers:
         alone = outlier(optimizer, warning)

@@ -16,7 +16,9 @@ Sources: reproduced with torch 2.13;
 https://docs.pytorch.org/docs/stable/notes/autograd.html#setting-requires-grad
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count
 
 #: Kinds of schedulers that multiply the group's rate, for which 0 stays 0 whatever the length of the run.
@@ -24,7 +26,7 @@ MULTIPLY = {"constant", "warmup", "decay", "lambda"}
 
 
 @rule("LR205", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
-def zero_lr_freeze(setup):
+def zero_lr_freeze(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.is_primary or schedule.optimizer is None:
             continue
@@ -35,7 +37,7 @@ def zero_lr_freeze(setup):
             group = optimizer.groups[scheduled.group]
             if scheduled.lr is None or scheduled.lr.peak != 0 or scheduled.lr.floor != 0 or not group.trainable:
                 continue
-            if not schedule.has_declared_horizon and not set(schedule.details["shape"]) <= MULTIPLY:
+            if not schedule.has_declared_horizon and not set(schedule.kinds) <= MULTIPLY:
                 continue
             yield Finding(
                 [group],

@@ -14,14 +14,16 @@ group off.
 Sources: reproduced with torch 2.13 (moments accumulate at rate 0: the first step after raising it jumps by the full
 rate); https://github.com/facebookresearch/vicreg, https://github.com/Megvii-BaseDetection/YOLOX"""
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR204", severity="warning", confidence="medium", needs=("optimizer",))
-def zero_lr_group(setup):
-    scheduled = {s.optimizer for s in setup.schedules if not s.details.get("dropped")}
+def zero_lr_group(setup: Setup) -> Iterator[Finding]:
+    scheduled = {s.optimizer for s in setup.schedules if not s.wiring.dropped}
     if setup.manual_schedule:
         return
     for optimizer in setup.optimizers:

@@ -15,13 +15,15 @@ Sources: https://arxiv.org/abs/1801.06146 (discriminative rates go with slanted 
 https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import rate, times
 
 
 @rule("LR417", severity="info", confidence="high", needs=("optimizer",))
-def differential_rates_without_scheduler(setup):
-    if any(not s.details.get("dropped") for s in setup.schedules) or setup.manual_schedule:
+def differential_rates_without_scheduler(setup: Setup) -> Iterator[Finding]:
+    if any(not s.wiring.dropped for s in setup.schedules) or setup.manual_schedule:
         return
     for optimizer in setup.optimizers:
         rated = [group for group in optimizer.groups if group.lr and group.parameters]

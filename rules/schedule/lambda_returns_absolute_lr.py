@@ -12,16 +12,18 @@ counter-example https://github.com/tsun/SSRT/issues/5,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count, rate
 
 
 @rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))
-def lambda_returns_absolute_lr(setup):
+def lambda_returns_absolute_lr(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        if not schedule.is_primary or schedule.optimizer is None or schedule.details["shape"] != ["lambda"]:
+        if not schedule.is_primary or schedule.optimizer is None or schedule.kinds != ("lambda",):
             continue
-        groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.details.get("base_lrs", ())
+        groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.base_lrs
         found = []
         for scheduled in schedule.groups:
             base = bases[scheduled.group] if scheduled.group < len(bases) else 0.0

@@ -13,15 +13,18 @@ Sources: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-
 https://github.com/pytorch/pytorch/issues/21965
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import rate
 
 
 @rule("LR419", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
-def last_epoch_without_state(setup):
+def last_epoch_without_state(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
-        start = schedule.details.get("start", 0)
-        if schedule.optimizer is None or not schedule.is_primary or start <= 1 or "constructed_at" in schedule.details:
+        start = schedule.position.start
+        given = schedule.position.constructed_at is not None
+        if schedule.optimizer is None or not schedule.is_primary or start <= 1 or given:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         stateless = all(g.family == "sgd" and not g.number("momentum") for g in optimizer.groups)

@@ -16,12 +16,14 @@ https://github.com/katsura-jp/pytorch-cosine-annealing-with-warmup/issues/14,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import listing, rate
 
 
 @rule("LR401", severity="warning", confidence="high", needs=("optimizer", "schedule"))
-def scheduler_flattens_group_lrs(setup):
+def scheduler_flattens_group_lrs(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.is_primary or schedule.optimizer is None:
             continue
@@ -31,7 +33,7 @@ def scheduler_flattens_group_lrs(setup):
             continue
         traces = {group.group: group.lr for group in schedule.groups if group.group in given}
         step, where = max(traces.values(), key=lambda trace: trace.peak).peak_step, "at its peak"
-        if schedule.details["shape"] == ["averaging"]:  # told its last rate
+        if schedule.kinds == ("averaging",):  # told its last rate
             step, where = schedule.horizon, "in the end"
         rates = [trace.at(step) for trace in traces.values()]
         if max(rates) - min(rates) > 1e-6 * max(rates):

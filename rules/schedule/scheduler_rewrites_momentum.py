@@ -9,12 +9,14 @@ Sources: https://github.com/pytorch/pytorch/issues/73910,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import number
 
 
 @rule("LR412", severity="info", confidence="high", needs=("optimizer", "schedule"))
-def scheduler_rewrites_momentum(setup):
+def scheduler_rewrites_momentum(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.is_primary or schedule.optimizer is None:
             continue

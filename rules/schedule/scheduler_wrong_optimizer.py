@@ -14,12 +14,14 @@ Sources: https://github.com/ildoonet/pytorch-gradual-warmup-lr/issues/27 (the ne
 https://github.com/microsoft/dp-transformers/issues/43 (groups that were copied)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import rate
 
 
 @rule("LR405", severity="error", confidence="high", needs=("optimizer",))
-def scheduler_wrong_optimizer(setup):
+def scheduler_wrong_optimizer(setup: Setup) -> Iterator[Finding]:
     for seen in setup.loop.schedulers if setup.loop is not None and setup.loop.judged else ():
         if seen.unreached is not None and seen.unreached[2] >= 2 and not seen.nested:
             written, stepped, times = seen.unreached
@@ -32,7 +34,7 @@ def scheduler_wrong_optimizer(setup):
                 help="let wrapper and inner optimizer share one list of groups",
             )
     for schedule in setup.schedules:
-        if orphan := schedule.details.get("orphan"):
+        if orphan := schedule.wiring.orphan:
             yield Finding(
                 [schedule, *setup.optimizers],
                 f"{schedule.class_name} drives another {orphan} than the one that trains: no rate will change",
@@ -50,11 +52,11 @@ def scheduler_wrong_optimizer(setup):
                 help="share the group dicts (`self.param_groups = inner.param_groups`), or drive the inner optimizer",
             )
         for node in schedule.nodes():
-            if node.get("foreign"):
+            if node.foreign:
                 yield Finding(
                     schedule,
-                    f"{node['class_name']} inside {schedule.class_name} drives another optimizer than its parent: "
+                    f"{node.class_name} inside {schedule.class_name} drives another optimizer than its parent: "
                     "its part of the schedule reaches no rate",
-                    data={"child": node["class_name"]},
+                    data={"child": node.class_name},
                     help="build the nested scheduler from the same optimizer",
                 )

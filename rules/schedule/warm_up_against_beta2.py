@@ -16,8 +16,9 @@ Sources: https://arxiv.org/abs/1910.04209 (Ma & Yarats), https://arxiv.org/abs/2
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import peak, rated
 from lrlint.text.wording import count, rate
 
@@ -26,7 +27,7 @@ _OWN = re.compile(r"radam|ranger|schedule_?free", re.IGNORECASE)
 
 
 @rule("LR418", severity="info", confidence="low", needs=("optimizer", "schedule", "total_steps"))
-def warm_up_against_beta2(setup, *, share: float = 0.1, rate_limit: float = 1e-4):
+def warm_up_against_beta2(setup: Setup, *, share: float = 0.1, rate_limit: float = 1e-4) -> Iterator[Finding]:
     norms = sum(norm.kind in ("layer", "rms") for norm in setup.norms)
     attends = any(parameter.module_kind == "attention" for parameter in setup.parameters)
     if setup.manual_schedule or not (attends or norms >= 4):

@@ -17,15 +17,16 @@ https://github.com/marian-nmt/marian/issues/156 (first step at full rate),
 https://github.com/Vision-CAIR/MiniGPT-4/pull/263 (the warm-up restarts every epoch),
 https://github.com/Lightning-AI/pytorch-lightning/issues/18570"""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.schedule_length import cut_off, lead
 from lrlint.text.wording import rate
 
 
 @rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
-def warmup_or_peak_anomaly(setup):
+def warmup_or_peak_anomaly(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if schedule.is_primary and (cut := cut_off(schedule)):
             yield Finding(
@@ -35,13 +36,13 @@ def warmup_or_peak_anomaly(setup):
                 help="let the milestone be the warm-up's length",
             )
             continue
-        covered = schedule.has_declared_horizon or (schedule.covers_run and schedule.details.get("final"))
-        if not schedule.is_primary or not covered or "cycle" in schedule.details["shape"] or schedule.horizon < 10:
+        covered = schedule.has_declared_horizon or (schedule.covers_run and schedule.ends is not None)
+        if not schedule.is_primary or not covered or "cycle" in schedule.kinds or schedule.horizon < 10:
             continue
         trace = lead(schedule)
         if trace is None:
             continue
-        bases = [base for base in schedule.details.get("base_lrs", ()) if base > 0]
+        bases = [base for base in schedule.base_lrs if base > 0]
         text = _unfinished(schedule, trace, max(bases, default=0.0))
         text = text or (schedule.has_declared_horizon and (_late(trace) or _again(setup, schedule, trace)))
         if text:

@@ -14,13 +14,15 @@ Sources: https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-a
 https://github.com/meituan-longcat/LongCat-Image/issues/46, https://github.com/paiml/aprender/pull/2123
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 
 
 @rule("LR707", severity="warning", confidence="low", needs=("order",), default=False)
-def accumulation_loss_scale(setup):
+def accumulation_loss_scale(setup: Setup) -> Iterator[Finding]:
     for o in setup.loop.optimizers if setup.loop is not None and setup.loop.judged else ():
         if o.window >= 2 and o.divided is False and not o.stale:
             text = f"{o.label}: each step adds up {o.window} backward passes of a mean loss, and none is divided"

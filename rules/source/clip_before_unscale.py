@@ -15,12 +15,14 @@ https://github.com/pytorch/examples/issues/1196, https://github.com/milesial/Pyt
 torch 2.13: the update shrinks 65504-fold
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 
 
 @rule("LR701", severity="error", confidence="high", needs=("order",))
-def clip_before_unscale(setup):
+def clip_before_unscale(setup: Setup) -> Iterator[Finding]:
     if setup.training.precision in ("bf16", "bf16-mixed", "fp32", "fp64"):
         return
     for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():

@@ -18,16 +18,18 @@ https://github.com/huggingface/transformers/pull/614
 """
 
 import re
+from collections.abc import Iterator
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
+from lrlint.text.grades import Severity
 
 _GROUP = re.compile(r"""^\w*(group|pg|g)\w*\[['"]params['"]\]$""")
 
 
 @rule("LR704", severity="warning", confidence="medium", needs=("order",))
-def clip_placement(setup):
+def clip_placement(setup: Setup) -> Iterator[Finding]:
     if setup.loop is not None and setup.loop.judged:
         yield from _seen(setup.loop)
     if setup.source is not None:
@@ -47,7 +49,7 @@ def _seen(loop):
             text = f"{clip.partial} of {times} times another backward pass adds to what was clipped before the step"
         else:
             continue
-        severity = "warning" if partial and not late else "error"
+        severity: Severity = "warning" if partial and not late else "error"
         help = "clip once, right before the optimizer's step"
         yield Finding(
             LoopLocation(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high"
@@ -62,7 +64,7 @@ def _read(setup):
             if clip.kind != "clip" or clip.managed or clip.span in found or _reached(setup, clip):
                 continue
             beside = [(k, step) for k, step in enumerate(calls) if step.kind in STEPS and step.loops == clip.loops]
-            severity = ""
+            severity: Severity = "warning"
             if window := _window(calls, clip, beside):
                 text = f"gradients are clipped for every batch, the optimizer steps only where `{window}`"
             elif clip.loops and beside and _too_late(calls, place, clip, beside):

@@ -16,7 +16,9 @@ Sources: reproduced with torch 2.13 (a head outside the optimizer: the norm that
 https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.analysis.clip_coverage import mismatches
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.names import describe
@@ -26,7 +28,7 @@ ALL = 'clip `[p for g in optimizer.param_groups for p in g["params"]]`'
 
 
 @rule("LR706", severity="warning", confidence="medium", needs=("order", "optimizer"))
-def clip_scope_mismatch(setup):
+def clip_scope_mismatch(setup: Setup) -> Iterator[Finding]:
     for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():
         if clip.foreign:
             text = f"what is clipped is in no optimizer: {describe(clip.parameters)}"

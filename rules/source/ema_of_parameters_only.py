@@ -14,13 +14,15 @@ Sources: https://github.com/fadel/pytorch_ema/issues/13, https://github.com/Flyr
 https://github.com/pytorch/ignite/issues/2590
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
 
 @rule("LR708", severity="info", confidence="low", needs=("source",), default=False)
-def ema_of_parameters_only(setup):
+def ema_of_parameters_only(setup: Setup) -> Iterator[Finding]:
     norms = [
         norm
         for norm in setup.norms

@@ -12,11 +12,13 @@ Sources: https://arxiv.org/abs/2312.02696 (length of the average beside the leng
 https://github.com/huggingface/diffusers (`EMAModel`), https://github.com/huggingface/pytorch-image-models (`ModelEmaV3`)
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 
 
 @rule("LR710", severity="info", confidence="medium", needs=("optimizer", "total_steps"))
-def ema_window(setup, *, share: float = 0.5):
+def ema_window(setup: Setup, *, share: float = 0.5) -> Iterator[Finding]:
     declared, total = setup.training.options, setup.training.total_steps
     decay, every = declared.get("ema_decay"), declared.get("ema_every") or 1
     if not isinstance(decay, float) or not isinstance(every, int) or not 0 < decay < 1 or declared.get("ema_warmup"):

@@ -15,11 +15,13 @@ https://github.com/pytorch/torchtitan/pull/1258; reproduced with torch 2.13: `cl
 exhausted generator returns 0 and clips nothing
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 
 
 @rule("LR702", severity="error", confidence="high", needs=("source",))
-def iterator_reused(setup):
+def iterator_reused(setup: Setup) -> Iterator[Finding]:
     for calls in setup.source.functions():
         for call in calls:
             if call.kind == "iterator":

@@ -17,14 +17,17 @@ https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulati
 https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pytorch-lightning/issues/18828
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
+from lrlint.text.grades import Severity
 from lrlint.text.wording import number
 
 
 @rule("LR703", severity="warning", confidence="medium", needs=("order",))
-def scheduler_step_placement(setup):
+def scheduler_step_placement(setup: Setup) -> Iterator[Finding]:
     for seen in setup.loop.schedulers if setup.loop is not None and setup.loop.judged else ():
         if seen.early and not seen.nested:
             text = f"{seen.class_name} steps before its optimizer: the first rate of the schedule is never used"
@@ -43,7 +46,7 @@ def _read(setup):
                 continue
             inside = [(k, step) for k, step in steps if step.loops[: len(call.loops)] == call.loops]
             beside = [step for _, step in inside if step.loops == call.loops and not step.excludes(call)]
-            severity = ""
+            severity: Severity = "warning"
             if window := _window(calls, call, beside):
                 text = f"`{call.receiver}` steps for every batch, its optimizer only where `{window}`"
                 if setup.training.accumulation:

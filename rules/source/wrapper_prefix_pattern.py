@@ -17,12 +17,14 @@ Sources: https://github.com/wandb/senpai/pull/2899, https://github.com/neuralmag
 https://github.com/huggingface/lerobot/pull/280
 """
 
-from lrlint import Finding, rule
+from collections.abc import Iterator
+
+from lrlint import Finding, Setup, rule
 from lrlint.text.wording import count
 
 
 @rule("LR705", severity="warning", confidence="medium", needs=("source",))
-def wrapper_prefix_pattern(setup):
+def wrapper_prefix_pattern(setup: Setup) -> Iterator[Finding]:
     walks, found = {}, {}  # found: what is wrong in which file → patterns
     for pattern in setup.source.patterns:
         walks.setdefault(pattern.walk, {}).setdefault(pattern.condition, []).append(pattern)

@@ -20,9 +20,10 @@ https://docs.pytorch.org/tutorials/recipes/recipes/zeroing_out_gradients.html,
 https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulation
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 
-from lrlint import Finding, rule
+from lrlint import Finding, Setup, rule
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS, trained
 from lrlint.text.names import describe
@@ -33,7 +34,7 @@ MOST = 0.6
 
 
 @rule("LR709", severity="error", confidence="medium", needs=("order", "optimizer"))
-def zero_grad_placement(setup):
+def zero_grad_placement(setup: Setup) -> Iterator[Finding]:
     if setup.loop is not None and setup.loop.judged:
         yield from _seen(setup.loop)
     if setup.source is not None:

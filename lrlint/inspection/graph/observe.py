@@ -66,7 +66,7 @@ def trace(model: nn.Module, inputs: Any = None) -> fx.Graph:
     register_tree(registry, tree, "model", {"": model})
     with process_preserved(), preserved([model], [], [inputs], lazily=True):
         try:
-            name_of = {id(tensor): fact.name for tensor, fact in registry.pairs}
+            name_of = {id(tensor): name for tensor, name in registry.names()}
             return _capture(model, "", name_of, inputs, None, lines=True).graph
         except NotObserved as error:
             raise TargetError(

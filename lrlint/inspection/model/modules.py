@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from lrlint.facts import ExpectedTie, Model, Module, NormLayer, Parameter, Span
+from lrlint.facts.modules import NormKind
 from lrlint.inspection.model.class_cache import per_class
 from lrlint.inspection.model.parameters import Registry
 from lrlint.inspection.model.roles import module_kind
@@ -115,7 +116,7 @@ def norm_facts(tree: Tree, registry: Registry, roots: Mapping[str, nn.Module]) -
             NormLayer(
                 path=place.path,
                 class_name=type(module).__name__,
-                kind=kind,
+                kind=cast(NormKind, kind),
                 weight=weight,
                 bias=bias,
                 features=_first_int(module, ("num_features", "num_channels")) or (weight.numel if weight else None),

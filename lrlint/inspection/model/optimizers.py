@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from torch.optim import Optimizer as TorchOptimizer
 
 from lrlint.facts import Group, Optimizer, Parameter, StateMisfit
 from lrlint.facts.algorithms import algorithm, family_of_group
+from lrlint.facts.optimizers import DecayForm, number
 from lrlint.inspection.model.class_cache import per_class
+from lrlint.targets.provenance.recorder import ConstructionRecorder
 from lrlint.targets.safe_getattr import attribute, is_on
 from lrlint.text.wording import MULTIPLIER_KEYS
 
@@ -49,10 +52,37 @@ def family(cls: type) -> tuple[str, bool]:
     return "other", False
 
 
+#: The fact of a tensor that an optimizer holds, by the tensor and a name for it where no module has one.
+Find = Callable[[torch.Tensor, str], Parameter]
+#: The highest rate that a group (by index) will have, given the rate that it declares.
+Peak = Callable[[int, float | None], float | None]
+
+
+def held(optimizer: Any, index: int) -> Iterator[tuple[torch.Tensor, str]]:
+    """Every tensor that an optimizer holds, with a name for it where no module has one."""
+    for i, group in enumerate(optimizer.param_groups):
+        yield from _held(group, f"optimizer{index}.group{i}")
+
+
+def _held(group: Mapping[str, Any], path: str) -> Iterator[tuple[torch.Tensor, str]]:
+    given = group.get("param_names") or ()
+    for k, tensor in enumerate(group["params"]):
+        yield tensor, given[k] if k < len(given) else f"{path}.{k}"
+
+
 def optimizer_fact(
-    optimizer: Any, index: int, name: str, find: Any, recording: Any, wraps: str | None, outer: Any = None
+    optimizer: Any,
+    index: int,
+    name: str,
+    find: Find,
+    recording: ConstructionRecorder,
+    *,
+    wraps: str | None = None,
+    outer: Any = None,
+    groups_from: str = "",
+    peak: Peak = lambda group, declared: declared,
 ) -> Optimizer:
-    """One optimizer; ``find(tensor, option path)`` gives the fact of a parameter."""
+    """One optimizer. ``wraps`` is the class it was unwrapped from, ``outer`` that object; the rest as in the fact."""
     cls = type(optimizer)
     kind, decoupled = family(cls)
     form = _decay_form(cls)
@@ -61,8 +91,8 @@ def optimizer_fact(
     groups = optimizer.param_groups
     multipliers = _multipliers(groups)
     facts = tuple(
-        _group(optimizer, index, i, group, kind, decoupled, multipliers[i], find, recording)
-        for i, group in enumerate(groups)
+        _group(optimizer, index, i, kind, decoupled, find, recording, partial(peak, i), multipliers[i])
+        for i in range(len(groups))
     )
     defaults = {key: plain(value) for key, value in _defaults(optimizer).items()}
     return Optimizer(
@@ -89,6 +119,7 @@ def optimizer_fact(
         ),
         master_weights=_keeps_master_weights(optimizer, wraps),
         wraps=wraps,
+        groups_from=groups_from,
         state_size=len(optimizer.state),
         misfits=tuple(_misfits(optimizer, find)),
         span=recording.optimizer(optimizer),
@@ -120,28 +151,17 @@ def inner_groups(optimizer: Any, only: Any = None) -> dict[str, Any] | None:
             or re.search(r"""['"](lr|weight_decay)['"]|update\(""", text)
         ):
             continue
-        told = [
-            {
-                "lr": plain(group.get("lr")),
-                "weight_decay": plain(group.get("weight_decay")),
-                "size": len(group["params"]),
-            }
-            for group in inner
-        ]
-        given = [
-            {
-                "lr": plain(group.get("lr")),
-                "weight_decay": plain(group.get("weight_decay")),
-                "size": len(group["params"]),
-            }
-            for group in outer
-        ]
-        return {"class_name": type(value).__name__, "outer": type(optimizer).__name__, "groups": told, "given": given}
+        names = {"class_name": type(value).__name__, "outer": type(optimizer).__name__}
+        return {**names, "groups": list(map(_treatment, inner)), "given": list(map(_treatment, outer))}
     return None
 
 
+def _treatment(group: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: plain(group.get(key)) for key in ("lr", "weight_decay")}, "size": len(group["params"])}
+
+
 @per_class
-def _decay_form(cls: type) -> str:
+def _decay_form(cls: type) -> DecayForm:
     """``decoupled`` or ``coupled``, where torch or the source of the class's own step says so; else ``""``."""
     for base in cls.__mro__:
         if base.__module__.startswith("torch.") and base is not TorchOptimizer:
@@ -171,45 +191,38 @@ def _group(
     optimizer: Any,
     index: int,
     i: int,
-    group: Mapping[str, Any],
     kind: str,
     decoupled: bool,
+    find: Find,
+    recording: ConstructionRecorder,
+    peak: Callable[[float | None], float | None],
     multiplier: float,
-    find: Any,
-    recording: Any,
 ) -> Group:
+    group = optimizer.param_groups[i]
     options = {str(key): plain(value) for key, value in group.items() if key != "params"}
     told = _says_decoupled(options.get)
     record = recording.group(optimizer, i)
-    given = group.get("param_names") or ()
     siblings = (other for k, other in enumerate(optimizer.param_groups) if k != i)
-    kind = family_of_group(options, type(optimizer).__name__, kind, siblings)
-    fact = Group(
+    return Group(
         optimizer=index,
         index=i,
         options=options,
-        parameters=tuple(
-            find(p, given[k] if k < len(given) else f"optimizer{index}.group{i}.{k}")
-            for k, p in enumerate(group["params"])
-        ),
-        family=kind,
+        parameters=tuple(find(tensor, name) for tensor, name in _held(group, f"optimizer{index}.group{i}")),
+        family=family_of_group(options, type(optimizer).__name__, kind, siblings),
         decoupled=decoupled if told is None else told,
+        peak_lr=peak(declared_peak(options, multiplier)),
         written=record.written if record else None,
         requested={str(key): plain(value) for key, value in recording.before(optimizer, i).items() if key != "params"},
         span=record.span if record else None,
         key_spans=record.key_spans if record else {},
     )
-    object.__setattr__(fact, "peak_lr", declared_peak(fact, multiplier))
-    return fact
 
 
-def declared_peak(group: Group, multiplier: float = 1.0) -> float | None:
+def declared_peak(options: Mapping[str, Any], multiplier: float = 1.0) -> float | None:
     """The rate a group is heading for when no schedule was simulated: torch's OneCycleLR notes it in ``max_lr``,
     every torch scheduler the unwarmed rate in ``initial_lr``."""
-    options = group.options
-    scheduled = "initial_lr" in options
-    candidates = [group.number("max_lr") if scheduled else None, group.number("initial_lr"), group.lr]
-    rate = next((value for value in candidates if value is not None), None)
+    keys = ("max_lr", "initial_lr", "lr") if "initial_lr" in options else ("lr",)
+    rate = next((value for key in keys if (value := number(options, key)) is not None), None)
     return None if rate is None else rate * multiplier
 
 
@@ -283,7 +296,7 @@ def _keeps_master_weights(optimizer: Any, wraps: str | None) -> bool:
     )
 
 
-def _misfits(optimizer: Any, find: Any) -> Iterable[StateMisfit]:
+def _misfits(optimizer: Any, find: Find) -> Iterable[StateMisfit]:
     fused = {id(p): bool(g.get("fused") or g.get("capturable")) for g in optimizer.param_groups for p in g["params"]}
     for tensor, state in list(optimizer.state.items()):
         if not isinstance(tensor, torch.Tensor) or id(tensor) not in fused or not isinstance(state, Mapping):
@@ -295,7 +308,7 @@ def _misfits(optimizer: Any, find: Any) -> Iterable[StateMisfit]:
                 yield from _misfit(tensor, key, value, fused[id(tensor)], find)
 
 
-def _misfit(tensor: torch.Tensor, key: str, value: torch.Tensor, fused: bool, find: Any) -> Iterable[StateMisfit]:
+def _misfit(tensor: torch.Tensor, key: str, value: torch.Tensor, fused: bool, find: Find) -> Iterable[StateMisfit]:
     if key == "step":
         if value.device.type != "cpu" and not fused:
             expected = "cpu (neither fused nor capturable)"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain, count
 from typing import Any
 
 import torch
 from torch import nn
 
-from lrlint.facts import Parameter
+from lrlint.facts import Parameter, ParameterUse
+from lrlint.facts.parameters import Gradient, Origin, ParameterRole, TensorKind
 from lrlint.inspection.model import tree as trees
-from lrlint.inspection.model.roles import module_kind, role
+from lrlint.inspection.model.roles import module_kind, refined, role
 from lrlint.inspection.model.values import sample_values
 from lrlint.targets.safe_getattr import attribute, is_on
 
@@ -20,60 +21,82 @@ _NAME_OF_DTYPE = {dtype: str(dtype).removeprefix("torch.") for dtype in (torch.f
 
 
 class Registry:
-    """Every parameter met so far: object → fact, by identity. Facts are numbered in the order of meeting."""
+    """Every parameter met so far, by identity, named and numbered in the order of meeting.
+
+    First all tensors are met (`add`). `complete` then makes the facts, when all that goes into them is known, and from
+    there on `get` and `find` give them.
+    """
 
     def __init__(self) -> None:
-        self.facts: list[Parameter] = []
-        self._by_id: dict[int, Parameter] = {}
-        self._objects: list[torch.Tensor] = []  # keeps ids from being reused while facts are built
+        self._tensors: dict[int, torch.Tensor] = {}  # held, so that no id is used again
+        self._known: dict[int, dict[str, Any]] = {}  # fields of the facts to come
+        self._facts: dict[int, Parameter] = {}
         self._taken: set[str] = set()
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
-        return id(tensor) in self._by_id
+        return id(tensor) in self._known
 
-    def get(self, tensor: torch.Tensor) -> Parameter | None:
-        return self._by_id.get(id(tensor))
+    def names(self) -> Iterator[tuple[torch.Tensor, str]]:
+        """Every tensor with its canonical name."""
+        return ((tensor, self._known[identity]["name"]) for identity, tensor in self._tensors.items())
 
-    def find(self, tensor: torch.Tensor, fallback: str) -> Parameter:
-        """The fact of a tensor that an optimizer holds; ``fallback`` names it where no module does."""
-        return self.get(tensor) or self.add(tensor, fallback, "optimizer")
-
-    @property
-    def pairs(self) -> Iterable[tuple[torch.Tensor, Parameter]]:
-        return zip(self._objects, self.facts, strict=True)
-
-    def add(self, tensor: torch.Tensor, name: str, origin: str, **known: Any) -> Parameter:
-        """The fact of a tensor; the first call for a tensor decides."""
-        if (found := self._by_id.get(id(tensor))) is not None:
-            return found
+    def add(self, tensor: torch.Tensor, name: str, origin: Origin, **known: Any) -> None:
+        """Meet a tensor; the first call for it decides. ``known`` are further fields of its fact."""
+        if id(tensor) in self._known:
+            return
         if name in self._taken:  # two spellings with one canonical form: keep names unique
             choices = chain(known.get("names", ())[:1], (f"{name}~{n}" for n in count(2)))
             name = next(choice for choice in choices if choice not in self._taken)
         self._taken.add(name)
         kind = tensor_kind(tensor)
         shape = None if kind == "lazy" else tuple(int(size) for size in tensor.shape)
-        fact = Parameter(
-            index=len(self.facts),
-            name=name,
-            names=known.pop("names", (name,)),
-            origin=origin,
-            role=known.pop("role", None) or ("scalar" if shape in ((), (1,)) else "other"),
-            shape=shape,
-            dtype=_NAME_OF_DTYPE.get(tensor.dtype) or str(tensor.dtype).removeprefix("torch."),
-            device=str(tensor.device),
-            requires_grad=tensor.requires_grad,
-            kind=kind,
-            gradient=_gradient(tensor, kind),
-            free=not isinstance(tensor, nn.Parameter),
+        self._tensors[id(tensor)] = tensor
+        self._known[id(tensor)] = {
+            "index": len(self._known),
+            "name": name,
+            "names": known.pop("names", (name,)),
+            "origin": origin,
+            "role": known.pop("role", None) or ("scalar" if shape in ((), (1,)) else "other"),
+            "shape": shape,
+            "dtype": _NAME_OF_DTYPE.get(tensor.dtype) or str(tensor.dtype).removeprefix("torch."),
+            "device": str(tensor.device),
+            "requires_grad": tensor.requires_grad,
+            "kind": kind,
+            "gradient": _gradient(tensor, kind),
+            "free": not isinstance(tensor, nn.Parameter),
             **known,
-        )
-        self.facts.append(fact)
-        self._objects.append(tensor)
-        self._by_id[id(tensor)] = fact
-        return fact
+        }
+
+    def sample(self) -> None:
+        """Note statistics of the values of all tensors met so far."""
+        readable = [i for i, known in self._known.items() if known["kind"] in ("plain", "subclass")]
+        for identity, values in zip(readable, sample_values([self._tensors[i] for i in readable]), strict=True):
+            self._known[identity]["values"] = values
+
+    def complete(self, uses: Mapping[str, ParameterUse]) -> tuple[Parameter, ...]:
+        """The facts of all tensors met so far; ``uses`` is what a forward pass does with them."""
+        for identity, known in self._known.items():
+            role = refined(known["role"], uses.get(known["name"]))
+            self._facts[identity] = Parameter(**{**known, "role": role})
+        return tuple(self._facts.values())
+
+    def get(self, tensor: torch.Tensor) -> Parameter | None:
+        """The fact of a tensor, None where it was not met."""
+        return self._facts.get(id(tensor))
+
+    def find(self, tensor: torch.Tensor, fallback: str) -> Parameter:
+        """The fact of a tensor that an optimizer holds; one that no phase met (of another rank) is called ``fallback``."""
+        if id(tensor) not in self._facts:
+            self.add(tensor, fallback, "optimizer")
+            self._facts[id(tensor)] = Parameter(**self._known[id(tensor)])
+        return self._facts[id(tensor)]
+
+    def pairs(self) -> list[tuple[torch.Tensor, Parameter]]:
+        """Every tensor with its fact."""
+        return [(self._tensors[identity], fact) for identity, fact in self._facts.items()]
 
 
-def register_tree(registry: Registry, tree: trees.Tree, origin: str, roots: Mapping[str, nn.Module]) -> None:
+def register_tree(registry: Registry, tree: trees.Tree, origin: Origin, roots: Mapping[str, nn.Module]) -> None:
     """Add every parameter of a module tree, with roles, heads and its author's no-decay marks."""
     exempt = _author_marks(tree)
     heads = _heads(tree, roots)
@@ -103,20 +126,12 @@ def register_tree(registry: Registry, tree: trees.Tree, origin: str, roots: Mapp
         )
 
 
-def with_values(registry: Registry) -> list[Parameter]:
-    """The facts with sampled values filled in (in place: nothing else holds them yet)."""
-    readable = [(t, f) for t, f in registry.pairs if f.kind in ("plain", "subclass")]
-    for (_, fact), values in zip(readable, sample_values([t for t, _ in readable]), strict=True):
-        object.__setattr__(fact, "values", values)
-    return registry.facts
-
-
 def is_lazy(tensor: torch.Tensor) -> bool:
     """Whether a lazy module has yet to give it a shape."""
     return isinstance(tensor, nn.parameter.UninitializedTensorMixin)  # type: ignore[attr-defined]
 
 
-def tensor_kind(tensor: torch.Tensor) -> str:
+def tensor_kind(tensor: torch.Tensor) -> TensorKind:
     """plain, lazy, meta, fake, quantized, sparse, dtensor or subclass."""
     kind = type(tensor)
     if kind is nn.Parameter or kind is torch.Tensor:
@@ -138,7 +153,7 @@ def tensor_kind(tensor: torch.Tensor) -> str:
     return "meta" if tensor.device.type == "meta" else "subclass"
 
 
-def _gradient(tensor: torch.Tensor, kind: str) -> str | None:
+def _gradient(tensor: torch.Tensor, kind: TensorKind) -> Gradient | None:
     """None without a gradient; for a frozen parameter whether it is zero, as only there the value matters."""
     gradient = tensor.grad if tensor.is_leaf else None
     if gradient is None:
@@ -153,7 +168,7 @@ def _gradient(tensor: torch.Tensor, kind: str) -> str | None:
     return "nonzero" if bool(gradient.detach().any()) else "zero"
 
 
-def _parametrized_role(leaf: str, owner: nn.Module) -> str | None:
+def _parametrized_role(leaf: str, owner: nn.Module) -> ParameterRole | None:
     """Originals of a parametrization carry no leaf name of their own; the wrapped tensor's path names them."""
     if type(owner).__name__ != "ParametrizationList" or not leaf.startswith("original"):
         return None

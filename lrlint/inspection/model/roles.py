@@ -13,9 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from lrlint.facts import ParameterUse
+from lrlint.facts.parameters import ModuleKind, ParameterRole
 from lrlint.inspection.model.class_cache import per_class
 
-_TYPES: tuple[tuple[tuple[type, ...], str], ...] = (
+_TYPES: tuple[tuple[tuple[type, ...], ModuleKind], ...] = (
     ((_InstanceNorm,), "norm:instance"),  # before batch norm: torch's InstanceNorm shares its base class
     ((_BatchNorm,), "norm:batch"),
     ((nn.LayerNorm,), "norm:layer"),
@@ -33,7 +35,10 @@ _NORM_TYPES = tuple(kind for types, name in _TYPES if name.startswith("norm") fo
 _NORM_NAME = re.compile(r"norm(?!al(?!i[sz]))(?!ali[sz]ing)", re.IGNORECASE)
 _NOT_NORM = re.compile("weightnorm|spectralnorm|prenorm|postnorm|parametriz|conv|mlp|block|attention", re.IGNORECASE)
 _LINEAR_NAME = re.compile(r"linear|^conv1d$|dense$", re.IGNORECASE)  # transformers' Conv1D is a transposed Linear
-_FLAVOURS = (("rms", "rms"), ("batch", "batch"), ("instance", "instance"), ("group", "group"), ("layer", "layer"))
+_FLAVOURS: tuple[tuple[str, ModuleKind], ...] = (
+    *(("rms", "norm:rms"), ("batch", "norm:batch"), ("instance", "norm:instance")),
+    *(("group", "norm:group"), ("layer", "norm:layer")),
+)
 
 _POSITION = re.compile(
     r"(^|[._])(abs_)?pos(ition(al)?)?_?(s|emb\w*|enc\w*|table|ids)?($|\.)|(^|\.)(wpe|embed_positions)($|\.)",
@@ -60,18 +65,18 @@ _SSM_OWNER = re.compile(r"mamba|ssm|s4|s5|s6|rwkv|lru|hgrn|gated_?delta|linear_?
 
 
 @per_class
-def module_kind(kind: type) -> str:
+def module_kind(kind: type) -> ModuleKind:
     """``norm:<flavour>``, linear, conv, rnn, attention, embedding, prelu or other, for a module class."""
-    for types, name in _TYPES:
+    for types, known in _TYPES:
         if issubclass(kind, types):
-            return name
+            return known
     name = kind.__name__
     if _NORM_NAME.search(name) and not _NOT_NORM.search(name):
-        return "norm:" + next((flavour for part, flavour in _FLAVOURS if part in name.lower()), "other")
+        return next((flavour for part, flavour in _FLAVOURS if part in name.lower()), "norm:other")
     return "linear" if _LINEAR_NAME.search(name) else "other"
 
 
-def role(path: str, leaf: str, owner: type, shape: tuple[int, ...] | None) -> str:
+def role(path: str, leaf: str, owner: type, shape: tuple[int, ...] | None) -> ParameterRole:
     """The role of a parameter; ``path`` is its canonical dotted name, ``shape`` None for a lazy one."""
     kind = module_kind(owner)
     ndim = len(shape) if shape is not None else None
@@ -99,7 +104,24 @@ def role(path: str, leaf: str, owner: type, shape: tuple[int, ...] | None) -> st
     return "matrix" if ndim is None or ndim >= 2 else "vector"
 
 
-def _lora(path: str) -> str | None:
+#: Roles about which the graph has the last word.
+UNDECIDED: frozenset[ParameterRole] = frozenset({"vector", "other", "scale"})
+#: Roles in the graph that decide where type and name could not.
+_FROM_GRAPH: dict[str | None, ParameterRole] = {
+    "norm_scale": "norm",
+    "norm_shift": "bias",
+    "bias": "bias",
+    "layer_scale": "scale",
+    "temperature": "scalar",
+}
+
+
+def refined(told: ParameterRole, use: ParameterUse | None) -> ParameterRole:
+    """The role by what the parameter computes: so hand-written norms, scales and gates are classified."""
+    return _FROM_GRAPH.get(use.role, told) if use is not None and told in UNDECIDED else told
+
+
+def _lora(path: str) -> ParameterRole | None:
     if "lora_A" in path or "lora_embedding_A" in path:
         return "lora_A"
     return "lora_B" if "lora_B" in path or "lora_embedding_B" in path else None
@@ -117,7 +139,7 @@ def _is_vector(shape: tuple[int, ...] | None) -> bool:
     return shape is None or sum(size > 1 for size in shape) <= 1
 
 
-def _table(path: str, leaf: str, kind: str) -> str:
+def _table(path: str, leaf: str, kind: str) -> ParameterRole:
     """Embedding tables and free-standing parameters of two and more dimensions."""
     if _RELATIVE.search(path):
         return "relative_position"

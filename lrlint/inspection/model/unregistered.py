@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lrlint.facts import Unregistered
 from lrlint.inspection.model.modules import class_span
@@ -26,9 +27,12 @@ _OWN = frozenset(vars(nn.Module())) | {"_flat_weights", "_trainer", "_fabric", "
 _LEAVE = ("_cached", "_fsdp", "_flat_param", "_handle")  # caches, and what sharding keeps beside its shards
 
 
-def unregistered_facts(tree: Tree, registry: Registry, root: Path | None) -> list[Unregistered]:
-    """Modules and parameters in plain containers, and tensors that require a gradient without being parameters."""
-    found: list[Unregistered] = []
+def find_unregistered(tree: Tree, registry: Registry, root: Path | None) -> list[tuple[Unregistered, list[Tensor]]]:
+    """Modules and parameters in plain containers, and tensors that require a gradient without being parameters.
+
+    Each comes with the leaf tensors that it holds, which the registry has met then; `unregistered_facts` adds theirs.
+    """
+    found: list[tuple[Unregistered, list[Tensor]]] = []
     reported: set[int] = set()
     for place in tree.places:
         if getattr(type(place.module), "_lrlint_ignore", False):
@@ -37,10 +41,15 @@ def unregistered_facts(tree: Tree, registry: Registry, root: Path | None) -> lis
             if id(value) in reported:
                 continue
             reported.add(id(value))
-            fact = _describe(place, path, value, registry, root)
-            if fact is not None:
-                found.append(fact)
+            described = _describe(place, path, value, registry, root)
+            if described is not None:
+                found.append(described)
     return found
+
+
+def unregistered_facts(found: Iterable[tuple[Unregistered, list[Tensor]]], registry: Registry) -> list[Unregistered]:
+    """What `find_unregistered` found, with the facts of the tensors."""
+    return [replace(fact, parameters=tuple(registry.find(t, fact.path) for t in tensors)) for fact, tensors in found]
 
 
 def _suspects(place: Place, tree: Tree) -> Iterator[tuple[str, Any]]:
@@ -72,7 +81,9 @@ def _inside(path: str, value: Any, depth: int, known: Callable[[Any], bool]) -> 
             yield from _inside(f"{path}.{field.name}", attribute(value, field.name), depth - 1, known)
 
 
-def _describe(place: Place, path: str, value: Any, registry: Registry, root: Path | None) -> Unregistered | None:
+def _describe(
+    place: Place, path: str, value: Any, registry: Registry, root: Path | None
+) -> tuple[Unregistered, list[Tensor]] | None:
     owner = type(place.module)
     common: dict[str, Any] = {
         "path": path,
@@ -85,17 +96,18 @@ def _describe(place: Place, path: str, value: Any, registry: Registry, root: Pat
         tensors = dict(value.named_parameters())
         if all(tensor in registry for tensor in tensors.values()):
             return None  # empty, or a view of modules that are registered elsewhere
-        facts = [registry.add(t, f"{path}.{name}", "unregistered") for name, t in tensors.items()]
-        return Unregistered(kind="module", parameters=tuple(facts), **common)
+        for name, tensor in tensors.items():
+            registry.add(tensor, f"{path}.{name}", "unregistered")
+        return Unregistered(kind="module", **common), list(tensors.values())
     if isinstance(value, nn.Parameter):
-        fact = registry.add(value, path, "unregistered")
-        return Unregistered(kind="parameter", parameters=(fact,), **common)
+        registry.add(value, path, "unregistered")
+        return Unregistered(kind="parameter", **common), [value]
     if _is_computed_weight(place.module, path.rsplit(".", 1)[-1]):
         return None
     if value.grad_fn is None:
-        fact = registry.add(value, path, "unregistered")
-        return Unregistered(kind="tensor", parameters=(fact,), **common)
-    return Unregistered(kind="tensor", non_leaf=True, derived=_comes_from(value.grad_fn, registry), **common)
+        registry.add(value, path, "unregistered")
+        return Unregistered(kind="tensor", **common), [value]
+    return Unregistered(kind="tensor", non_leaf=True, derived=_comes_from(value.grad_fn, registry), **common), []
 
 
 def _is_computed_weight(module: nn.Module, name: str) -> bool:

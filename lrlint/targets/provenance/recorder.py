@@ -22,6 +22,7 @@ from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
 from lrlint.facts import Span
+from lrlint.facts.optimizers import RejectionKind
 from lrlint.targets.frameworks.group_authors import caller_library
 from lrlint.targets.frameworks.lr_finders import in_lr_finder
 from lrlint.targets.provenance import literals as literal_marking
@@ -58,7 +59,7 @@ class GroupRecord:
 class Failed:
     """An optimizer that torch refused to build: its class, the tensors concerned, the error and the call."""
 
-    kind: str
+    kind: RejectionKind
     class_name: str
     params: list[torch.Tensor]
     error: str
