@@ -42,7 +42,7 @@ test-long: $(TEST)
 fast: $(TEST)
 	$(BIN)/python -m pytest $(FAST)
 
-FAST := $(addprefix tests/test_,$(addsuffix .py,baseline codec compare config engine names suppress))
+FAST := tests/config tests/facts/test_codec.py tests/lint tests/text/test_names.py
 
 lint: $(LINT)
 	$(BIN)/ruff check .

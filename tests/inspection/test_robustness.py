@@ -29,7 +29,7 @@ from lrlint.errors import UsageError
 from lrlint.facts import Setup
 from lrlint.lint.run import Run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 Pair = tuple[Any, Any]
 LAZY = nn.parameter.UninitializedTensorMixin
 

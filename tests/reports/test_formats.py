@@ -324,14 +324,14 @@ def test_an_unknown_ending() -> None:
 
 def test_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; sys.path[:0] = [sys.argv[2], sys.argv[3]]; import test_formats, lrlint.reports as f;"
+        "import sys, pathlib; sys.path[:0] = sys.argv[2:]; import test_formats, lrlint.reports as f;"
         "root = pathlib.Path(sys.argv[1]); root.mkdir();"
         "run = test_formats.demo(root); print([f.render(n, run) for n in f.FORMATS])"
     )
-    here = Path(__file__).parent
+    folder = Path(__file__).parent
     outputs = set()
     for seed in ("1", "4242"):
-        arguments = [str(tmp_path / seed), str(here), str(here.parent)]
+        arguments = [str(tmp_path / seed), *map(str, (folder, folder.parent, folder.parents[1]))]
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed},

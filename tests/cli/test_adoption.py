@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from commands import lrlint
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SAMPLE = Path(__file__).parent / "sample_project"
 
 
