@@ -24,7 +24,7 @@ class Setup:
         """Severity and message of each finding on the factory whose body this is (model, optimizer → scheduler)."""
         lines = "\n    ".join(body.strip().splitlines())
         extra = ", ".join(f'"{key}": {value!r}' for key, value in declared.items())
-        (self.path / "setup_under_test.py").write_text(
+        (self.path / "schedule_under_test.py").write_text(
             "import torch\nfrom torch import nn\nfrom torch.optim import *\nfrom torch.optim.lr_scheduler import *\n"
             "def factory():\n"
             "    model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)])\n"
@@ -37,7 +37,7 @@ class Setup:
         from lrlint.lint.run import lint
         from lrlint.targets.load import load
 
-        built = load(f"{self.path / 'setup_under_test.py'}:factory", root=self.path)
+        built = load(f"{self.path / 'schedule_under_test.py'}:factory", root=self.path)
         found = lint(build(built, graph=False), Settings(select=codes)).findings
         return [f"{f.severity}: {f.message}" for f in found]
 
