@@ -6,6 +6,8 @@ A fixture file holds zero-argument factories; of rules that need a loop, and whe
 
 A comment may say more: ``# expect: LR301 warning norm.weight *.bias`` asks for that severity, and for findings about
 exactly the parameters that these names and wildcards match. Several findings on a line are separated by commas.
+
+``# option: limit = 0.5`` in a function sets an option of the rule for this case.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import LoopFacts, Setup
 from lrlint.lint.finding import SEVERITIES, Finding
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from lrlint.targets.live_target import Built
 
 _ONE = rf"[A-Z]+\d{{3}}(?:[ \t]+(?:{'|'.join(SEVERITIES)})(?:[ \t]+[\w.*?\[\]]+)*)?"
+_OPTION = re.compile(r"#\s*option:\s*([a-z][a-z0-9-]*)\s*=\s*(.+)")
 _EXPECT = re.compile(rf"#\s*expect:\s*({_ONE}(?:\s*,\s*{_ONE})*)")
 
 
@@ -66,12 +69,13 @@ class Expected:
 
 @dataclass(frozen=True)
 class Case:
-    """One function of a rule's fixture. ``expected`` is empty for a near miss."""
+    """One function of a rule's fixture. ``expected`` is empty for a near miss; ``options`` are the rule's for this case."""
 
     rule: Rule
     path: Path
     function: str
     expected: tuple[Expected, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trains(self) -> bool:
@@ -93,7 +97,9 @@ def cases(catalog: Catalog | None = None, folders: Sequence[str | Path] = ()) ->
 def _functions(declared: Rule, path: Path) -> Iterator[Case]:
     source = path.read_text(encoding="utf-8")
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    announced = [(t.start[0], m[1]) for t in tokens if t.type == tokenize.COMMENT and (m := _EXPECT.search(t.string))]
+    comments = [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
+    announced = [(line, match[1]) for line, text in comments if (match := _EXPECT.search(text))]
+    options = [(line, match[1], match[2]) for line, text in comments if (match := _OPTION.search(text))]
     expects = [_expected(line, one.split()) for line, text in announced for one in text.split(",")]
     blocks = {n.name: n for n in ast.parse(source).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     outside = [e for e in expects if not any(_holds(block, e.line) for block in blocks.values())]
@@ -102,7 +108,9 @@ def _functions(declared: Rule, path: Path) -> Iterator[Case]:
             continue
         # An expectation on a class or helper belongs to each bad function that uses it.
         own = [e for e in expects if any(_holds(blocks[used], e.line) for used in _uses(name, blocks))]
-        yield Case(declared, path, name, tuple(sorted(own + outside)) if name.startswith("bad") else ())
+        expected = tuple(sorted(own + outside)) if name.startswith("bad") else ()
+        given = {option: ast.literal_eval(value) for line, option, value in options if _holds(block, line)}
+        yield Case(declared, path, name, expected, given)
 
 
 _Blocks = dict[str, "ast.FunctionDef | ast.ClassDef"]
@@ -164,7 +172,7 @@ def judge(case: Case, setup: Setup) -> list[Finding]:
     codes = tuple(dict.fromkeys([case.rule.code, *(expected.code for expected in case.expected)]))
     folder = Path(case.rule.path).parent.parent
     own = () if folder == shipped("rules") else (str(folder),)
-    result = lint(setup, Settings(select=codes, extra_rules=own))
+    result = lint(setup, Settings(select=codes, extra_rules=own, options={case.rule.name: case.options}))
     crashed = [found for found in result.findings if found.rule == "LR003"]
     assert not crashed, crashed[0].message
     skipped = [s.reason for s in result.skipped if s.rule == case.rule.code]
