@@ -118,7 +118,7 @@ def test_a_lightning_scheduler_configuration_is_taken() -> None:
     config = types.LRSchedulerConfig(StepLR(optimizer, 10), interval="step", frequency=2)
     setup = lrlint.inspect(model, optimizer, [config])
     assert [schedule.class_name for schedule in setup.schedules] == ["StepLR"]
-    assert setup.schedules[0].details["interval"] == "step"
+    assert setup.schedules[0].clock.interval == "step"
 
 
 def transformers(folder: Path, **options: Any) -> Any:

@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_written(project: Path) -> None:
     [
         ("{", "not valid JSON"),
         ('{"schema": "x"}', "not a setup snapshot"),
-        ('{"schema": "lrlint-setup/1", "extra": 1}', "extra"),
+        ('{"schema": "lrlint-setup/2", "extra": 1}', "extra"),
     ],
 )
 def test_an_unreadable_snapshot(project: Path, text: str, words: str) -> None:

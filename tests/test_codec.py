@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from lrlint.config.settings import Settings
 from lrlint.errors import UsageError
 from lrlint.facts import Group, NormLayer, Optimizer, Parameter, Setup, Span, StateMisfit, Training, Values
-from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
+from lrlint.facts.schedule import Clock, Failure, GroupSchedule, Schedule, Trace
+from lrlint.facts.scheduler import Floor, Length, Plateau, SchedulerNode
+from lrlint.facts.setup import SCHEMA
 from lrlint.lint.run import lint
 from lrlint.reports import render
 from lrlint.runner.session import snapshot
@@ -97,7 +99,11 @@ def saved() -> dict[str, Any]:
         optimizer=0,
         horizon=9,
         groups=(GroupSchedule(0, trace),),
-        details={"shape": ["decay"], "base_lrs": [0.1], "lists": {}, "horizon_from": "total_steps"},
+        horizon_from="total_steps",
+        kinds=("decay",),
+        clock=Clock("declared", "step"),
+        length=Length(9, "T_max"),
+        root=SchedulerNode("StepLR", "torch.StepLR", {"gamma": 0.1}, {"base_lrs": 1}, (0.1,)),
     )
     setup = Setup(
         "job", parameters=(parameter,), optimizers=(optimizer,), schedules=(schedule,), training=Training(total_steps=9)
@@ -109,7 +115,7 @@ def places(data: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every place of the data outside its free-form tables."""
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for key, item in items:
-        if key not in ("options", "details"):
+        if key not in ("options", "attributes"):
             yield (*above, key)
             yield from places(item, (*above, key))
 
@@ -152,7 +158,7 @@ def test_a_snapshot_that_is_damaged_anywhere_is_refused_or_checked(tmp_path: Pat
         (("schedules", 0, "optimizer"), 2, "drives optimizer 2, and there is none"),
         (("schedules", 0, "groups", 0, "group"), 2, "sets the rate of group 2, and there is none"),
         (("schedules", 0, "groups", 0, "lr", "steps"), [1], "values without steps"),
-        (("schema",), "lrlint-setup/2", "another lrlint saved it: its schema is 'lrlint-setup/2'"),
+        (("schema",), "lrlint-setup/3", "another lrlint saved it: its schema is 'lrlint-setup/3'"),
         (("later",), 1, "unknown key 'later' in setup (from a newer lrlint?)"),
     ],
 )
@@ -162,9 +168,35 @@ def test_where_a_snapshot_is_damaged(place: tuple[Any, ...], value: object, word
     assert words in caught.value.message
 
 
-@pytest.mark.parametrize(
-    "data", [None, [], {}, {"schema": "other/1"}, {"schema": "lrlint-setup/1", "norms": [{"oops": 1}]}]
-)
+@pytest.mark.parametrize("data", [None, [], {}, {"schema": "other/1"}, {"schema": SCHEMA, "norms": [{"oops": 1}]}])
 def test_what_is_no_snapshot_is_said(data: object) -> None:
     with pytest.raises(ValueError, match=r"snapshot|unknown key"):
         Setup.from_dict(data)  # type: ignore[arg-type]
+
+
+#: A scheduler as schema 1 wrote it, and what it said of a checkpoint.
+DETAILS = """{
+    "class_name": "SequentialLR", "qualified": "torch.S", "begins": [3], "shape": ["decay"],
+    "children": [{"class_name": "R", "qualified": "torch.R", "plateau": {"mode": "max", "min_lrs": [0.0]}}],
+    "length": 9, "length_name": "T_max", "final": true, "floor_name": "eta_min", "floors": [0.1],
+    "clock_from": "declared", "interval": "step", "horizon_from": "total_steps", "together": [0, 1],
+    "error": {"step": 3, "type": "TypeError", "message": "no"}
+}"""
+RESUMED = {"checkpoint": "a.pt", "optimizers": [{"optimizer": 0, "refused": "too few groups", "changes": []}]}
+
+
+def test_a_snapshot_of_the_first_schema_is_still_read(tmp_path: Path) -> None:
+    data = {**saved(), "schema": "lrlint-setup/1"}
+    kept = {"index", "class_name", "qualified", "optimizer", "horizon", "groups", "unit", "period"}
+    old = {key: value for key, value in data["schedules"][0].items() if key in kept}
+    data["schedules"] = [{**old, "details": json.loads(DETAILS)}]
+    data["training"]["options"] = {"resumed": RESUMED, "seed": 1}
+    setup = read(data, tmp_path)
+    (schedule,) = setup.schedules
+    assert (schedule.clock, schedule.length) == (Clock("declared", "step"), Length(9, "T_max"))
+    assert (schedule.floor, schedule.error) == (Floor("eta_min", rates=(0.1,)), Failure(3, "TypeError", "no"))
+    assert (schedule.kinds, schedule.declared, schedule.wiring.together) == (("decay",), True, (0, 1))
+    assert [node.plateau for node in schedule.nodes()] == [None, Plateau("max", min_lrs=(0.0,))]
+    assert setup.resume is not None
+    assert [record.refused for record in setup.resume.optimizers] == ["too few groups"]
+    assert setup.training.options == {"seed": 1}

@@ -121,7 +121,7 @@ def test_a_change_of_the_schedule_is_told_by_its_course() -> None:
     def scheduled(peak: float) -> Setup:
         setup = decoder()
         traces = [GroupSchedule(k, Trace((0, 10, 100), (0.0, peak, 0.0))) for k in (0, 1)]
-        schedule = Schedule(0, "OneCycleLR", "torch", 0, 100, tuple(traces), details={"horizon_from": "scheduler"})
+        schedule = Schedule(0, "OneCycleLR", "torch", 0, 100, tuple(traces), horizon_from="scheduler")
         return replace(setup, schedules=(schedule,))
 
     assert texts(scheduled(1e-3), scheduled(2e-3)) == ["all parameters: lr 0 … 1e-03 at 10 … 0 → 0 … 2e-03 at 10 … 0"]

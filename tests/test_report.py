@@ -55,8 +55,9 @@ def ladder(layers: int = 40, *, target: str = "vit") -> Setup:
             groups.append(Group(0, len(groups), options, held, "adam", True))
     optimizer = Optimizer(0, "", "AdamW", "torch.optim", "adam", tuple(groups))
     courses = tuple(GroupSchedule(g.index, Trace((0, 500, 10000), (0.0, g.lr or 0.0, 1e-9))) for g in optimizer.groups)
-    details = {"horizon_from": "total_steps"}
-    schedule = Schedule(0, "LambdaLR", "torch.optim.lr_scheduler.LambdaLR", 0, 10000, courses, details=details)
+    schedule = Schedule(
+        0, "LambdaLR", "torch.optim.lr_scheduler.LambdaLR", 0, 10000, courses, horizon_from="total_steps"
+    )
     return Setup(target=target, parameters=tuple(parameters), optimizers=(optimizer,), schedules=(schedule,))
 
 

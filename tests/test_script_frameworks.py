@@ -161,9 +161,7 @@ def test_a_script_gives_what_a_factory_of_the_same_setup_gives(file: Callable[[s
     factory, script = facts(f"{name}:setup"), facts(None, script=name)
     assert told(script), "this setup has faults"
     assert script.training == factory.training
-    assert [schedule.details["config"] for schedule in script.schedules] == [
-        schedule.details["config"] for schedule in factory.schedules
-    ]
+    assert [s.config for s in script.schedules] == [s.config for s in factory.schedules]
     assert told(script) == told(factory)
 
 

@@ -86,9 +86,9 @@ def peak_rate(schedules: Iterable[Schedule], optimizer: int, group: int) -> floa
 
 
 def _peak(schedule: Schedule, found: GroupSchedule, lr: Trace) -> float:
-    bases = schedule.details.get("base_lrs") or ()
+    bases = schedule.base_lrs
     given = found.before.get("lr")
-    if isinstance(given, float) and ("error" in schedule.details or schedule.late(found.group)):
+    if isinstance(given, float) and (schedule.error is not None or schedule.late(found.group)):
         return given if schedule.late(found.group) else max(given, lr.peak)
     if schedule.whole or found.group >= len(bases) or lr.peak_step == lr.steps[0] or lr.peak_step < lr.steps[-1]:
         return lr.peak

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from lrlint.facts.resume import OptionChange
 from lrlint.facts.schedule import GONE
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def cut_off(schedule: Schedule) -> CutOff | None:
     """A linear warm-up in a sequence that the next scheduler takes over from early, with a jump of the rate."""
     traces = _moving(schedule)
     for node in schedule.nodes():
-        for child, (begin, end) in zip(node.get("children", ()), pairwise([0, *node.get("begins", ())]), strict=False):
-            own = child.get("attributes", {})
-            length, low, high = (own.get(key, 0) for key in ("total_iters", "start_factor", "end_factor"))
+        for child, (begin, end) in zip(node.children, pairwise([0, *node.begins]), strict=False):
+            keys = ("total_iters", "start_factor", "end_factor")
+            length, low, high = (child.attributes.get(key, 0) for key in keys)
             if low >= high or length - (end - begin) <= 1:
                 continue
             reached, step = (low + (high - low) * (end - begin) / length) / high, round(end * schedule.period)
@@ -66,7 +67,7 @@ def _moving(schedule: Schedule) -> list[Trace]:
 
 def own_end(schedule: Schedule) -> float | None:
     """The step at which the schedule is over by its own arguments, in the unit of its horizon."""
-    return schedule.details["length"] * schedule.period if schedule.details.get("final") else None
+    return schedule.ends.steps * schedule.period if schedule.ends is not None else None
 
 
 def ending(schedule: Schedule) -> Ending | None:
@@ -77,13 +78,13 @@ def ending(schedule: Schedule) -> Ending | None:
     epochs).
     None where the schedule does not end, or has no end to speak of: constant, a warm-up alone, steps, cycles.
     """
-    trace, end, shape = lead(schedule), own_end(schedule), schedule.details.get("shape", [])
-    if trace is None or set(shape) <= {"constant", "warmup", "plateau"}:
+    trace, end, kinds = lead(schedule), own_end(schedule), schedule.kinds
+    if trace is None or set(kinds) <= {"constant", "warmup", "plateau"}:
         return None
-    if end is None and shape in (["lambda"], ["other"], ["decay"]):
+    if end is None and kinds in (("lambda",), ("other",), ("decay",)):
         points = zip(trace.steps, trace.values, strict=True)
         gone = [step for step, value in points if step > trace.peak_step and value <= GONE * trace.peak]
-        if shape != ["decay"]:
+        if kinds != ("decay",):
             end = next((step for step in gone if trace.last >= 0.99 * trace.at(step)), None)
         elif gone and schedule.period == 1 and 2 * gone[0] < trace.steps[-1]:
             end = gone[0]
@@ -99,10 +100,10 @@ def gone_per_batch(schedule: Schedule, training: Training) -> float | None:
     """What share of the peak is left at the end of the run, where a decay without a length was seen to be stepped with
     every optimizer step, of which an epoch has many, and less than a hundred-thousandth is left.
     """
-    trace, details = lead(schedule), schedule.details
-    if trace is None or details.get("clock_from") != "rehearsal" or details.get("interval") != "step":
+    trace, clock = lead(schedule), schedule.clock
+    if trace is None or clock.source != "rehearsal" or clock.interval != "step":
         return None
-    if details.get("shape") != ["decay"] or own_end(schedule) is not None or not schedule.declared:
+    if schedule.kinds != ("decay",) or own_end(schedule) is not None or not schedule.declared:
         return None
     left = trace.last / trace.peak
     return left if (training.steps_per_epoch or 0) > 1 and left < 1e-5 else None
@@ -111,8 +112,8 @@ def gone_per_batch(schedule: Schedule, training: Training) -> float | None:
 def explained(schedule: Schedule, end: float, training: Training) -> str:
     """What the factor between the schedule's end and the run points to, in words; "" where it is no telling number."""
     ratio = max(end / schedule.horizon, schedule.horizon / end) if schedule.horizon and end > 0 else 0.0
-    if calls := schedule.details.get("calls_per_step"):
-        return f"accelerate steps it {calls} times per optimizer step"
+    if schedule.clock.calls > 1:
+        return f"accelerate steps it {schedule.clock.calls} times per optimizer step"
     for name in ("world_size", "accumulation", "steps_per_epoch"):
         value = getattr(training, name)
         if value and value > 1 and abs(ratio / value - 1) <= 0.02:
@@ -121,7 +122,7 @@ def explained(schedule: Schedule, end: float, training: Training) -> str:
     return f"a factor of {power}: processes, or accumulation steps?" if power else ""
 
 
-def replaced(optimizer: Optimizer, group: Group, cycled: bool) -> Iterator[dict[str, Any]]:
+def replaced(optimizer: Optimizer, group: Group, cycled: bool) -> Iterator[OptionChange]:
     """Options that the constructor set for the group and that it no longer has: a loaded state replaced them.
 
     Only options that the user did not write on this very group, and only for an optimizer whose construction was seen.
@@ -137,7 +138,7 @@ def replaced(optimizer: Optimizer, group: Group, cycled: bool) -> Iterator[dict[
             continue
         before, after = _plain(old), _plain(new)
         if before != after:
-            yield {"group": group.index, "option": option, "configured": before, "loaded": after}
+            yield OptionChange(group.index, option, before, after)
 
 
 def _plain(value: Any) -> Any:

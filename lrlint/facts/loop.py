@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lrlint.facts.schedule import Interval
 from lrlint.facts.span import Span
 
 Total = tuple[int, int] | None
@@ -182,7 +183,7 @@ class SchedulerSeen:
     calls: int = 0
     steps: int = 0
     total: Total = None
-    interval: str = ""
+    interval: Interval = ""
     outer: int = 0
     ended: bool = False
     mentioned: bool = False

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lrlint.facts import snapshot_v1
 from lrlint.facts.graph import GraphFacts
 from lrlint.facts.loop import LoopFacts
 from lrlint.facts.modules import ExpectedTie, Model, Module, NormLayer, Unregistered
@@ -18,6 +19,7 @@ from lrlint.facts.optimizers import Group, Member, Optimizer, Rejection
 from lrlint.facts.parameters import Parameter
 from lrlint.facts.probe import ProbeFacts
 from lrlint.facts.ranks import RankView
+from lrlint.facts.resume import ResumeFacts
 from lrlint.facts.schedule import Schedule
 from lrlint.facts.snapshot import decode, encode
 from lrlint.facts.source import SourceFacts
@@ -25,7 +27,7 @@ from lrlint.facts.span import Span
 from lrlint.text.wording import count
 
 #: What a snapshot says it is.
-SCHEMA = "lrlint-setup/1"
+SCHEMA = "lrlint-setup/2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Setup:
 
     ``train_changes`` are parameters whose ``requires_grad`` is another one after ``model.train()``.
     ``discarded`` are optimizers that the target built and did not return (an engine may have replaced one).
+    ``resume`` is what loading the declared checkpoint would change.
     ``ranks`` are the views of all processes of a distributed run, in order; empty where there is one process.
     """
 
@@ -82,6 +85,7 @@ class Setup:
     train_changes: tuple[Parameter, ...] = ()
     discarded: tuple[Optimizer, ...] = ()
     training: Training = field(default_factory=Training)
+    resume: ResumeFacts | None = None
     ranks: tuple[RankView, ...] = ()
     graph: GraphFacts | None = None
     probe: ProbeFacts | None = None
@@ -134,14 +138,14 @@ class Setup:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Setup:
-        """The Setup of `to_dict`'s data. Raises ValueError with the offending key where it is not one."""
+        """The Setup of `to_dict`'s data, also of schema 1. Raises ValueError with the offending key if it is not one."""
         found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
-        if not isinstance(data, Mapping) or found != SCHEMA:
+        if not isinstance(data, Mapping) or found not in (SCHEMA, snapshot_v1.SCHEMA):
             if isinstance(found, str) and found.startswith(SCHEMA.partition("/")[0] + "/"):
                 raise ValueError(f"another lrlint saved it: its schema is {found!r}, and this one reads {SCHEMA!r}")
             raise ValueError(f"not a setup snapshot: schema is {found!r}, expected {SCHEMA!r}")
-        body = {key: value for key, value in data.items() if key != "schema"}
         try:
+            body = {key: value for key, value in snapshot_v1.upgraded(data).items() if key != "schema"}
             setup: Setup = decode(Setup, body, Parameter, "parameters")
             misfit = next(_misfits(setup), "")
         except (TypeError, KeyError, IndexError, AttributeError) as error:

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 from lrlint.facts.parameters import Parameter
 from lrlint.facts.setup import SCHEMA, Setup
@@ -72,6 +72,8 @@ def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if origin is tuple and arguments[-1] is not Ellipsis:
         items = [_schema(argument, definitions) for argument in arguments]
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+    if origin is Literal:
+        return {"enum": list(arguments)}
     if origin in (tuple, frozenset):
         return {"type": "array", "items": _schema(arguments[0], definitions)}
     if isinstance(origin, type) and issubclass(origin, Mapping):

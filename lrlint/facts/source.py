@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lrlint.facts.schedule import Interval
 from lrlint.facts.span import Span
 
 #: Kinds of calls that take an optimizer's step.
@@ -135,7 +136,7 @@ class SourceFacts:
     def of_kind(self, kind: str) -> Iterator[SourceCall]:
         return (call for call in self.calls if call.kind == kind)
 
-    def scheduler_interval(self) -> str | None:
+    def scheduler_interval(self) -> Interval | None:
         """Whether the schedulers are stepped once per optimizer step (``step``) or once per many, after a loop of such
         steps (``epoch``). None where no loop shows it, where a scheduler has a condition of its own, and where they differ.
         """
@@ -148,7 +149,7 @@ class SourceFacts:
         return found.pop() if len(found) == 1 else None
 
 
-def _interval(call: SourceCall, steps: list[SourceCall]) -> str | None:
+def _interval(call: SourceCall, steps: list[SourceCall]) -> Interval | None:
     depth = len(call.loops)
     if any(step.loops == call.loops and set(call.guards) <= set(step.guards) for step in steps):
         return "step"

@@ -188,14 +188,13 @@ def _with_schedules(setup: Setup, built: Built) -> Setup:
 
 
 def _with_checkpoint(setup: Setup, built: Built) -> Setup:
-    """What loading the declared checkpoint (``resume``) would change, under ``resumed`` in the training's options."""
+    """What loading the declared checkpoint (``resume``) would change."""
     path = setup.training.options.get("resume")
     if not isinstance(path, str) or not setup.optimizers:
         return setup
     from lrlint.inspection.schedules.resume import resume
 
-    options = {**setup.training.options, "resumed": resume(built, path)}
-    return replace(setup, training=replace(setup.training, options=options))
+    return replace(setup, resume=resume(built, path))
 
 
 def _with_source(setup: Setup, built: Built) -> Setup:

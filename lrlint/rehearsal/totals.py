@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lrlint.facts.loop import Total
+from lrlint.facts.schedule import Interval
 from lrlint.rehearsal.loops import Position
 from lrlint.rehearsal.recorder import Event
 
@@ -75,7 +76,7 @@ def _chain(events: Sequence[Event], skip: int) -> tuple[int, ...] | None:
     return chains.most_common(1)[0][0] if chains else None
 
 
-def interval(calls: Sequence[Event], steps: Sequence[Event], skip: int, ended: bool) -> str:
+def interval(calls: Sequence[Event], steps: Sequence[Event], skip: int, ended: bool) -> Interval:
     """How often a scheduler is stepped: ``step``, ``epoch`` (once per iteration of the outermost loop), or ``""``.
 
     ``ended``: the loop came to its end; else its last iteration may not have come to the call.

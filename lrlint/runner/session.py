@@ -15,6 +15,7 @@ from lrlint.config.json_schema import suggestion
 from lrlint.config.settings import Settings, Target
 from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
+from lrlint.facts.snapshot_v1 import upgraded
 from lrlint.fixes.repair import Repair
 from lrlint.lint.run import Checked, Failure, Run, conclude, examine
 from lrlint.lint.selection import select
@@ -286,7 +287,7 @@ def snapshot(path: Path, name: str = "") -> Setup:
         setup = Setup.from_dict(data)
     except ValueError as error:
         raise UsageError(f"snapshot {path}: {error}", again) from None
-    if found := json_schema.problems(data, json_schema.load("setup")):
+    if found := json_schema.problems(upgraded(data), json_schema.load("setup")):
         place = json_schema.place(found[0].at)
         raise UsageError(f"snapshot {path}: damaged: {place} {found[0].message}", again)
     return setup if setup.target else replace(setup, target=name)

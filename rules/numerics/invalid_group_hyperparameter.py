@@ -81,8 +81,6 @@ def _flags(optimizer):
 
 
 def _texts(node):
-    attributes = node.get("attributes", {})
-    yield from (key for key in _SCHEDULER if isinstance(attributes.get(key), str))
-    floors = (*node.get("plateau", {}).get("min_lrs", ()), *node.get("floors", ()))
-    if any(isinstance(floor, str) for floor in floors):
+    yield from (key for key in _SCHEDULER if isinstance(node.attributes.get(key), str))
+    if node.plateau is not None and any(isinstance(floor, str) for floor in node.plateau.min_lrs):
         yield "min_lr"

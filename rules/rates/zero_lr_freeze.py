@@ -35,7 +35,7 @@ def zero_lr_freeze(setup):
             group = optimizer.groups[scheduled.group]
             if scheduled.lr is None or scheduled.lr.peak != 0 or scheduled.lr.floor != 0 or not group.trainable:
                 continue
-            if not schedule.declared and not set(schedule.details["shape"]) <= MULTIPLY:
+            if not schedule.declared and not set(schedule.kinds) <= MULTIPLY:
                 continue
             yield Finding(
                 [group],

@@ -21,7 +21,7 @@ from lrlint.text.wording import count
 
 @rule("LR204", severity="warning", confidence="medium", needs=("optimizer",))
 def zero_lr_group(setup):
-    scheduled = {s.optimizer for s in setup.schedules if not s.details.get("dropped")}
+    scheduled = {s.optimizer for s in setup.schedules if not s.wiring.dropped}
     if setup.manual_schedule:
         return
     for optimizer in setup.optimizers:

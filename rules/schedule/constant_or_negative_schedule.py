@@ -31,7 +31,7 @@ def constant_or_negative_schedule(setup):
         if not schedule.leads or schedule.optimizer is None:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
-        if schedule.details.get("start", 0) > 1 and not optimizer.state_size:
+        if schedule.position.start > 1 and not optimizer.state_size:
             continue  # `last-epoch-without-state`: it was advanced while it was built
         groups = optimizer.groups
         said = _raises(schedule) or _negative(schedule, groups) or _constant(schedule)
@@ -42,17 +42,17 @@ def constant_or_negative_schedule(setup):
 
 def _raises(schedule):
     """Torch's own class that raises at a step, for no reason of its length or of a missing group."""
-    error, details = schedule.details.get("error"), schedule.details
-    if (bad := details.get("non_finite")) and schedule.whole:
-        text = f"group {bad['group']}: the rate is not a number from {schedule.unit} {bad['step']} on"
-        return _unless_in_epochs(schedule, bad["step"], text, "keep the base of a fractional power at 0 or above")
-    if not error or not schedule.qualified.startswith("torch.") or error["type"] not in CRASHES:
+    error, bad = schedule.error, schedule.non_finite
+    if bad is not None and schedule.whole:
+        text = f"group {bad.group}: the rate is not a number from {schedule.unit} {bad.step} on"
+        return _unless_in_epochs(schedule, bad.step, text, "keep the base of a fractional power at 0 or above")
+    if error is None or not schedule.qualified.startswith("torch.") or error.type not in CRASHES:
         return None
-    counts = {size for node in schedule.nodes() for name, size in node.get("lists", {}).items() if name != "_last_lr"}
+    counts = {size for node in schedule.nodes() for name, size in node.lists.items() if name != "_last_lr"}
     if counts - {len(schedule.groups)}:
         return None
-    arguments = ", ".join(f"{k}={v}" for k, v in details.get("attributes", {}).items() if k in ARGUMENTS)
-    text = f"{schedule.class_name}({arguments}) raises {error['type']} at step {error['step']}: {error['message']}"
+    arguments = ", ".join(f"{k}={v}" for k, v in schedule.attributes.items() if k in ARGUMENTS)
+    text = f"{schedule.class_name}({arguments}) raises {error.type} at step {error.step}: {error.message}"
     return text, "error", "give it arguments it can step with"
 
 
@@ -71,15 +71,15 @@ def _negative(schedule, groups):
 
 def _unless_in_epochs(schedule, step, text, help):
     """So early in a run whose epochs are not declared, the scheduler more likely counts epochs."""
-    if schedule.details.get("clock_from") == "assumed" and 20 * step < schedule.horizon:
+    if schedule.clock.source == "assumed" and 20 * step < schedule.horizon:
         return f"{text}, unless it is stepped once per epoch", "info", "declare steps_per_epoch"
     return text, "error", help
 
 
 def _constant(schedule):
     traces = [group.lr for group in schedule.groups if group.lr]
-    attributes = schedule.details.get("attributes", {})
-    if not schedule.whole or (schedule.horizon or 0) < 3 or "error" in schedule.details or not traces:
+    attributes = schedule.attributes
+    if not schedule.whole or (schedule.horizon or 0) < 3 or schedule.error is not None or not traces:
         return None
     if not all(trace.constant(1e-12) and trace.peak > 0 for trace in traces):
         return None

@@ -21,7 +21,7 @@ from lrlint.text.wording import rate, times
 
 @rule("LR417", severity="info", confidence="high", needs=("optimizer",))
 def differential_rates_without_scheduler(setup):
-    if any(not s.details.get("dropped") for s in setup.schedules) or setup.manual_schedule:
+    if any(not s.wiring.dropped for s in setup.schedules) or setup.manual_schedule:
         return
     for optimizer in setup.optimizers:
         rated = [group for group in optimizer.groups if group.lr and group.parameters]

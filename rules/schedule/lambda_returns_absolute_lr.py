@@ -19,9 +19,9 @@ from lrlint.text.wording import count, rate
 @rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def lambda_returns_absolute_lr(setup):
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None or schedule.details["shape"] != ["lambda"]:
+        if not schedule.leads or schedule.optimizer is None or schedule.kinds != ("lambda",):
             continue
-        groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.details.get("base_lrs", ())
+        groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.base_lrs
         found = []
         for scheduled in schedule.groups:
             base = bases[scheduled.group] if scheduled.group < len(bases) else 0.0

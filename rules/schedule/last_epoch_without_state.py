@@ -20,8 +20,9 @@ from lrlint.text.wording import rate
 @rule("LR419", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def last_epoch_without_state(setup):
     for schedule in setup.schedules:
-        start = schedule.details.get("start", 0)
-        if schedule.optimizer is None or not schedule.leads or start <= 1 or "constructed_at" in schedule.details:
+        start = schedule.position.start
+        given = schedule.position.constructed_at is not None
+        if schedule.optimizer is None or not schedule.leads or start <= 1 or given:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         stateless = all(g.family == "sgd" and not g.number("momentum") for g in optimizer.groups)

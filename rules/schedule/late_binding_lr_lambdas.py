@@ -21,21 +21,23 @@ from lrlint.text.wording import listing
 def late_binding_lr_lambdas(setup):
     for schedule in setup.schedules:
         for node in schedule.nodes():
-            lambdas = node.get("lambdas", {})
-            if loop := lambdas.get("loop"):
+            lambdas = node.lambdas
+            if lambdas is None:
+                continue
+            if loop := lambdas.loop:
                 yield Finding(
                     schedule,
-                    f"the {lambdas['count']} functions of {node['class_name']} share the loop variable "
+                    f"the {lambdas.count} functions of {node.class_name} share the loop variable "
                     f"{listing(f'`{name}`' for name in loop)}: all groups get the factor of the last one",
-                    data={"variables": loop, "functions": lambdas["count"]},
+                    data={"variables": list(loop), "functions": lambdas.count},
                     help=f"bind it when the function is made: `lambda step, {loop[0]}={loop[0]}: ...`",
                 )
-            elif lambdas.get("source") is False and lambdas.get("shared"):
+            elif not lambdas.source and lambdas.shared:
                 yield Finding(
                     schedule,
-                    f"the {lambdas['count']} functions of {node['class_name']} share their variables "
-                    f"({listing(lambdas['shared'])}): they cannot differ between groups",
-                    data={"variables": lambdas["shared"], "functions": lambdas["count"]},
+                    f"the {lambdas.count} functions of {node.class_name} share their variables "
+                    f"({listing(lambdas.shared)}): they cannot differ between groups",
+                    data={"variables": list(lambdas.shared), "functions": lambdas.count},
                     help="bind what differs as a default argument when the function is made",
                     severity="info",
                 )

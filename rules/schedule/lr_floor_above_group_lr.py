@@ -26,7 +26,7 @@ def lr_floor_above_group_lr(setup):
         if schedule.optimizer is None:
             continue
         groups = setup.optimizers[schedule.optimizer].groups
-        if "plateau" in schedule.details:
+        if schedule.plateau is not None:
             yield from _plateau(schedule, groups)
         elif schedule.leads:
             yield from _annealed(schedule, groups)
@@ -34,9 +34,9 @@ def lr_floor_above_group_lr(setup):
 
 def _annealed(schedule, groups):
     """Groups whose rate the scheduler lifts to its floor, or else holds there, or else brings close to it."""
-    name = schedule.details.get("floor_name", "")
+    name = schedule.floor.name if schedule.floor else ""
     bases = {g.group: base for g in schedule.groups if g.lr and (base := _base(schedule, g)) > 0}
-    floors = {index: floor for index in bases if (floor := _floor(schedule, index))}
+    floors = {index: floor for index in bases if (floor := schedule.floor.of(index) if schedule.floor else 0.0)}
     low = any(floors.get(index, 0.0) < 0.1 * base for index, base in bases.items())
     found = {}
     for scheduled in schedule.groups:
@@ -79,19 +79,13 @@ TEXTS = {
 
 
 def _base(schedule, scheduled):
-    bases = schedule.details.get("base_lrs", ())
+    bases = schedule.base_lrs
     return bases[scheduled.group] if scheduled.group < len(bases) else scheduled.before.get("lr", 0.0)
 
 
-def _floor(schedule, index):
-    floors = schedule.details.get("floors")
-    return schedule.details.get("floor", 0.0) if floors is None else floors[index] if index < len(floors) else 0.0
-
-
 def _plateau(schedule, groups):
-    floors = schedule.details["plateau"].get("min_lrs", ())
-    for group, floor in zip(groups, floors, strict=False):
-        if isinstance(floor, (int, float)) and group.lr and floor > group.lr:
+    for group, floor in zip(groups, schedule.plateau.min_lrs, strict=False):
+        if isinstance(floor, float) and group.lr and floor > group.lr:
             yield Finding(
                 [schedule, group],
                 f"{group.label} stays at {rate(group.lr)} at every plateau: min_lr {rate(floor)} is above its rate",

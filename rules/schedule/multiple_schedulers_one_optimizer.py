@@ -27,8 +27,8 @@ COMBINE = "combine them in SequentialLR (one after the other) or ChainedSchedule
 @rule("LR413", severity="warning", confidence="medium", needs=("optimizer",))
 def multiple_schedulers_one_optimizer(setup):
     for index, optimizer in enumerate(setup.optimizers):
-        ours = [s for s in setup.schedules if s.optimizer == index and not {"nested", "dropped"} & set(s.details)]
-        ours = [s for s in ours if s.details["shape"] != ["averaging"]]
+        ours = [s for s in setup.schedules if s.optimizer == index and not s.wiring.nested and not s.wiring.dropped]
+        ours = [s for s in ours if s.kinds != ("averaging",)]
         simulated = [s for s in ours if s.groups]
         if len(ours) < 2 or _in_turn(setup, ours) or (setup.source is not None and _excluded(setup.source)):
             continue
@@ -36,7 +36,7 @@ def multiple_schedulers_one_optimizer(setup):
         severity = "info" if len(simulated) < 2 else ""
         peak, base = _peak(simulated)
         lost = bool(base) and peak < 0.9 * base and simulated[0].whole
-        if len(simulated) < 2 and all(set(s.details["shape"]) <= {"warmup", "constant"} for s in simulated):
+        if len(simulated) < 2 and all(set(s.kinds) <= {"warmup", "constant"} for s in simulated):
             continue
         bare = _without_scheduler(setup) if len({s.class_name for s in ours}) == 1 else []
         if len(simulated) >= 2 and {s.class_name for s in simulated} <= FACTORS and not lost and not bare:

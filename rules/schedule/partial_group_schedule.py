@@ -42,13 +42,14 @@ def partial_group_schedule(setup):
 
 def _intended(schedule):
     groups = len(schedule.groups)
-    if schedule.details["shape"] == ["averaging"]:  # one rate for all groups, which may be that of some already
+    if schedule.kinds == ("averaging",):  # one rate for all groups, which may be that of some already
         return True
     for node in schedule.nodes():
-        if node.get("lambdas", {}).get("distinct", 0) > 1:
+        if node.lambdas is not None and node.lambdas.distinct > 1:
             return True
-        if any(size != groups for name, size in node.get("lists", {}).items() if name != "_last_lr"):
+        if any(size != groups for name, size in node.lists.items() if name != "_last_lr"):
             return True
-    floors = schedule.details.get("floors", [schedule.details.get("floor")])
+    floor = schedule.floor
+    floors = () if floor is None else (floor.rate,) if floor.rates is None else floor.rates
     rates = [group.lr.first for group in schedule.groups if group.lr and group.lr.constant()]
     return any(floor and abs(floor - value) <= 1e-6 * value for floor in floors for value in rates)

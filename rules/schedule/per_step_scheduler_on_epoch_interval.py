@@ -26,22 +26,22 @@ PLACES = ("interval", "frequency", "strict")
 def per_step_scheduler_on_epoch_interval(setup):
     epochs = _epochs(setup.training)
     for schedule in setup.schedules:
-        if schedule.details.get("dropped"):
+        if schedule.wiring.dropped:
             text = f"configure_optimizers builds {schedule.class_name} and does not return it: Lightning never steps it"
             yield Finding(schedule, text, help="return it together with the optimizer")
             continue
-        details, config = schedule.details, schedule.details.get("config", {})
-        if config.get("framework") != "lightning" or config.get("interval") != "epoch" or "plateau" in details:
+        config = schedule.config
+        if config is None or (config.framework, config.interval) != ("lightning", "epoch") or schedule.plateau:
             continue
-        length, total = details.get("length") if details.get("final") else None, setup.training.total_steps
-        lost = [key for key in PLACES if key in config.get("stray", ())] + list(config.get("unknown", ()))
+        length, total = schedule.ends.steps if schedule.ends else None, setup.training.total_steps
+        lost = [key for key in PLACES if key in config.stray] + list(config.unknown)
         fits = epochs is not None and length is not None and length <= 1.1 * epochs
         long = epochs is not None and length is not None and length > 2 * epochs
         in_steps = length is not None and total is not None and abs(length / total - 1) <= 0.1 and epochs != total
-        if fits or not (details.get("per_step") or long or in_steps):
+        if fits or not (schedule.per_step or long or in_steps):
             continue
         why = f"`{lost[0]}` is not where Lightning reads it" if lost else "no `interval` was given"
-        if "interval" in config.get("written", ()):
+        if "interval" in config.written:
             why = "`interval` says so"
         span = f", {length} steps long, in a run of {epochs} epochs" if length and epochs else ""
         yield Finding(

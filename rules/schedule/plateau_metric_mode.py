@@ -25,9 +25,9 @@ FALLS = re.compile(r"(?<![a-z])(loss|error|err|mse|mae|rmse|ppl|perplexity|fid|w
 @rule("LR415", severity="warning", confidence="medium")
 def plateau_metric_mode(setup):
     for schedule in setup.schedules:
-        plateau, monitor = schedule.details.get("plateau", {}), schedule.details.get("monitor")
-        mode = plateau.get("mode")
-        if not isinstance(monitor, str) or mode not in ("min", "max"):
+        mode = schedule.plateau.mode if schedule.plateau else ""
+        monitor = schedule.config.monitor if schedule.config else None
+        if monitor is None or mode not in ("min", "max"):
             continue
         grows, falls = bool(GROWS.search(monitor.lower())), bool(FALLS.search(monitor.lower()))
         if grows == falls or (mode == "max") == grows:

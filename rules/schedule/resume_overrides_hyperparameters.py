@@ -26,58 +26,62 @@ HELP = "set the options again after the load (lr, initial_lr and the scheduler's
 
 @rule("LR416", severity="warning", confidence="high", needs=("optimizer",))
 def resume_overrides_hyperparameters(setup):
-    resumed = setup.training.options.get("resumed")
-    if not resumed:
+    resumed = setup.resume
+    if resumed is None:
         yield from _loaded_by_factory(setup)
         return
-    for record in resumed["optimizers"]:
-        optimizer, name = setup.optimizers[record["optimizer"]], resumed["checkpoint"]
-        if record.get("refused"):
-            yield Finding(optimizer, f"{name} does not load: {record['refused']}", help="", severity="error")
+    for record in resumed.optimizers:
+        optimizer, name = setup.optimizers[record.index], resumed.checkpoint
+        if record.refused:
+            yield Finding(optimizer, f"{name} does not load: {record.refused}", help="", severity="error")
             continue
-        if changes := record["changes"]:
+        if changes := record.changes:
             told = listing(_told(change, optimizer) for change in changes[:3])
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            subject = [optimizer.groups[index] for index in dict.fromkeys(change["group"] for change in changes)]
+            subject = [optimizer.groups[index] for index in dict.fromkeys(change.group for change in changes)]
             text = f"loading {name} replaces {told}{more}"
-            yield Finding(subject, text, data={"changes": changes}, help=HELP, key=changes[0]["option"])
+            yield Finding(subject, text, data={"changes": _data(changes)}, help=HELP, key=changes[0].option)
         yield from _misplaced(optimizer, record, name)
-        yield from _rescheduled(setup, record.get("scheduler", {}), name)
-        yield from _undone(setup, optimizer, record, name)
+        if record.scheduler is not None:
+            yield from _rescheduled(setup, record.scheduler, name)
+            yield from _undone(setup, optimizer, record.scheduler, name)
+
+
+def _data(changes):
+    return [change.data() for change in changes]
 
 
 def _told(change, optimizer):
-    label = optimizer.groups[change["group"]].label
-    old, new = (rate(v) if isinstance(v, float) else v for v in (change["configured"], change["loaded"]))
-    return f"{change['option']} {old} of {label} by {new}"
+    label = optimizer.groups[change.group].label
+    old, new = (rate(v) if isinstance(v, float) else v for v in (change.configured, change.loaded))
+    return f"{change.option} {old} of {label} by {new}"
 
 
 def _misplaced(optimizer, record, name):
-    if record.get("shapes"):
-        text = f"the state in {name} is in another order: {count(record['shapes'], 'parameter')} of "
-        text += f"{record['parameters']} would get state of another shape"
-    elif names := record.get("names"):
+    if record.shapes:
+        text = f"the state in {name} is in another order: {count(record.shapes, 'parameter')} of "
+        text += f"{record.parameters} would get state of another shape"
+    elif names := record.names:
         text = f"the state in {name} is in another order: that of `{names[0]}` lands on `{names[1]}`"
     else:
         return
     yield Finding(optimizer, text, help="keep parameters in the order they were saved in", severity="error")
 
 
-def _rescheduled(setup, record, name):
+def _rescheduled(setup, scheduler, name):
     """Arguments of the scheduler that its loaded state replaces, or the state of another class."""
-    if changes := record.get("changes", ()):
+    if changes := scheduler.changes:
         told = listing(
-            f"{c['option']} {_shown(c['configured'])} of {c['class_name']} by {_shown(c['loaded'])}"
-            for c in changes[:3]
+            f"{c.option} {_shown(c.configured)} of {c.class_name} by {_shown(c.loaded)}" for c in changes[:3]
         )
         text = f"loading {name} replaces {told}"
         help = "build the scheduler anew with last_epoch, or set the arguments again after the load"
-    elif record.get("foreign"):
-        text = f"the scheduler state in {name} was not saved by a {record['foreign']}: its arguments are not in it"
+    elif scheduler.foreign:
+        text = f"the scheduler state in {name} was not saved by a {scheduler.foreign}: its arguments are not in it"
         help = "do not load the state of another scheduler class"
     else:
         return
-    yield Finding(setup.schedules[record["index"]], text, data={"changes": list(changes)}, help=help, key="scheduler")
+    yield Finding(setup.schedules[scheduler.index], text, data={"changes": _data(changes)}, help=help, key="scheduler")
 
 
 def _shown(value):
@@ -86,12 +90,11 @@ def _shown(value):
     return value if isinstance(value, str) else number(value)
 
 
-def _undone(setup, optimizer, record, name):
+def _undone(setup, optimizer, after, name):
     """A scheduler that was not loaded moves the rate away from the loaded one in one step."""
-    after = record.get("scheduler") or {"loaded": True}
-    if after["loaded"]:
+    if after.loaded:
         return
-    for group, lr, following in zip(optimizer.groups, after["lr"], after["next_lr"], strict=False):
+    for group, lr, following in zip(optimizer.groups, after.lr, after.next_lr, strict=False):
         if lr and following and not 0.5 <= following / lr <= 2:
             schedules = [s.of(group.index) for s in setup.schedules if s.optimizer == optimizer.index]
             text = f"{group.label}: {rate(lr)} after loading {name}, {rate(following)} one scheduler step later"
@@ -101,7 +104,7 @@ def _undone(setup, optimizer, record, name):
 
 def _loaded_by_factory(setup):
     """Options that the constructor was given for all groups, and that the groups no longer have."""
-    shapes = {s.optimizer: set(s.details.get("shape", ())) for s in setup.schedules}
+    shapes = {s.optimizer: s.kinds for s in setup.schedules}
     for optimizer in setup.optimizers:
         if not optimizer.state_size:
             continue
@@ -110,6 +113,6 @@ def _loaded_by_factory(setup):
         if changes:
             told = listing(_told(change, optimizer) for change in changes[:3])
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            subject = [optimizer, *(optimizer.groups[i] for i in dict.fromkeys(c["group"] for c in changes))]
+            subject = [optimizer, *(optimizer.groups[i] for i in dict.fromkeys(c.group for c in changes))]
             text = f"the state loaded by the target replaced {told}{more}"
-            yield Finding(subject, text, data={"changes": changes}, help=HELP)
+            yield Finding(subject, text, data={"changes": _data(changes)}, help=HELP)

@@ -31,7 +31,7 @@ def scheduler_flattens_group_lrs(setup):
             continue
         traces = {group.group: group.lr for group in schedule.groups if group.group in given}
         step, where = max(traces.values(), key=lambda trace: trace.peak).peak_step, "at its peak"
-        if schedule.details["shape"] == ["averaging"]:  # told its last rate
+        if schedule.kinds == ("averaging",):  # told its last rate
             step, where = schedule.horizon, "in the end"
         rates = [trace.at(step) for trace in traces.values()]
         if max(rates) - min(rates) > 1e-6 * max(rates):

@@ -34,7 +34,7 @@ def scheduler_group_count_mismatch(setup):
         if consequence:
             yield Finding(
                 [schedule, *groups[size:]],
-                f"{node['class_name']} was built for {count(size, 'group')} ({name}), the optimizer has {len(groups)}: "
+                f"{node.class_name} was built for {count(size, 'group')} ({name}), the optimizer has {len(groups)}: "
                 f"{consequence}",
                 data={"list": name, "length": size, "groups": len(groups)},
                 help="build the scheduler after the last add_param_group",
@@ -43,16 +43,16 @@ def scheduler_group_count_mismatch(setup):
 
 
 def _lists(node):
-    return [(name, size) for name, size in node.get("lists", {}).items() if name not in REPORTED]
+    return [(name, size) for name, size in node.lists.items() if name not in REPORTED]
 
 
 def _consequence(schedule, node, groups, size):
     """(what happens, severity); ('', '') where nothing does."""
-    if "plateau" in node:
-        harmless = node["plateau"].get("default_min_lr") is not None
+    if node.plateau is not None:
+        harmless = node.plateau.default_min_lr is not None
         return ("", "") if harmless else ("it raises at the first plateau", "error")
-    if error := schedule.details.get("error"):
-        return f"{error['type']} at step {error['step']}", "error"
+    if schedule.error is not None:
+        return f"{schedule.error.type} at step {schedule.error.step}", "error"
     late = [group for group in schedule.groups if group.group >= size and group.lr]
     for scheduled in late:
         given = scheduled.before.get("lr") or scheduled.lr.first

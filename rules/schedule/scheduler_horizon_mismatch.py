@@ -35,15 +35,19 @@ EARLY = 0.8
 def scheduler_horizon_mismatch(setup):
     training = setup.training
     for schedule in setup.schedules:
-        if not schedule.leads or training.options.get("partial_schedule") or "yields_to" in schedule.details:
+        if not schedule.leads or training.options.get("partial_schedule") or schedule.wiring.yields_to:
             continue
         text, severity, confidence = _judge(schedule, training)
         if text:
-            length = schedule.details.get("length")
+            length = schedule.length
             yield Finding(
                 schedule,
                 text,
-                data={"length": length, "length_name": schedule.details.get("length_name"), "period": schedule.period},
+                data={
+                    "length": length.steps if length else None,
+                    "length_name": length.name if length else None,
+                    "period": schedule.period,
+                },
                 help="give it ceil(batches / accumulation) * epochs, or declare steps_per_epoch if it counts epochs",
                 severity=severity,
                 confidence=confidence,
@@ -52,35 +56,36 @@ def scheduler_horizon_mismatch(setup):
 
 def _judge(schedule, training):
     """(message, severity, confidence); an empty message where the lengths agree."""
-    name, error, end = schedule.class_name, schedule.details.get("error"), own_end(schedule)
+    name, error, end = schedule.class_name, schedule.error, own_end(schedule)
     if _counted_in_steps(schedule, training):
-        named = f"{schedule.details['length_name']}={schedule.details['length']}"
-        text = f"{name}: {named} counts the run's optimizer steps, but the training loop steps it once per epoch"
-        seen = schedule.details.get("clock_from") == "rehearsal"
+        text = (
+            f"{name}: {schedule.length} counts the run's optimizer steps, but the training loop steps it once per epoch"
+        )
+        seen = schedule.clock.source == "rehearsal"
         return f"{text}: it hardly begins", "error" if seen else "", "high" if seen else ""
     if (left := gone_per_batch(schedule, training)) is not None:
         text = f"{name} is stepped with every one of {training.total_steps} optimizer steps: {left:.0e} of the rate is left"
         return f"{text} at the end, as if its steps were meant to be epochs", "warning", "high"
-    if schedule.unit == "epoch" and schedule.details.get("clock_from") == "assumed" and end:
+    if schedule.unit == "epoch" and schedule.clock.source == "assumed" and end:
         text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
         return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
     if (found := _runs_out(schedule)) is not None:
-        followed = f" (followed to step {schedule.details['capped']})" if "capped" in schedule.details else ""
+        followed = f" (followed to step {schedule.capped})" if schedule.capped is not None else ""
         text = (
             f"{found[0]} has total_steps={found[1]}, the run {schedule.horizon} steps: it raises at step {found[2]:.0f}"
         )
         return text + followed + _cause(schedule, found[2], training), "error", "high"
     if not schedule.declared:
         return "", "", ""
-    if error:
-        past = end is not None and error["step"] >= end
-        text = f"{name} raises at step {error['step']} of {schedule.horizon}: {error['message']}"
+    if error is not None:
+        past = end is not None and error.step >= end
+        text = f"{name} raises at step {error.step} of {schedule.horizon}: {error.message}"
         return (text + _cause(schedule, end, training), "error", "high") if past else ("", "", "")
     found = ending(schedule)
     if found is None or found.step >= EARLY * schedule.horizon:
         return _late(schedule, end, training), "", ""
-    if schedule.details.get("clock_from") == "assumed":
-        if end is None and schedule.details["shape"] == ["decay"]:
+    if schedule.clock.source == "assumed":
+        if end is None and schedule.kinds == ("decay",):
             return "", "", ""  # a decay without a length is mostly stepped once per epoch
         if 20 * found.step <= schedule.horizon:
             return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
@@ -92,31 +97,27 @@ def _runs_out(schedule):
 
     Told by its arguments: a long run is followed for part of the way only.
     """
-    if schedule.details.get("horizon_from") != "total_steps" or schedule.unit != "step" or "error" in schedule.details:
+    if schedule.horizon_from != "total_steps" or schedule.unit != "step" or schedule.error is not None:
         return None
-    if schedule.class_name != "OneCycleLR" or (
-        schedule.details.get("clock_from") == "assumed" and schedule.period != 1
-    ):
+    if schedule.class_name != "OneCycleLR" or (schedule.clock.source == "assumed" and schedule.period != 1):
         return None
-    total = schedule.details.get("attributes", {}).get("total_steps")
-    left = None if not isinstance(total, int) else (total - schedule.details.get("start", 0)) * schedule.period
+    total = schedule.attributes.get("total_steps")
+    left = None if not isinstance(total, int) else (total - schedule.position.start) * schedule.period
     short = left is not None and left + schedule.period <= schedule.horizon
     return (schedule.class_name, total, left + schedule.period) if short else None
 
 
 def _counted_in_steps(schedule, training):
     """As long as the run in optimizer steps, and stepped once per epoch."""
-    per_epoch = (
-        schedule.details.get("clock_from") in ("source", "rehearsal") and schedule.details.get("interval") == "epoch"
-    )
+    per_epoch = schedule.clock.source in ("source", "rehearsal") and schedule.clock.interval == "epoch"
     many = (training.steps_per_epoch or 2) > 1 and (training.total_steps or 0) >= 40
-    return per_epoch and many and schedule.details.get("final") and schedule.details["length"] == training.total_steps
+    return per_epoch and many and schedule.ends is not None and schedule.ends.steps == training.total_steps
 
 
 def _early(schedule, found, training):
-    details, named = schedule.details, ""
-    if details.get("final"):
-        named = f" ({details['length_name']}={details['length']})"
+    named = ""
+    if schedule.ends is not None:
+        named = f" ({schedule.ends})"
         then = f" and then stays at {rate(found.low)}"
     else:
         then = f": no more than {rate(found.low)} is left"
@@ -131,7 +132,7 @@ def _late(schedule, end, training):
     trace = lead(schedule)
     if end is None or trace is None or end < 2 * schedule.horizon or trace.last <= 0.5 * trace.peak:
         return ""
-    named = f"{schedule.class_name} ({schedule.details['length_name']}={schedule.details['length']})"
+    named = f"{schedule.class_name} ({schedule.length})"
     text = f"the run ends after {schedule.horizon / end:.0%} of {named}, with the rate still at {rate(trace.last)}"
     return text + _cause(schedule, end, training)
 

@@ -32,7 +32,7 @@ def scheduler_wrong_optimizer(setup):
                 help="let wrapper and inner optimizer share one list of groups",
             )
     for schedule in setup.schedules:
-        if orphan := schedule.details.get("orphan"):
+        if orphan := schedule.wiring.orphan:
             yield Finding(
                 [schedule, *setup.optimizers],
                 f"{schedule.class_name} drives another {orphan} than the one that trains: no rate will change",
@@ -50,11 +50,11 @@ def scheduler_wrong_optimizer(setup):
                 help="share the group dicts (`self.param_groups = inner.param_groups`), or drive the inner optimizer",
             )
         for node in schedule.nodes():
-            if node.get("foreign"):
+            if node.foreign:
                 yield Finding(
                     schedule,
-                    f"{node['class_name']} inside {schedule.class_name} drives another optimizer than its parent: "
+                    f"{node.class_name} inside {schedule.class_name} drives another optimizer than its parent: "
                     "its part of the schedule reaches no rate",
-                    data={"child": node["class_name"]},
+                    data={"child": node.class_name},
                     help="build the nested scheduler from the same optimizer",
                 )

@@ -28,7 +28,7 @@ CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
 @rule("LR406", severity="warning", confidence="high", needs=("optimizer", "schedule"))
 def stale_initial_lr(setup):
     for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None or set(schedule.details["shape"]) & {"cycle"}:
+        if not schedule.leads or schedule.optimizer is None or "cycle" in schedule.kinds:
             continue
         optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size:
@@ -36,7 +36,7 @@ def stale_initial_lr(setup):
             continue
         said = _fresh(schedule)
         if said:
-            yield Finding(schedule, said, data={"last_epoch": schedule.details["constructed_at"]}, help=HELP)
+            yield Finding(schedule, said, data={"last_epoch": schedule.position.constructed_at}, help=HELP)
             continue
         texts = {g.group: _stale(schedule, g, optimizer.groups[g.group].label) for g in schedule.groups}
         stale = [index for index, text in texts.items() if text]
@@ -52,13 +52,13 @@ HELP = "delete initial_lr from the groups before building a scheduler for a fres
 
 
 def _fresh(schedule):
-    at = schedule.details.get("constructed_at")
+    at = schedule.position.constructed_at
     if at is None:
         return ""
     if at == 0:
         return f"{schedule.class_name} was built with last_epoch=0 on a fresh optimizer: it begins at its second step"
     first = schedule.groups[0].lr
-    base = (schedule.details.get("base_lrs") or [0.0])[0]
+    base = (schedule.base_lrs or (0.0,))[0]
     if schedule.class_name in CURVES and first is not None and base and abs(first.first / base - 1) < 1e-9:
         return (
             f"{schedule.class_name} was built with last_epoch={at} on a fresh optimizer: the rate is still the full "
@@ -71,11 +71,11 @@ def _stale(schedule, scheduled, label):
     given, initial = scheduled.before.get("lr"), scheduled.before.get("initial_lr")
     if given and initial is not None and abs(initial - given) > 1e-6 * given:
         return f"{label} has lr {rate(given)}, but {schedule.class_name} scales its initial_lr {rate(initial)}"
-    bases, start = schedule.details.get("base_lrs", ()), schedule.details.get("start", 0)
+    bases, start = schedule.base_lrs, schedule.position.start
     if scheduled.lr is None or scheduled.group >= len(bases) or start or schedule.class_name not in CURVES:
         return ""
     base, first = bases[scheduled.group], scheduled.lr.first
-    found = dict(enumerate(schedule.details.get("last_lrs", ())))
+    found = dict(enumerate(schedule.position.last_lrs))
     if scheduled.group in found and abs(found[scheduled.group] - base) <= 1e-6 * base:
         return ""  # the rate was changed after the scheduler was built
     if abs(first - base) > 1e-6 * max(first, base):
@@ -85,7 +85,7 @@ def _stale(schedule, scheduled, label):
 
 def _resumed(schedule, optimizer):
     """A rate that is neither the scheduler's last one nor that of its curve, in an optimizer that has state."""
-    curve, last = schedule.details.get("curve"), schedule.details.get("last_lrs", ())
+    curve, last = schedule.position.curve, schedule.position.last_lrs
     off = []
     for scheduled in schedule.groups:
         group = scheduled.group
@@ -98,7 +98,7 @@ def _resumed(schedule, optimizer):
     if off:
         index, now, meant = off[0]
         at = (
-            f"its curve is at {rate(meant)} at step {schedule.details.get('start', 0)}"
+            f"its curve is at {rate(meant)} at step {schedule.position.start}"
             if curve
             else f"it set {rate(meant)} last"
         )

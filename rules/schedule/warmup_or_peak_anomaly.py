@@ -35,13 +35,13 @@ def warmup_or_peak_anomaly(setup):
                 help="let the milestone be the warm-up's length",
             )
             continue
-        covered = schedule.declared or (schedule.whole and schedule.details.get("final"))
-        if not schedule.leads or not covered or "cycle" in schedule.details["shape"] or schedule.horizon < 10:
+        covered = schedule.declared or (schedule.whole and schedule.ends is not None)
+        if not schedule.leads or not covered or "cycle" in schedule.kinds or schedule.horizon < 10:
             continue
         trace = lead(schedule)
         if trace is None:
             continue
-        bases = [base for base in schedule.details.get("base_lrs", ()) if base > 0]
+        bases = [base for base in schedule.base_lrs if base > 0]
         text = _unfinished(schedule, trace, max(bases, default=0.0))
         text = text or (schedule.declared and (_late(trace) or _again(setup, schedule, trace)))
         if text:

@@ -57,7 +57,7 @@ def test_the_clock_fits_the_length(make: Any, period: int) -> None:
 
 def test_a_declared_interval_wins() -> None:
     found = followed(lambda o: s.CosineAnnealingLR(o, 90), **EPOCHS, interval="step")
-    assert (found.period, found.details["clock_from"]) == (1, "declared")
+    assert (found.period, found.clock.source) == (1, "declared")
     found = followed(lambda o: s.LambdaLR(o, lambda step: 0.95**step), **EPOCHS, interval="epoch")
     assert found.period == 100
 
@@ -71,8 +71,8 @@ def test_a_rate_holds_for_its_epoch() -> None:
 
 def test_without_a_run_the_schedulers_own_length_counts() -> None:
     found = followed(lambda o: s.CosineAnnealingLR(o, 50))
-    assert (found.horizon, found.details["horizon_from"]) == (50, "scheduler")
-    assert followed(lambda o: s.LambdaLR(o, lambda t: 1.0)).details["horizon_from"] == "default"
+    assert (found.horizon, found.horizon_from) == (50, "scheduler")
+    assert followed(lambda o: s.LambdaLR(o, lambda t: 1.0)).horizon_from == "default"
 
 
 def test_a_run_of_many_epochs_is_no_mistake_but_is_said() -> None:
@@ -92,7 +92,7 @@ def test_a_length_in_a_closure_is_found() -> None:
         return s.LambdaLR(optimizer, lambda t: max(0.0, 1 - t / total_steps))
 
     found = followed(make)
-    assert (found.horizon, found.details["length_name"]) == (70, "total_steps")
+    assert (found.horizon, found.length.name) == (70, "total_steps")
 
 
 # --- Lightning ------------------------------------------------------------------------------------------------------
@@ -221,13 +221,13 @@ def test_the_loop_shows_how_often_the_scheduler_is_stepped(
 ) -> None:
     (tmp_path / "train.py").write_text(LOOP.format(inner=inner, outer=outer))
     (found,) = build(load(f"{tmp_path}/train.py:build"), graph=False).schedules
-    assert (found.unit, found.details["clock_from"]) == expected
+    assert (found.unit, found.clock.source) == expected
 
 
 def test_a_function_that_only_makes_sense_in_epochs_counts_epochs() -> None:
     linear = lambda e: 1 - max(0, e - 100) / 101  # noqa: E731  # CycleGAN's
     found = followed(lambda o: s.LambdaLR(o, linear), total_steps=200_000, steps_per_epoch=1000)
-    assert (found.period, found.details["clock_from"]) == (1000, "course")
+    assert (found.period, found.clock.source) == (1000, "course")
     assert found.groups[0].lr is not None
     assert found.groups[0].lr.floor == pytest.approx(2 / 101)
 
@@ -242,14 +242,14 @@ def test_a_function_that_only_makes_sense_in_epochs_counts_epochs() -> None:
 )
 def test_a_function_that_ends_with_the_epochs_counts_epochs(factor: Any) -> None:
     found = followed(lambda o: s.LambdaLR(o, factor), total_steps=900, steps_per_epoch=10)
-    assert (found.period, found.details["clock_from"]) == (10, "course")
+    assert (found.period, found.clock.source) == (10, "course")
 
 
 def test_a_function_that_ends_in_the_middle_of_the_run_does_not() -> None:
     found = followed(lambda o: s.LambdaLR(o, lambda t: max(0.0, 1 - t / 450)), total_steps=900, steps_per_epoch=10)
-    assert (found.period, found.details["clock_from"]) == (1, "assumed")
+    assert (found.period, found.clock.source) == (1, "assumed")
 
 
 def test_a_function_that_is_wrong_in_both_clocks_stays_per_step() -> None:
     found = followed(lambda o: s.LambdaLR(o, lambda t: 1 - t / 5), total_steps=2000, steps_per_epoch=100)
-    assert (found.period, found.details["clock_from"]) == (1, "assumed")
+    assert (found.period, found.clock.source) == (1, "assumed")

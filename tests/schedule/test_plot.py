@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +12,9 @@ from lrlint.facts import GroupSchedule, Schedule, Trace
 from lrlint.reports.views.curves import chart, schedule_lines
 
 
-def schedule(*traces: Trace, **details: object) -> Schedule:
+def schedule(*traces: Trace, **more: Any) -> Schedule:
     groups = tuple(GroupSchedule(index, trace) for index, trace in enumerate(traces))
-    return Schedule(0, "CosineAnnealingLR", "torch", 0, 101, groups, details={"horizon_from": "total_steps", **details})
+    return Schedule(0, "CosineAnnealingLR", "torch", 0, 101, groups, **{"horizon_from": "total_steps", **more})
 
 
 def test_a_line_falls_from_the_upper_left_to_the_lower_right() -> None:
@@ -67,7 +69,7 @@ def test_decay_and_momentum_that_move_are_told() -> None:
     still = GroupSchedule(
         1, Trace((0, 100), (1e-3, 0.0)), {"weight_decay": Trace((0, 100), (0.1, 0.1)), "betas.0": dip}
     )
-    shown = Schedule(0, "X", "x", 0, 101, (group, still), details={"horizon_from": "total_steps"})
+    shown = Schedule(0, "X", "x", 0, 101, (group, still), horizon_from="total_steps")
     assert schedule_lines(shown)[-2:] == [
         "  weight decay of group 0: 0.04 → 0.4",
         "  beta1 of group 0 and group 1: 0.95 → 0.85 at step 30 → 0.95",

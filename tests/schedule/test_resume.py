@@ -15,6 +15,7 @@ from torch.optim import lr_scheduler as s
 import lrlint
 from lrlint.config.loader import Settings
 from lrlint.errors import UsageError
+from lrlint.facts.resume import ResumedOptimizer
 
 
 def net() -> nn.Module:
@@ -41,11 +42,12 @@ def store(path: Path, state: Any) -> str:
     return str(path)
 
 
-def resumed(model: nn.Module, optimizer: Any, path: str, scheduler: Any = None) -> tuple[dict[str, Any], list[str]]:
+def resumed(model: nn.Module, optimizer: Any, path: str, scheduler: Any = None) -> tuple[ResumedOptimizer, list[str]]:
     """(the record of the only optimizer, messages of the rule)."""
     run = lrlint.check(model, optimizer, scheduler, resume=path, graph=False, settings=Settings(select=("LR416",)))
     assert run.setup is not None
-    (record,) = run.setup.training.options["resumed"]["optimizers"]
+    assert run.setup.resume is not None
+    (record,) = run.setup.resume.optimizers
     return record, [f"{f.severity}: {f.message}" for f in run.findings]
 
 
@@ -58,7 +60,7 @@ def test_a_new_configuration_is_overridden(tmp_path: Path) -> None:
     model = net()
     optimizer = AdamW(model.parameters(), lr=5e-5, weight_decay=0.3, betas=(0.9, 0.95))
     record, messages = resumed(model, optimizer, path, cosine(optimizer))
-    assert {c["option"]: (c["configured"], c["loaded"]) for c in record["changes"]} == {
+    assert {c.option: (c.configured, c.loaded) for c in record.changes} == {
         "lr": (5e-5, pytest.approx(6.545e-4, rel=1e-3)),
         "weight_decay": (0.3, 0.1),
         "betas": ([0.9, 0.95], [0.9, 0.999]),
@@ -76,8 +78,9 @@ def test_progress_of_the_same_run_is_no_change(tmp_path: Path) -> None:
     model = net()
     optimizer = AdamW(model.parameters(), lr=1e-3)
     record, messages = resumed(model, optimizer, path, cosine(optimizer))
-    assert (record["changes"], messages) == ([], [])
-    assert record["scheduler"]["loaded"]
+    assert (record.changes, messages) == ((), [])
+    assert record.scheduler is not None
+    assert record.scheduler.loaded
 
 
 def test_one_cycles_momentum_is_no_change(tmp_path: Path) -> None:
@@ -97,7 +100,8 @@ def test_a_scheduler_that_is_not_loaded_puts_its_own_rate_back(tmp_path: Path) -
     optimizer = AdamW(model.parameters(), lr=1e-3)
     scheduler = s.LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / 1000))
     record, messages = resumed(model, optimizer, store(tmp_path / "a.pt", state), scheduler)
-    assert record["scheduler"]["next_lr"] == pytest.approx([2e-6])
+    assert record.scheduler is not None
+    assert record.scheduler.next_lr == pytest.approx([2e-6])
     assert messages == ["warning: group 0: 6.55e-04 after loading a.pt, 2e-06 one scheduler step later"]
 
 
@@ -105,7 +109,7 @@ def test_groups_in_another_order(tmp_path: Path) -> None:
     path = store(tmp_path / "a.pt", trained(lambda m: AdamW(list(m.parameters())[::-1], lr=1e-3)))
     model = net()
     record, messages = resumed(model, AdamW(model.parameters(), lr=1e-3), path)
-    assert record["shapes"] == 2  # the shapes of a bias and a weight never agree; two of four get more dimensions
+    assert record.shapes == 2  # the shapes of a bias and a weight never agree; two of four get more dimensions
     assert messages == [
         "error: the state in a.pt is in another order: 2 parameters of 4 would get state of another shape"
     ]
@@ -119,7 +123,7 @@ def test_names_tell_an_order_that_shapes_do_not(tmp_path: Path) -> None:
     path = store(tmp_path / "a.pt", trained(lambda m: two_groups(m, (1, 0))))
     model = net()
     record, messages = resumed(model, two_groups(model, (0, 1)), path)
-    assert record["names"] == ["1.weight", "0.weight"]
+    assert record.names == ("1.weight", "0.weight")
     assert messages == ["error: the state in a.pt is in another order: that of `1.weight` lands on `0.weight`"]
 
 
@@ -152,7 +156,7 @@ def test_layouts_of_checkpoints(tmp_path: Path, wrap: Any) -> None:
     state = trained(lambda m: SGD(m.parameters(), lr=0.1, weight_decay=0.5), cosine)
     model = net()
     record, _ = resumed(model, SGD(model.parameters(), lr=0.1), store(tmp_path / "a.pt", wrap(state)))
-    assert [(c["option"], c["loaded"]) for c in record["changes"]] == [("weight_decay", 0.5)]
+    assert [(c.option, c.loaded) for c in record.changes] == [("weight_decay", 0.5)]
 
 
 def test_a_folder_as_transformers_writes_it(tmp_path: Path) -> None:
@@ -162,8 +166,9 @@ def test_a_folder_as_transformers_writes_it(tmp_path: Path) -> None:
     model = net()
     optimizer = SGD(model.parameters(), lr=0.1)
     record, _ = resumed(model, optimizer, str(tmp_path), cosine(optimizer))
-    assert record["scheduler"]["loaded"]
-    assert record["changes"][0]["loaded"] == 0.5
+    assert record.scheduler is not None
+    assert record.scheduler.loaded
+    assert record.changes[0].loaded == 0.5
 
 
 def test_a_folder_as_accelerate_writes_it_for_two_optimizers(tmp_path: Path) -> None:
@@ -174,8 +179,8 @@ def test_a_folder_as_accelerate_writes_it_for_two_optimizers(tmp_path: Path) -> 
     optimizers = [SGD(m.parameters(), lr=0.1) for m in models]
     run = lrlint.check(models, optimizers, resume=str(tmp_path), graph=False, settings=Settings(select=("LR416",)))
     assert run.setup is not None
-    records = run.setup.training.options["resumed"]["optimizers"]
-    assert [[c["loaded"] for c in record["changes"]] for record in records] == [[0.5], [0.25]]
+    assert run.setup.resume is not None
+    assert [[change.loaded for change in record.changes] for record in run.setup.resume.optimizers] == [[0.5], [0.25]]
 
 
 def test_the_old_length_of_a_schedule_comes_back(tmp_path: Path) -> None:
@@ -227,7 +232,7 @@ def test_plain_records_beside_the_states_do_not_matter(tmp_path: Path, beside: s
     state = trained(lambda m: SGD(m.parameters(), lr=0.1, weight_decay=0.5))
     model = net()
     record, _ = resumed(model, SGD(model.parameters(), lr=0.1), store(tmp_path / "a.pt", {**state, "args": extra}))
-    assert record["changes"][0]["loaded"] == 0.5
+    assert record.changes[0].loaded == 0.5
 
 
 def test_a_large_checkpoint_is_mapped_and_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ def test_traces_equal_real_steps(name: str, data: st.DataObject) -> None:
     model, optimizer = pair(lrs)
     scheduler = make(optimizer)
     found = simulated(model, optimizer, scheduler, total_steps=total)
-    assert "error" not in found.details
+    assert found.error is None
     rows = really(optimizer, scheduler, total)
     for group in found.groups:
         real = [row[group.group] for row in rows]
@@ -105,7 +105,7 @@ class LateRecursion(s.LRScheduler):
 def test_what_depends_on_the_course_is_stepped_and_not_evaluated() -> None:
     model, optimizer = pair()
     found = simulated(model, optimizer, LateRecursion(optimizer), total_steps=90_001)
-    assert found.details["capped"] == 30_000
+    assert found.capped == 30_000
     for group in found.groups:
         assert group.lr is not None
         base = (1e-5, 1e-3)[group.group]
@@ -119,7 +119,7 @@ def test_a_long_horizon_shows_extremes_and_changes_to_the_step(name: str) -> Non
     found = simulated(model, optimizer, LONG[name](optimizer, total), total_steps=total)
     _, optimizer = pair()
     rows = really(optimizer, LONG[name](optimizer, total), total)
-    assert "capped" not in found.details
+    assert found.capped is None
     for group in found.groups:
         real = [row[group.group] for row in rows]
         trace = group.lr
@@ -168,7 +168,7 @@ def test_what_was_not_followed_to_the_end_is_said() -> None:
     scheduler = s.MultiplicativeLR(optimizer, lambda t: 0.999999)
     setup = lrlint.inspect(model, optimizer, scheduler, total_steps=1_000_000, graph=False)
     (found,) = setup.schedules
-    assert found.details["capped"] == found.groups[0].lr.steps[-1] < 1_000_000
+    assert found.capped == found.groups[0].lr.steps[-1] < 1_000_000
     assert f"followed for {found.details['capped']} of 1000000 steps" in (setup.note("schedule") or "")
     assert not found.declared
 
@@ -404,7 +404,7 @@ def test_timms_interface(in_epochs: bool, unit: str) -> None:
     model, optimizer = pair((1e-3, 1e-3))
     optimizer.param_groups[1]["lr_scale"] = 0.5
     found = simulated(model, optimizer, Timm(optimizer, in_epochs))
-    assert (found.unit, found.details["length"]) == (unit, 10)
+    assert (found.unit, found.length.steps) == (unit, 10)
     assert [g.lr.first for g in found.groups if g.lr] == pytest.approx([1e-3, 1e-3 / 2])
     assert [g.lr.last for g in found.groups if g.lr] == pytest.approx([1e-4, 1e-4 / 2])
 
@@ -438,7 +438,7 @@ def test_schedulers_on_one_optimizer_are_stepped_side_by_side() -> None:
     model, optimizer = pair((1e-3,))
     both = [s.LinearLR(optimizer, 0.1, total_iters=30), s.CosineAnnealingLR(optimizer, 100)]
     found = lrlint.inspect(model, optimizer, both, total_steps=100, graph=False).schedules
-    assert [schedule.details["together"] for schedule in found] == [[0, 1], [0, 1]]
+    assert [schedule.wiring.together for schedule in found] == [(0, 1), (0, 1)]
     assert found[0].groups[0].lr is not None
     assert found[0].groups[0].lr.peak == pytest.approx(7.94e-4, rel=1e-3)
 
@@ -448,7 +448,7 @@ def test_a_resumed_scheduler_goes_on_where_it_stands() -> None:
     scheduler = s.StepLR(optimizer, 10)
     really(optimizer, scheduler, 25)
     found = simulated(model, optimizer, scheduler, total_steps=40)
-    assert found.details["start"] == 25
+    assert found.position.start == 25
     assert found.groups[0].lr is not None
     assert (found.groups[0].lr.steps[0], found.groups[0].lr.first, found.groups[0].lr.last) == pytest.approx(
         (25, 0.01, 1e-3)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lrlint.facts import Training
+from lrlint.facts.schedule import ClockSource, HorizonSource, Interval, Unit
+from lrlint.facts.scheduler import Length
 from lrlint.inspection.schedules import kinds
 
 #: Followed without a declared run or a length of the scheduler's own.
@@ -23,19 +25,19 @@ _MANY = 20
 
 
 @dataclass(frozen=True)
-class Clock:
+class Timing:
     """``period`` optimizer steps pass per scheduler step; ``calls`` scheduler steps are made at once.
 
     ``unit`` is what ``horizon`` counts: optimizer steps, or epochs where their length is not known (period 1 then).
     """
 
-    unit: str
+    unit: Unit
     period: int
     calls: int
     horizon: int
-    source: str
-    horizon_from: str
-    interval: str
+    source: ClockSource
+    horizon_from: HorizonSource
+    interval: Interval
 
 
 def clock_of(
@@ -43,9 +45,9 @@ def clock_of(
     config: Mapping[str, Any],
     training: Training,
     calls: int,
-    loop: str | None,
-    observed: str | None = None,
-) -> Clock:
+    loop: Interval | None,
+    observed: Interval | None = None,
+) -> Timing:
     """The clock of one scheduler; ``calls`` is how many steps its wrapper makes of one call, ``loop`` the interval at
     which the training loop steps it, where one was read, ``observed`` where a rehearsal has seen it.
     """
@@ -53,21 +55,19 @@ def clock_of(
     frequency = config.get("frequency")
     every = frequency if isinstance(frequency, int) and frequency > 0 else 1
     per_epoch = epoch_length(training)
-    if interval == "epoch" and per_epoch:
-        unit, period = "step", per_epoch * every
-    else:
-        unit, period = interval, every
+    unit: Unit = "epoch" if interval == "epoch" and not per_epoch else "step"
+    period = per_epoch * every if interval == "epoch" and per_epoch else every
     total = _total(training, unit)
     if total is not None and not (source == "assumed" and unit == "epoch"):
-        return Clock(unit, period, calls, total, source, "total_steps", interval)
+        return Timing(unit, period, calls, total, source, "total_steps", interval)
     length = kinds.length_of(scheduler)
     if length is None or length.steps < 1:
-        return Clock(unit, period, calls, DEFAULT_HORIZON * period, source, "default", interval)
+        return Timing(unit, period, calls, DEFAULT_HORIZON * period, source, "default", interval)
     steps = length.steps if length.final else max(length.steps + 1, math.ceil(1.5 * length.steps))
-    return Clock(unit, period, calls, math.ceil(steps * period / calls), source, "scheduler", interval)
+    return Timing(unit, period, calls, math.ceil(steps * period / calls), source, "scheduler", interval)
 
 
-def in_epochs(clock: Clock, training: Training) -> Clock | None:
+def in_epochs(clock: Timing, training: Training) -> Timing | None:
     """The other reading of a clock that was only assumed to count optimizer steps, where the epochs are known."""
     per_epoch = epoch_length(training)
     if clock.source != "assumed" or clock.unit != "step" or not per_epoch or per_epoch < 2:
@@ -75,14 +75,16 @@ def in_epochs(clock: Clock, training: Training) -> Clock | None:
     return replace(clock, period=per_epoch, interval="epoch", source="course")
 
 
-def _total(training: Training, unit: str) -> int | None:
+def _total(training: Training, unit: Unit) -> int | None:
     if unit == "step":
         return training.total_steps
     epochs = training.options.get("max_epochs")
     return epochs if isinstance(epochs, int) and epochs > 0 else None
 
 
-def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, loop: str | None) -> tuple[str, str]:
+def _interval(
+    scheduler: Any, config: Mapping[str, Any], training: Training, loop: Interval | None
+) -> tuple[Interval, ClockSource]:
     """(``step`` or ``epoch``, what tells)."""
     options = training.options
     for declared in (config.get("interval"), options.get("interval"), options.get("scheduler_interval")):
@@ -99,13 +101,13 @@ def _interval(scheduler: Any, config: Mapping[str, Any], training: Training, loo
     return _inferred(scheduler, training)
 
 
-def _inferred(scheduler: Any, training: Training) -> tuple[str, str]:
+def _inferred(scheduler: Any, training: Training) -> tuple[Interval, ClockSource]:
     """The clock that the scheduler's own length fits, then what a factor function calls its argument."""
     length, total, per_epoch = kinds.length_of(scheduler), training.total_steps, epoch_length(training)
     in_epochs = per_epoch is not None and per_epoch > 1
     if length is not None and length.steps > 0 and total:
         if per_epoch and in_epochs:
-            warms_up = any(kinds.shape_of(leaf) == "warmup" for leaf in kinds.leaves(scheduler))
+            warms_up = any(kinds.kind_of(leaf) == "warmup" for leaf in kinds.leaves(scheduler))
             return ("epoch" if _fits_epochs(length, total, per_epoch, warms_up) else "step"), "length"
         if length.final and total >= _MANY * length.steps:
             return "epoch", "assumed"
@@ -115,7 +117,7 @@ def _inferred(scheduler: Any, training: Training) -> tuple[str, str]:
     return "step", "assumed"
 
 
-def _fits_epochs(length: kinds.Length, total: int, per_epoch: int, warms_up: bool) -> bool:
+def _fits_epochs(length: Length, total: int, per_epoch: int, warms_up: bool) -> bool:
     """A whole schedule is as long as the run, in its own clock; a cycle only fits into it, a warm-up into half of it."""
     epochs = max(total / per_epoch, 1.0)
     if not length.final:

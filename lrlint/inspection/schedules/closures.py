@@ -6,6 +6,7 @@ import ast
 import linecache
 import types
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lrlint.targets.provenance.project import syntax_tree
@@ -14,30 +15,39 @@ _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 _FUNCTIONS = (ast.Lambda, ast.FunctionDef)
 
 
-def shared_variables(functions: Sequence[Any]) -> dict[str, Any]:
-    """``shared``: variables that all functions read from one place, although each was made on its own.
+@dataclass(frozen=True)
+class Shared:
+    """``names``: variables that all functions read from one place, although each was made on its own.
 
     ``loop``: those that the source shows to be set by a loop around the function, so that all see the last value.
-    ``source``: false where there is none to look at. One function used for all groups shares nothing in this sense; a
-    default argument (``f=f``) is not a shared variable.
+    ``source``: false where there is none to look at.
+    """
+
+    names: tuple[str, ...] = ()
+    loop: tuple[str, ...] = ()
+    source: bool = True
+
+
+def shared_variables(functions: Sequence[Any]) -> Shared:
+    """What the factor functions share.
+
+    One function used for all groups shares nothing in this sense; a default argument (``f=f``) is no shared variable.
     """
     plain = [function for function in functions if isinstance(function, types.FunctionType)]
     if len(plain) < 2 or len(plain) < len(functions) or len({id(function) for function in plain}) < len(plain):
-        return {}
+        return Shared()
     first = plain[0]
     if any(function.__code__ != first.__code__ for function in plain):
-        return {}
+        return Shared()
     cells = [function.__closure__ or () for function in plain]
     free = first.__code__.co_freevars
-    shared = [name for index, name in enumerate(free) if len({id(cell[index]) for cell in cells}) == 1]
+    shared = tuple(name for index, name in enumerate(free) if len({id(cell[index]) for cell in cells}) == 1)
     # At module level the variable of a loop is a global, which every function shares by nature.
     candidates = [*shared, *first.__code__.co_names]
     targets = _loop_targets(first)
-    found: dict[str, Any] = {"shared": shared} if shared else {}
     if targets is None:
-        return {**found, "source": False} if shared else {}
-    loop = sorted(targets.intersection(candidates))
-    return {**found, "loop": loop} if loop else found
+        return Shared(shared, source=not shared)
+    return Shared(shared, loop=tuple(sorted(targets.intersection(candidates))))
 
 
 def _loop_targets(function: types.FunctionType) -> set[str] | None:

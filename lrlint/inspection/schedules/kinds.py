@@ -6,14 +6,15 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim import lr_scheduler as torch_schedulers
 
+from lrlint.facts.scheduler import Floor, Length, SchedulerKind
+
 #: By class name, so that a subclass or a copy in another library is what its base is.
-SHAPES = {
+KINDS: dict[str, SchedulerKind] = {
     "ConstantLR": "constant",
     "LinearLR": "warmup",
     "LambdaLR": "lambda",
@@ -44,15 +45,6 @@ FLOORS = ("eta_min", "min_lr", "lr_min", "final_lr", "end_lr")
 #: Names of the argument by which step() expects a metric, or a position.
 _METRICS = ("metric", "metrics", "loss", "val_loss", "value", "score", "val_metric", "current")
 _COUNTERS = ("epoch", "step", "num_updates", "num_update", "t", "it", "iteration", "current_step", "global_step")
-
-
-@dataclass(frozen=True)
-class Length:
-    """A scheduler is over (``final``), or stops changing, after ``steps`` of its own steps; ``name`` says so."""
-
-    steps: int
-    name: str
-    final: bool = True
 
 
 def unwrap_optimizer(optimizer: Any) -> Any:
@@ -103,8 +95,8 @@ def leaves(scheduler: Any) -> list[Any]:
     return [node for node in tree(scheduler) if not children_of(node)]
 
 
-def shape_of(scheduler: Any) -> str:
-    return next((SHAPES[base.__name__] for base in type(scheduler).__mro__ if base.__name__ in SHAPES), "other")
+def kind_of(scheduler: Any) -> SchedulerKind:
+    return next((KINDS[base.__name__] for base in type(scheduler).__mro__ if base.__name__ in KINDS), "other")
 
 
 def is_timm(scheduler: Any) -> bool:
@@ -115,7 +107,7 @@ def data_driven(scheduler: Any) -> str | None:
     """Why the scheduler cannot be run without training, or None."""
     for node in tree(scheduler):
         name = type(node).__name__
-        if shape_of(node) == "plateau" or (is_timm(node) and "plateau" in name.lower()):
+        if kind_of(node) == "plateau" or (is_timm(node) and "plateau" in name.lower()):
             return f"{name} follows a metric that only training produces"
         if not callable(getattr(node, "step", None)):
             return f"{name} has no step method"
@@ -253,19 +245,19 @@ def _whole(value: Any) -> int | None:
     return int(value)
 
 
-def floor_of(scheduler: Any) -> tuple[str, Any] | None:
-    """The absolute rate a scheduler anneals to: (argument, one number or one per group)."""
-    if shape_of(scheduler) == "plateau":
+def floor_of(scheduler: Any) -> Floor | None:
+    """The absolute rate that one scheduler anneals to."""
+    if kind_of(scheduler) == "plateau":
         return None
     share = next((bound_names(f).get("min_lr_rate") for f in lambdas_of(scheduler) if is_transformers(scheduler)), None)
     if isinstance(share, float):  # transformers turns an absolute min_lr into a share of the optimizer's default rate
-        return "min_lr", [share * float(base) for base in scheduler.base_lrs]
+        return Floor("min_lr", rates=tuple(share * float(base) for base in scheduler.base_lrs))
     for name in FLOORS:
         value = getattr(scheduler, name, None)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return name, float(value)
+            return Floor(name, float(value))
         if isinstance(value, (list, tuple)) and value and all(isinstance(item, (int, float)) for item in value):
-            return name, [float(item) for item in value]
+            return Floor(name, rates=tuple(float(item) for item in value))
     return None
 
 

@@ -6,16 +6,17 @@ the new run are gone without a word. Everything here happens on stand-ins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lrlint.facts.resume import ArgumentChange, OptionChange, ResumedOptimizer, ResumedScheduler, ResumeFacts
 from lrlint.inspection.schedules import kinds
 from lrlint.inspection.schedules.checkpoint import read
 from lrlint.inspection.schedules.copying import Isolation, Uncopyable, quiet
-from lrlint.inspection.schedules.details import number, rates_of
+from lrlint.inspection.schedules.scheduler_facts import number, rates_of
 from lrlint.inspection.schedules.stepping import stepper
 
 if TYPE_CHECKING:
@@ -25,84 +26,68 @@ if TYPE_CHECKING:
 OPTIONS = ("weight_decay", "betas", "momentum", "eps", "decoupled_weight_decay")
 #: Arguments of torch's schedulers that their state brings along and that no step changes.
 ARGUMENTS = (
-    *(
-        "T_max",
-        "eta_min",
-        "T_0",
-        "T_mult",
-        "step_size",
-        "gamma",
-        "milestones",
-        "total_iters",
-        "start_factor",
-        "end_factor",
-    ),
-    *("factor", "power", "total_steps", "total_size", "step_ratio", "mode", "_milestones"),
+    *("T_max", "eta_min", "T_0", "T_mult", "step_size", "gamma", "milestones", "total_iters", "start_factor"),
+    *("end_factor", "factor", "power", "total_steps", "total_size", "step_ratio", "mode", "_milestones"),
 )
 
 
-def resume(built: Built, path: str | Path) -> dict[str, Any]:
-    """What loading the checkpoint does to the target, as plain data.
-
-    ``path`` is what `checkpoint.read` takes. The result has ``checkpoint`` (the file's name) and
-    ``optimizers``, one record per saved optimizer:
-
-    - ``optimizer``: index in the target; ``changes``: ``group``, ``option``, ``configured``, ``loaded`` of each option
-      that the load replaces by another value (for ``lr`` also ``origin``, the rate that the saved one decayed from);
-    - ``refused``: why torch would not load it (number of groups or of parameters);
-    - ``names``: first saved parameter name that stands at the place of another, as [saved, present];
-    - ``shapes``: number of state tensors that land on a parameter of another shape, with ``parameters`` saved;
-    - ``scheduler``: ``index`` in the target, ``loaded`` (whether the checkpoint has its state), ``base_lrs`` it will
-      scale, ``lr`` after the load and ``next_lr`` after its next step, one per group; ``changes`` of the arguments of
-      torch's own classes: ``class_name``, ``option``, ``configured``, ``loaded``; ``foreign``: the class whose
-      arguments the saved state does not have.
+def resume(built: Built, path: str | Path) -> ResumeFacts:
+    """What loading the checkpoint does to the target. ``path`` is what `checkpoint.read` takes.
 
     Raises UsageError as `checkpoint.read` does.
     """
     optimizers, schedulers = read(Path(path))
-    records = []
-    for index, (optimizer, saved) in enumerate(zip(built.optimizers.values(), optimizers, strict=False)):
-        live = kinds.unwrap_optimizer(optimizer)
-        record = {"optimizer": index, **_compare(built, live, saved)}
-        if "refused" not in record and (found := _scheduler(built, live, saved, schedulers)):
-            record["scheduler"] = found
-        records.append(record)
-    return {"checkpoint": Path(path).name, "optimizers": records}
+    pairs = enumerate(zip(built.optimizers.values(), optimizers, strict=False))
+    records = (
+        _optimizer(built, index, kinds.unwrap_optimizer(live), saved, schedulers) for index, (live, saved) in pairs
+    )
+    return ResumeFacts(Path(path).name, tuple(records))
 
 
-def _compare(built: Built, optimizer: Any, saved: Mapping[str, Any]) -> dict[str, Any]:
+def _optimizer(
+    built: Built, index: int, optimizer: Any, saved: Mapping[str, Any], schedulers: Sequence[dict[str, Any]]
+) -> ResumedOptimizer:
     groups, loaded = optimizer.param_groups, saved["param_groups"]
     counts = [len(group["params"]) for group in groups]
     saved_counts = [len(group["params"]) for group in loaded]
     if counts != saved_counts:
         reason = f"the checkpoint's groups hold {saved_counts} parameters, the optimizer's {counts}"
-        return {"refused": reason, "changes": []}
-    changes = []
-    for index, (group, new) in enumerate(zip(groups, loaded, strict=True)):
-        before = built.recording.before(optimizer, index)
-        changes += [{"group": index, **change} for change in (*_rate(group, before, new), *_others(group, before, new))]
-    return {"changes": changes, **_order(groups, saved)}
+        return ResumedOptimizer(index, refused=reason)
+    changes: list[OptionChange] = []
+    for position, (group, new) in enumerate(zip(groups, loaded, strict=True)):
+        before = built.recording.before(optimizer, position)
+        changes += [*_rate(position, group, before, new), *_others(position, group, before, new)]
+    shapes = _misplaced(groups, saved)
+    return ResumedOptimizer(
+        index,
+        changes=tuple(changes),
+        names=_renamed(groups, saved),
+        shapes=shapes,
+        parameters=sum(counts) if shapes else 0,
+        scheduler=_scheduler(built, optimizer, saved, schedulers),
+    )
 
 
-def _rate(group: Mapping[str, Any], before: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _rate(
+    index: int, group: Mapping[str, Any], before: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[OptionChange]:
     """A rate that has decayed from the configured one is the progress of the run; from another one it is a change."""
     scheduled = "initial_lr" in group and "initial_lr" in new
     configured = _plain(group["initial_lr"] if scheduled else before.get("lr", group.get("lr")))
     origin = _plain(new.get("initial_lr", new.get("lr")))
-    if configured is None or origin is None or _equal(configured, origin):
-        return []
-    return [{"option": "lr", "configured": configured, "loaded": _plain(new.get("lr")), "origin": origin}]
+    if configured is not None and origin is not None and not _equal(configured, origin):
+        yield OptionChange(index, "lr", configured, _plain(new.get("lr")), origin)
 
 
-def _others(group: Mapping[str, Any], before: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _others(
+    index: int, group: Mapping[str, Any], before: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[OptionChange]:
     configured = {**group, **before}
     cycled = ("betas", "momentum") if "max_momentum" in group or "max_momentum" in new else ()
-    found = []
     for option in OPTIONS:
         old_value, new_value = _plain(configured.get(option)), _plain(new.get(option))
         if option not in cycled and None not in (old_value, new_value) and not _equal(old_value, new_value):
-            found.append({"option": option, "configured": old_value, "loaded": new_value})
-    return found
+            yield OptionChange(index, option, old_value, new_value)
 
 
 def _plain(value: Any) -> Any:
@@ -119,9 +104,8 @@ def _equal(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def _order(groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether the saved state lands on the parameters it belongs to: torch goes by position alone."""
-    found: dict[str, Any] = {}
+def _misplaced(groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> int:
+    """How many saved states land on a parameter of another shape: torch goes by position alone."""
     present = [parameter for group in groups for parameter in group["params"]]
     identities = [identity for group in saved["param_groups"] for identity in group["params"]]
     shapes = 0
@@ -130,34 +114,35 @@ def _order(groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> dic
         tensors = [value for value in state.values() if isinstance(value, torch.Tensor) and value.dim() > 0]
         # Factored second moments have fewer dimensions than their parameter by design.
         shapes += any(t.dim() >= parameter.dim() and t.shape != parameter.shape for t in tensors)
-    if shapes:
-        found.update(shapes=shapes, parameters=len(present))
+    return shapes
+
+
+def _renamed(groups: Sequence[Mapping[str, Any]], saved: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The first saved name that stands at the place of another, as (saved, present), where both have names."""
     names = [name for group in groups for name in group.get("param_names") or ()]
     old = [name for group in saved["param_groups"] for name in group.get("param_names") or ()]
-    if len(names) == len(old):
-        found.update(next(({"names": [a, b]} for a, b in zip(old, names, strict=True) if a != b), {}))
-    return found
+    if len(names) != len(old):
+        return None
+    return next(((a, b) for a, b in zip(old, names, strict=True) if a != b), None)
 
 
 def _scheduler(
     built: Built, optimizer: Any, saved: Mapping[str, Any], states: Sequence[dict[str, Any]]
-) -> dict[str, Any] | None:
+) -> ResumedScheduler | None:
     """What the scheduler does after the load: its next step may put the old curve, or the new base rate, back."""
-    for position, scheduler in enumerate(built.schedulers):
+    for index, scheduler in enumerate(built.schedulers):
         own = kinds.optimizer_of(scheduler)
         if own is None or not kinds.same_optimizer(own, optimizer) or kinds.data_driven(scheduler):
             continue
         try:
-            state = states[position] if position < len(states) else None
             with quiet():
-                after = _after(scheduler, saved, state)
-            return {"index": position, **after, **(_arguments(scheduler, state) if state is not None else {})}
+                return _after(index, scheduler, saved, states[index] if index < len(states) else None)
         except (Uncopyable, KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             return None  # what cannot be stepped is told by the simulation
     return None
 
 
-def _after(scheduler: Any, saved: Mapping[str, Any], state: dict[str, Any] | None) -> dict[str, Any]:
+def _after(index: int, scheduler: Any, saved: Mapping[str, Any], state: dict[str, Any] | None) -> ResumedScheduler:
     isolation = Isolation()
     copy = isolation.copy(scheduler)
     groups = kinds.optimizer_of(copy).param_groups
@@ -165,20 +150,20 @@ def _after(scheduler: Any, saved: Mapping[str, Any], state: dict[str, Any] | Non
         group.update({key: value for key, value in new.items() if key not in ("params", "param_names")})
     if state is not None:
         copy.load_state_dict(isolation.copy(state))
-    loaded = [number(group.get("lr")) for group in groups]
-    bases = next((rates for leaf in kinds.leaves(copy) if (rates := rates_of(leaf))), None)
+    loaded = tuple(number(group.get("lr")) for group in groups)
+    bases = next((rates for leaf in kinds.leaves(copy) if (rates := rates_of(leaf))), ())
     stepper(copy)(int(getattr(copy, "last_epoch", 0)) + 1)
-    return {
-        "loaded": state is not None,
-        "base_lrs": bases,
-        "lr": loaded,
-        "next_lr": [number(group.get("lr")) for group in groups],
-    }
+    following = tuple(number(group.get("lr")) for group in groups)
+    changes, foreign = ([], "") if state is None else _arguments(scheduler, state)
+    return ResumedScheduler(index, state is not None, bases, loaded, following, tuple(changes), foreign)
 
 
-def _arguments(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of the scheduler, and of those nested in it, that the saved state replaces or does not know."""
-    changes, foreign = [], None
+def _arguments(scheduler: Any, state: Mapping[str, Any]) -> tuple[list[ArgumentChange], str]:
+    """Arguments of the scheduler, and of those nested in it, that the saved state replaces; the class of the first one
+    whose arguments it does not have.
+    """
+    changes: list[ArgumentChange] = []
+    foreign = ""
     if type(scheduler).__module__.startswith("torch."):
         name = type(scheduler).__name__
         for option in ARGUMENTS:
@@ -189,16 +174,16 @@ def _arguments(scheduler: Any, state: Mapping[str, Any]) -> dict[str, Any]:
                 continue
             configured, loaded = _listed(getattr(scheduler, option)), _listed(state[option])
             if None not in (configured, loaded) and not _equal(configured, loaded):
-                told = {"class_name": name, "option": option.lstrip("_")}
-                changes.append({**told, "configured": configured, "loaded": loaded})
+                changes.append(ArgumentChange(name, option.lstrip("_"), configured, loaded))
     inner = state.get("_schedulers")
     children = kinds.children_of(scheduler)
     if isinstance(inner, list) and len(inner) == len(children):
         for child, child_state in zip(children, inner, strict=True):
-            found = _arguments(child, child_state) if isinstance(child_state, Mapping) else {}
-            changes += found.get("changes", [])
-            foreign = foreign or found.get("foreign")
-    return {**({"changes": changes} if changes else {}), **({"foreign": foreign} if foreign else {})}
+            if isinstance(child_state, Mapping):
+                more, other = _arguments(child, child_state)
+                changes += more
+                foreign = foreign or other
+    return changes, foreign
 
 
 def _listed(value: Any) -> Any:

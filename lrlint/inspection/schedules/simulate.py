@@ -13,24 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import GroupSchedule, Note, Schedule, Training
 from lrlint.facts.loop import SchedulerSeen
+from lrlint.facts.schedule import Clock, Interval, Position, SchedulerConfig, Wiring
 from lrlint.inspection.schedules import closed_form, kinds
-from lrlint.inspection.schedules.clock import FURTHER, Clock, calls_per_step, clock_of, in_epochs
+from lrlint.inspection.schedules.clock import FURTHER, Timing, calls_per_step, clock_of, in_epochs
 from lrlint.inspection.schedules.copying import Isolation, Uncopyable, quiet
-from lrlint.inspection.schedules.details import before_of, constructed_at, details_of
-from lrlint.inspection.schedules.resume import resume
+from lrlint.inspection.schedules.scheduler_facts import (
+    before_of,
+    constructed_at,
+    floor_fact,
+    kinds_of,
+    node_of,
+    rates_of,
+)
 from lrlint.inspection.schedules.stepping import Driver, Followed, follow, position
 
 if TYPE_CHECKING:
     from lrlint.targets.load import Built
-
-__all__ = ["resume", "simulate"]
 
 
 def simulate(
     built: Built,
     optimizers: Sequence[Any],
     training: Training,
-    loop: str | None = None,
+    loop: Interval | None = None,
     seen: Mapping[int, SchedulerSeen] | None = None,
 ) -> tuple[tuple[Schedule, ...], list[Note]]:
     """What the target's schedulers do to the groups of ``optimizers``, one record per scheduler of ``built``.
@@ -54,9 +59,9 @@ def simulate(
         *(entry.schedule(followed.get(entry.index), entries) for entry in entries),
         *_dropped(built, optimizers),
     )
-    notes = [Note("schedule", s.skipped) for s in schedules if s.skipped and "dropped" not in s.details]
-    capped = [(s, s.details["capped"]) for s in schedules if "capped" in s.details]
-    notes += [Note("schedule", f"{s.class_name} was followed for {step} of {s.horizon} steps") for s, step in capped]
+    notes = [Note("schedule", s.skipped) for s in schedules if s.skipped and not s.wiring.dropped]
+    capped = [s for s in schedules if s.capped is not None]
+    notes += [Note("schedule", f"{s.class_name} was followed for {s.capped} of {s.horizon} steps") for s in capped]
     return schedules, notes
 
 
@@ -69,7 +74,7 @@ class _Entry:
         index: int,
         optimizers: Sequence[Any],
         training: Training,
-        loop: str | None,
+        loop: Interval | None,
         seen: SchedulerSeen | None,
     ) -> None:
         configs = built.scheduler_configs
@@ -89,7 +94,7 @@ class _Entry:
             loop = "step"  # as transformers' own loop does
         calls = calls_per_step(self.config, training)
         observed = None if seen is None or seen.nested else seen.interval or None
-        self.clock: Clock = clock_of(self.scheduler, self.config, training, calls, loop, observed)
+        self.clock: Timing = clock_of(self.scheduler, self.config, training, calls, loop, observed)
         self.span = built.recording.scheduler(self.scheduler)
         self.before = self._before(built)
 
@@ -106,7 +111,7 @@ class _Entry:
     def stand_back(self, entries: Sequence[_Entry]) -> None:
         """Beside another scheduler, SWALR waits until the training loop switches to it."""
         others = any(e is not self and e.active and _share(e, self) for e in entries)
-        if self.active and others and kinds.shape_of(self.scheduler) == "averaging":
+        if self.active and others and kinds.kind_of(self.scheduler) == "averaging":
             self.stands_back = True
             self.skipped = f"{type(self.scheduler).__name__} takes over when the training loop says so"
 
@@ -119,7 +124,6 @@ class _Entry:
 
     def schedule(self, followed: Followed | None, entries: Sequence[_Entry]) -> Schedule:
         cls = type(self.scheduler)
-        details = {**details_of(self.scheduler), **self._run_details(followed, entries)}
         groups: tuple[GroupSchedule, ...] = ()
         if followed is not None:
             groups = tuple(
@@ -134,55 +138,76 @@ class _Entry:
             horizon=self.clock.horizon if followed is not None else None,
             groups=groups,
             skipped=self.skipped,
-            details=details,
             unit=self.clock.unit,
             period=self.clock.period / self.clock.calls,
             span=self.span,
+            horizon_from=self.clock.horizon_from,
+            capped=followed.capped if followed is not None else None,
+            error=followed.error if followed is not None else None,
+            non_finite=followed.non_finite if followed is not None else None,
+            kinds=kinds_of(self.scheduler),
+            per_step=kinds.counts_steps(self.scheduler),
+            clock=Clock(self.clock.source, self.clock.interval, self.clock.calls),
+            length=kinds.length_of(self.scheduler),
+            floor=floor_fact(self.scheduler),
+            position=self._position(),
+            wiring=self._wiring(entries),
+            config=config_fact(self.config) if self.config else None,
+            root=node_of(self.scheduler),
         )
 
-    def _curve(self) -> list[list[float]] | None:
+    def _position(self) -> Position:
+        return Position(
+            start=position(self.scheduler),
+            constructed_at=constructed_at(self.scheduler),
+            last_lrs=rates_of(self.scheduler, "_last_lr"),
+            curve=self._curve(),
+        )
+
+    def _curve(self) -> tuple[tuple[float, ...], ...]:
         """The rates by the scheduler's own formula around its position, where an optimizer with state was given to it.
 
-        One list per step from the one before to the one after; None without state, position or formula.
+        One row per step from the one before to the one after; empty without state, position or formula.
         """
         at, here = None, position(self.scheduler)
         if self.optimizer is None or not self.optimizer.state or not here or self.skipped:
-            return None
+            return ()
         try:
             with quiet():
                 copied = Isolation().copy(self.scheduler)
                 at = closed_form.seeker(copied) if closed_form.known(copied) else None
                 if at is None:
-                    return None
+                    return ()
                 rows = []
                 for step in (max(here - 1, 0), here, here + 1):
                     at(step)
-                    rows.append([float(group["lr"]) for group in kinds.optimizer_of(copied).param_groups])
-                return rows
+                    rows.append(tuple(float(group["lr"]) for group in kinds.optimizer_of(copied).param_groups))
+                return tuple(rows)
         except Exception:  # a formula that cannot be evaluated says nothing
-            return None
+            return ()
 
-    def _run_details(self, followed: Followed | None, entries: Sequence[_Entry]) -> dict[str, Any]:
-        together = [e.index for e in entries if e.active and self.active and _share(e, self)]
-        found: dict[str, Any] = {
-            "clock_from": self.clock.source,
-            "interval": self.clock.interval,
-            "horizon_from": self.clock.horizon_from,
-            "start": position(self.scheduler),
-            "monitor": self.config.get("monitor"),
-            "frequency": self.config.get("frequency"),
-            "config": {k: v for k, v in self.config.items() if isinstance(v, (bool, int, float, str, list))},
-            "calls_per_step": self.clock.calls if self.clock.calls > 1 else None,
-            "together": together if len(together) > 1 else None,
-            "nested": self.nested or None,
-            "yields_to": next((type(e.scheduler).__name__ for e in entries if e.stands_back and _share(e, self)), None),
-            "constructed_at": constructed_at(self.scheduler),
-            "curve": self._curve(),
-            "orphan": type(self.optimizer).__name__ if self.optimizer is not None and self.drives is None else None,
-        }
-        if followed is not None:
-            found.update(error=followed.error, non_finite=followed.non_finite, capped=followed.capped)
-        return {k: v for k, v in found.items() if v not in (None, {}, 0) or (k == "constructed_at" and v is not None)}
+    def _wiring(self, entries: Sequence[_Entry]) -> Wiring:
+        together = tuple(e.index for e in entries if e.active and self.active and _share(e, self))
+        return Wiring(
+            together=together if len(together) > 1 else (),
+            nested=self.nested,
+            yields_to=next((type(e.scheduler).__name__ for e in entries if e.stands_back and _share(e, self)), ""),
+            orphan=type(self.optimizer).__name__ if self.optimizer is not None and self.drives is None else "",
+        )
+
+
+def config_fact(config: Mapping[str, Any]) -> SchedulerConfig:
+    """What rules read of a framework's configuration. A value of another type than its key asks for is left out."""
+    interval, frequency, monitor = (config.get(key) for key in ("interval", "frequency", "monitor"))
+    return SchedulerConfig(
+        framework=config.get("framework", ""),
+        interval=interval if isinstance(interval, str) else None,
+        frequency=frequency if isinstance(frequency, int) else None,
+        monitor=monitor if isinstance(monitor, str) else None,
+        written=tuple(config.get("written", ())),
+        unknown=tuple(config.get("unknown", ())),
+        stray=tuple(config.get("stray", ())),
+    )
 
 
 def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
@@ -208,7 +233,8 @@ def _dropped(built: Built, optimizers: Sequence[Any]) -> list[Schedule]:
                 qualified=f"{cls.__module__}.{cls.__qualname__}",
                 optimizer=index,
                 skipped=f"{cls.__name__} was built but not returned",
-                details={"dropped": True, "shape": [kinds.shape_of(scheduler)]},
+                kinds=(kinds.kind_of(scheduler),),
+                wiring=Wiring(dropped=True),
                 span=built.recording.scheduler(scheduler),
             )
         )

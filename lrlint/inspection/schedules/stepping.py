@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from lrlint.facts import Trace
+from lrlint.facts.schedule import Failure, NonFinite
 from lrlint.inspection.schedules import closed_form, kinds
-from lrlint.inspection.schedules.clock import Clock
+from lrlint.inspection.schedules.clock import Timing
 from lrlint.inspection.schedules.sampling import Course, explore
 
 #: Group options whose course is recorded: (key in the group, index in a tuple or None, name of the trace).
@@ -38,8 +39,8 @@ class Followed:
     """What happened: traces per group (name → trace), what step() raised, and how far it went."""
 
     groups: list[dict[str, Trace]]
-    error: dict[str, Any] | None = None
-    non_finite: dict[str, int] | None = None
+    error: Failure | None = None
+    non_finite: NonFinite | None = None
     capped: int | None = None
 
     @property
@@ -76,7 +77,7 @@ class Driver:
     """One scheduler copy with its clock. ``advance`` is one call as training makes it."""
 
     scheduler: Any
-    clock: Clock
+    clock: Timing
     start: int = 0
     count: int = field(default=0, init=False)
 
@@ -213,13 +214,12 @@ def _by_steps(
             for driver in due:
                 driver.advance()
         except Exception as error:
-            raised = {"step": step, "type": type(error).__name__, "message": _short(error)}
-            return Followed(columns.traces(course), error=raised)
+            return Followed(columns.traces(course), error=Failure(step, type(error).__name__, _short(error)))
         taken += sum(driver.clock.calls for driver in due)
         if step < horizon and due:
             row = columns.row()
             if (group := columns.bad(row)) is not None:
-                return Followed(columns.traces(course), non_finite={"step": step, "group": group})
+                return Followed(columns.traces(course), non_finite=NonFinite(step, group))
             _hold(course, step, row)
             course.add(step, row)
     _hold(course, horizon, None)

@@ -50,11 +50,7 @@ def length(setup: Setup, keys: Sequence[Key]) -> Length:
     means = [
         _mean(course) / course.peak for key in keys if (course := courses.get(key)) is not None and course.peak > 0
     ]
-    own = [
-        s.horizon
-        for s in setup.schedules
-        if s.horizon and s.unit == "step" and s.details.get("horizon_from") == "scheduler"
-    ]
+    own = [s.horizon for s in setup.schedules if s.horizon and s.unit == "step" and s.horizon_from == "scheduler"]
     total = setup.training.total_steps or max(own, default=0) or None
     return Length(total, sum(means) / len(means) if means else 1.0)
 

@@ -38,8 +38,8 @@ def schedule_lines(
     draws each course with a letter of its own instead of braille dots.
     """
     title = schedule.class_name
-    if schedule.details.get("final"):
-        title += f" ({schedule.details['length_name']}={schedule.details['length']})"
+    if schedule.ends is not None:
+        title += f" ({schedule.ends})"
     if schedule.skipped:
         return [f"not simulated: {schedule.skipped}"]
     drawn = courses(schedule.groups)
@@ -132,12 +132,11 @@ def chart(
 
 
 def remark(schedule: Schedule) -> str:
-    details = schedule.details
-    if "capped" in details:
-        return f", followed to {details['capped']}"
-    if error := details.get("error"):
-        return f", raises {error['type']} at {schedule.unit} {error['step']}"
-    return {"scheduler": ", its own length", "default": ", a look ahead"}.get(details.get("horizon_from", ""), "")
+    if schedule.capped is not None:
+        return f", followed to {schedule.capped}"
+    if schedule.error is not None:
+        return f", raises {schedule.error.type} at {schedule.unit} {schedule.error.step}"
+    return {"scheduler": ", its own length", "default": ", a look ahead"}.get(schedule.horizon_from, "")
 
 
 def courses(groups: Sequence[GroupSchedule]) -> list[tuple[list[int], Trace]]:

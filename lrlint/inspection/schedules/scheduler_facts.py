@@ -1,4 +1,4 @@
-"""What a scheduler object says about itself, as plain data: the ``details`` of a Schedule."""
+"""What a scheduler object says about itself, as facts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
+from lrlint.facts.scheduler import Floor, Lambdas, Plateau, SchedulerKind, SchedulerNode
 from lrlint.inspection.schedules import closures, kinds
 
 #: Lists that hold one entry per parameter group.
@@ -23,53 +24,47 @@ def number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def rates_of(scheduler: Any, name: str = "base_lrs") -> list[float] | None:
-    """One of its per-group lists as numbers; None where it has none."""
+def rates_of(scheduler: Any, name: str = "base_lrs") -> tuple[float, ...]:
+    """One of its per-group lists as numbers; empty where it has none."""
     found = getattr(scheduler, name, None)
     if not isinstance(found, (list, tuple)):
-        return None
+        return ()
     rates = [number(value) for value in found]
-    return [rate for rate in rates if rate is not None] if None not in rates else None
+    return tuple(rate for rate in rates if rate is not None) if None not in rates else ()
 
 
-def details_of(scheduler: Any) -> dict[str, Any]:
-    """The part of ``Schedule.details`` that the object alone tells, with its children's."""
-    found = node_of(scheduler, kinds.optimizer_of(scheduler))
-    found["shape"] = sorted({kinds.shape_of(leaf) for leaf in kinds.leaves(scheduler)})
-    found["per_step"] = kinds.counts_steps(scheduler)
-    if (length := kinds.length_of(scheduler)) is not None:
-        found.update(length=length.steps, length_name=length.name, final=length.final)
-    if "base_lrs" not in found:  # a sequence has none of its own
-        found["base_lrs"] = next((rates for leaf in kinds.leaves(scheduler) if (rates := rates_of(leaf))), None)
-    found["last_lrs"] = rates_of(scheduler, "_last_lr")  # as it set them last
-    floors = [(floor, leaf) for leaf in kinds.leaves(scheduler) if (floor := kinds.floor_of(leaf)) is not None]
-    if floors:
-        (name, value), _ = floors[-1]  # the last one to act decides where a sequence ends
-        found.update(floor_name=name, **({"floors": value} if isinstance(value, list) else {"floor": value}))
-    return {key: value for key, value in found.items() if value not in (None, [], {}, False) or key == "final"}
+def floor_fact(scheduler: Any) -> Floor | None:
+    """The absolute rate it anneals to; of a sequence, that of the last part that has one, since this decides the end."""
+    floors = [floor for leaf in kinds.leaves(scheduler) if (floor := kinds.floor_of(leaf)) is not None]
+    return floors[-1] if floors else None
 
 
-def node_of(scheduler: Any, optimizer: Any) -> dict[str, Any]:
+def kinds_of(scheduler: Any) -> tuple[SchedulerKind, ...]:
+    """The kinds of the parts that compute rates, sorted."""
+    return tuple(sorted({kinds.kind_of(leaf) for leaf in kinds.leaves(scheduler)}))
+
+
+def node_of(scheduler: Any) -> SchedulerNode:
+    """What the object tells of itself and of those nested in it."""
+    return _node(scheduler, kinds.optimizer_of(scheduler))
+
+
+def _node(scheduler: Any, optimizer: Any) -> SchedulerNode:
     """One scheduler of the tree; ``optimizer`` is what its parent drives."""
     cls = type(scheduler)
     own = kinds.optimizer_of(scheduler)
-    groups = len(optimizer.param_groups) if optimizer is not None else None
-    return _said(
+    return SchedulerNode(
         class_name=cls.__name__,
         qualified=f"{cls.__module__}.{cls.__qualname__}",
         attributes=_attributes(scheduler),
-        lists=_lengths(scheduler, groups),
+        lists=_lengths(scheduler) if optimizer is not None and optimizer.param_groups else {},
         base_lrs=rates_of(scheduler),
         foreign=own is not None and optimizer is not None and not kinds.same_optimizer(own, optimizer),
         lambdas=_lambdas(scheduler),
         plateau=_plateau(scheduler),
-        children=[node_of(child, optimizer) for child in kinds.children_of(scheduler)],
-        begins=kinds.begins_of(scheduler),
+        children=tuple(_node(child, optimizer) for child in kinds.children_of(scheduler)),
+        begins=tuple(kinds.begins_of(scheduler) or ()),
     )
-
-
-def _said(**found: Any) -> dict[str, Any]:
-    return {key: value for key, value in found.items() if value not in (None, [], {}, False) or key == "source"}
 
 
 def _attributes(scheduler: Any) -> dict[str, Any]:
@@ -93,32 +88,44 @@ def _short_list(value: Any) -> bool:
     return all(isinstance(item, (int, float, str)) for item in value)
 
 
-def _lengths(scheduler: Any, groups: int | None) -> dict[str, int]:
+def _lengths(scheduler: Any) -> dict[str, int]:
     found = {name: getattr(scheduler, name, None) for name in _LISTS}
-    return {name: len(value) for name, value in found.items() if isinstance(value, (list, tuple))} if groups else {}
+    return {name: len(value) for name, value in found.items() if isinstance(value, (list, tuple))}
 
 
-def _plateau(scheduler: Any) -> dict[str, Any] | None:
-    if kinds.shape_of(scheduler) != "plateau":
+def _plateau(scheduler: Any) -> Plateau | None:
+    if kinds.kind_of(scheduler) != "plateau":
         return None
-    keys = ("mode", "factor", "patience", "min_lrs", "default_min_lr", "threshold")
-    found = {key: getattr(scheduler, key, None) for key in keys}
-    found["min_lrs"] = list(found["min_lrs"]) if isinstance(found["min_lrs"], (list, tuple)) else None
-    return {key: value for key, value in found.items() if isinstance(value, (int, float, str, list))}
+    mode, floors = getattr(scheduler, "mode", ""), getattr(scheduler, "min_lrs", ())
+    return Plateau(
+        mode=mode if isinstance(mode, str) else "",
+        factor=number(getattr(scheduler, "factor", None)),
+        patience=number(getattr(scheduler, "patience", None)),
+        threshold=number(getattr(scheduler, "threshold", None)),
+        min_lrs=tuple(map(_floor, floors)) if isinstance(floors, (list, tuple)) else (),
+        default_min_lr=_floor(getattr(scheduler, "default_min_lr", None)),
+    )
 
 
-def _lambdas(scheduler: Any) -> dict[str, Any] | None:
+def _floor(value: Any) -> float | str | None:
+    return value if isinstance(value, str) else number(value)
+
+
+def _lambdas(scheduler: Any) -> Lambdas | None:
     functions = kinds.lambdas_of(scheduler)
     if not functions:
         return None
     codes = [kinds.underlying(function) for function in functions]
-    return _said(
+    shared = closures.shared_variables(functions)
+    return Lambdas(
         count=len(functions),
         distinct=len({id(function) for function in functions}),
-        arguments=sorted({name for function in functions if (name := kinds.counter_name(function))}),
-        names=sorted({code.__name__ for code in codes if code is not None}),
-        modules=sorted({code.__module__ for code in codes if code is not None and code.__module__}),
-        **closures.shared_variables(functions),
+        arguments=tuple(sorted({name for function in functions if (name := kinds.counter_name(function))})),
+        names=tuple(sorted({code.__name__ for code in codes if code is not None})),
+        modules=tuple(sorted({code.__module__ for code in codes if code is not None and code.__module__})),
+        shared=shared.names,
+        loop=shared.loop,
+        source=shared.source,
     )
 
 
