@@ -8,6 +8,10 @@ A comment may say more: ``# expect: LR301 warning norm.weight *.bias`` asks for 
 exactly the parameters that these names and wildcards match. Several findings on a line are separated by commas.
 
 ``# option: limit = 0.5`` in a function sets an option of the rule for this case.
+
+What cannot be built in a moment (a run on several processes, a loop seen for long) is handed over as facts: a function
+whose name starts with ``bad_facts`` or ``good_facts`` returns a `lrlint.facts.Setup`. Of its findings the line does not
+count: it is called as it is, and nobody saw where its objects were built.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import runpy
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,13 +38,16 @@ if TYPE_CHECKING:
     from lrlint.targets.live_target import Built
 
 _ONE = rf"[A-Z]+\d{{3}}(?:[ \t]+(?:{'|'.join(SEVERITIES)})(?:[ \t]+[\w.*?\[\]]+)*)?"
+#: How the names of functions begin that return facts.
+FACTS = ("bad_facts", "good_facts")
 _OPTION = re.compile(r"#\s*option:\s*([a-z][a-z0-9-]*)\s*=\s*(.+)")
 _EXPECT = re.compile(rf"#\s*expect:\s*({_ONE}(?:\s*,\s*{_ONE})*)")
 
 
 @dataclass(frozen=True, order=True)
 class Expected:
-    """A finding that a fixture announces. ``severity`` and ``parameters`` are empty where the comment leaves them open.
+    """A finding that a fixture announces. ``severity`` and ``parameters`` are empty where the comment leaves them open,
+    and ``line`` is 0 where it does not count.
 
     ``parameters`` are names or wildcards: together they match every parameter of the finding, and each of them one.
     """
@@ -52,7 +60,7 @@ class Expected:
     def fits(self, found: Finding) -> bool:
         """Whether a finding is as it was announced."""
         line = found.locations[0].line if found.locations else 0
-        return (line, found.rule) == (self.line, self.code) and self.detail_fits(found)
+        return self.line in (0, line) and found.rule == self.code and self.detail_fits(found)
 
     def detail_fits(self, found: Finding) -> bool:
         """Whether severity and parameters are as they were announced."""
@@ -80,6 +88,8 @@ class Case:
     @property
     def trains(self) -> bool:
         """Whether the function trains and is rehearsed, and builds no setup."""
+        if self.function.startswith(FACTS):
+            return False
         return "loop" in self.rule.needs or self.function.startswith(("bad_loop", "good_loop"))
 
     def __str__(self) -> str:
@@ -109,6 +119,8 @@ def _functions(declared: Rule, path: Path) -> Iterator[Case]:
         # An expectation on a class or helper belongs to each bad function that uses it.
         own = [e for e in expects if any(_holds(blocks[used], e.line) for used in _uses(name, blocks))]
         expected = tuple(sorted(own + outside)) if name.startswith("bad") else ()
+        if name.startswith(FACTS):
+            expected = tuple(replace(one, line=0) for one in expected)
         given = {option: ast.literal_eval(value) for line, option, value in options if _holds(block, line)}
         yield Case(declared, path, name, expected, given)
 
@@ -144,8 +156,22 @@ def run(case: Case) -> list[Finding]:
     return judge(case, setup_of(case))
 
 
+def facts_of(*objects: Any, **changed: Any) -> Setup:
+    """The facts of a model, an optimizer and so on, with those fields of the Setup replaced that are given.
+
+    For cases that return facts: a loop that was seen, a source that was read. What calls it is not read.
+    """
+    from lrlint.api import inspect
+
+    return replace(inspect(*objects), **{"source": None, **changed})
+
+
 def setup_of(case: Case) -> Setup:
     """The facts of one case: with the graph and the probe only where the case's rules read them."""
+    if case.function.startswith(FACTS):
+        facts = runpy.run_path(str(case.path))[case.function]()
+        assert isinstance(facts, Setup), f"{case}: a function of this name returns a Setup"
+        return facts
     if case.trains:
         return _rehearsed(case)
     from lrlint.inspection.build import UNDECIDED, build

@@ -24,6 +24,7 @@ https://github.com/facebookresearch/moco/blob/main/main_lincls.py (`model.eval()
 import re
 
 from lrlint import Finding, rule
+from lrlint.analysis.order import seen_loop
 from lrlint.facts.loop import LoopPlace
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
@@ -75,7 +76,7 @@ def frozen_bn_stats_update(setup, *, frozen: float = 0.9):
 
 def _undone(setup):
     """Seen: norms that were put into evaluation mode one by one train again."""
-    for seen in setup.loop.of_kind("unfrozen-norms") if setup.loop is not None and setup.loop.judged else ():
+    for seen in seen_loop(setup).of_kind("unfrozen-norms"):
         yield Finding(
             LoopPlace(seen.span),
             f"train() undoes eval() of {count(int(seen.values[0]), 'norm layer')}: they train again at {seen.times} steps",

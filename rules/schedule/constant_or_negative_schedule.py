@@ -18,6 +18,7 @@ https://github.com/AmirmohammadRostami/KeywordsSpotting-EfficientNet-A0/issues/1
 from math import isclose
 
 from lrlint import Finding, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import rate
 
 NEUTRAL = {"gamma": 1.0, "factor": 1.0}
@@ -27,10 +28,7 @@ STEPPED = ("StepLR", "MultiStepLR")
 
 @rule("LR409", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def constant_or_negative_schedule(setup):
-    for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None:
-            continue
-        optimizer = setup.optimizers[schedule.optimizer]
+    for schedule, optimizer in driven(setup):
         if schedule.position.start > 1 and not optimizer.state_size:
             continue  # `last-epoch-without-state`: it was advanced while it was built
         groups = optimizer.groups

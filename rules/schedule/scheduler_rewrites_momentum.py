@@ -10,22 +10,20 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycle
 """
 
 from lrlint import Finding, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import number
 
 
 @rule("LR412", severity="info", confidence="high", needs=("optimizer", "schedule"))
 def scheduler_rewrites_momentum(setup):
-    for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None:
-            continue
-        groups = setup.optimizers[schedule.optimizer].groups
+    for schedule, optimizer in driven(setup):
         for scheduled in schedule.groups:
             for name, title in (("momentum", "momentum"), ("betas.0", "beta1")):
                 trace, given = scheduled.others.get(name), _given(scheduled.before, name)
                 if trace is None or given is None or trace.peak - trace.floor <= 1e-9:
                     continue  # what stays was set by something else
                 yield Finding(
-                    [schedule, *groups],
+                    [schedule, *optimizer.groups],
                     f"{schedule.class_name} sets {title} to {number(trace.first)} and moves it between "
                     f"{number(trace.floor)} and {number(trace.peak)}; {number(given)} was configured",
                     data={"option": name, "configured": given, "floor": trace.floor, "peak": trace.peak},

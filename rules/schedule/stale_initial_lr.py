@@ -19,6 +19,7 @@ https://github.com/ultralytics/yolov5/issues/292 (built after the load)
 """
 
 from lrlint import Finding, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import count, rate
 
 #: Classes whose rate follows a curve from the first step on, starting at the base rate.
@@ -27,10 +28,9 @@ CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
 
 @rule("LR406", severity="warning", confidence="high", needs=("optimizer", "schedule"))
 def stale_initial_lr(setup):
-    for schedule in setup.schedules:
-        if not schedule.leads or schedule.optimizer is None or "cycle" in schedule.kinds:
+    for schedule, optimizer in driven(setup):
+        if "cycle" in schedule.kinds:
             continue
-        optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size:
             yield from _resumed(schedule, optimizer)
             continue

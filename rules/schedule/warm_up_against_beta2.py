@@ -18,6 +18,7 @@ Sources: https://arxiv.org/abs/1910.04209 (Ma & Yarats), https://arxiv.org/abs/2
 import re
 
 from lrlint import Finding, rule
+from lrlint.analysis.driven import driven
 from lrlint.analysis.param_groups import peak, rated
 from lrlint.text.wording import count, rate
 
@@ -31,10 +32,9 @@ def warm_up_against_beta2(setup, *, share: float = 0.1, rate_limit: float = 1e-4
     attends = any(parameter.module_kind == "attention" for parameter in setup.parameters)
     if setup.manual_schedule or not (attends or norms >= 4):
         return
-    for schedule in setup.schedules:
-        if schedule.optimizer is None or not schedule.leads or not schedule.declared or schedule.unit != "step":
+    for schedule, optimizer in driven(setup):
+        if not schedule.declared or schedule.unit != "step":
             continue
-        optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size or _OWN.search(optimizer.class_name):
             continue
         groups = [g for g in rated(optimizer) if g.family == "adam" and peak(g) >= rate_limit and _beta2(g)]

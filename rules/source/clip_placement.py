@@ -20,6 +20,7 @@ https://github.com/huggingface/transformers/pull/614
 import re
 
 from lrlint import Finding, rule
+from lrlint.analysis.order import read_functions, seen_loop
 from lrlint.facts.loop import LoopPlace
 from lrlint.facts.source import STEPS
 
@@ -28,10 +29,8 @@ _GROUP = re.compile(r"""^\w*(group|pg|g)\w*\[['"]params['"]\]$""")
 
 @rule("LR704", severity="warning", confidence="medium", needs=("order",))
 def clip_placement(setup):
-    if setup.loop is not None and setup.loop.judged:
-        yield from _seen(setup.loop)
-    if setup.source is not None:
-        yield from _read(setup)
+    yield from _seen(seen_loop(setup))
+    yield from _read(setup)
 
 
 def _seen(loop):
@@ -57,7 +56,7 @@ def _seen(loop):
 def _read(setup):
     several = any(sum(bool(group.trainable) for group in optimizer.groups) > 1 for optimizer in setup.optimizers)
     found = {}
-    for calls in setup.source.functions():
+    for calls in read_functions(setup):
         for place, clip in enumerate(calls):
             if clip.kind != "clip" or clip.managed or clip.span in found or _reached(setup, clip):
                 continue
@@ -85,7 +84,7 @@ def _read(setup):
 
 def _reached(setup, clip):
     """Seen, and judged by that; whether groups are clipped one by one is read all the same."""
-    return setup.loop is not None and setup.loop.reached(clip.span) and not _GROUP.match(clip.receiver)
+    return seen_loop(setup).reached(clip.span) and not _GROUP.match(clip.receiver)
 
 
 def _window(calls, clip, beside):

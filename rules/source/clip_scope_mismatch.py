@@ -18,6 +18,7 @@ https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.ht
 
 from lrlint import Finding, rule
 from lrlint.analysis.clip_coverage import mismatches
+from lrlint.analysis.order import read_functions, seen_loop
 from lrlint.facts.loop import LoopPlace
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing
@@ -27,13 +28,13 @@ ALL = 'clip `[p for g in optimizer.param_groups for p in g["params"]]`'
 
 @rule("LR706", severity="warning", confidence="medium", needs=("order", "optimizer"))
 def clip_scope_mismatch(setup):
-    for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():
+    for clip in seen_loop(setup).clips:
         if clip.foreign:
             text = f"what is clipped is in no optimizer: {describe(clip.parameters)}"
             place = LoopPlace(clip.span, clip.parameters)
             yield Finding(place, text, help=ALL, severity="error", confidence="high")
     found = {}
-    for calls in setup.source.functions() if setup.source is not None else ():
+    for calls in read_functions(setup):
         for mismatch in mismatches(setup, calls):
             found.setdefault(mismatch.clip.span, mismatch)
     for mismatch in found.values():

@@ -23,6 +23,7 @@ https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulati
 from itertools import pairwise
 
 from lrlint import Finding, rule
+from lrlint.analysis.order import read_functions, seen_loop
 from lrlint.facts.loop import LoopPlace
 from lrlint.facts.source import STEPS, trained
 from lrlint.text.names import describe
@@ -34,10 +35,8 @@ MOST = 0.6
 
 @rule("LR709", severity="error", confidence="medium", needs=("order", "optimizer"))
 def zero_grad_placement(setup):
-    if setup.loop is not None and setup.loop.judged:
-        yield from _seen(setup.loop)
-    if setup.source is not None:
-        yield from _read(setup)
+    yield from _seen(seen_loop(setup))
+    yield from _read(setup)
 
 
 def _seen(loop):
@@ -74,8 +73,8 @@ def _seen(loop):
 def _read(setup):
     if not all(o.module.startswith("torch.optim") and o.wraps is None for o in setup.optimizers):
         return  # one's own may keep gradients, or clear them
-    told = {call.span for call in setup.source.calls if setup.loop is not None and setup.loop.reached(call.span)}
-    for calls in setup.source.functions():
+    told = {call.span for calls in read_functions(setup) for call in calls if seen_loop(setup).reached(call.span)}
+    for calls in read_functions(setup):
         for zero, step in pairwise(calls):
             if zero.span not in told and _undone(calls, zero, step):
                 told.add(zero.span)
