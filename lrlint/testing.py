@@ -29,7 +29,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrlint.facts import LoopFacts, Setup
+from lrlint.facts import GroupSchedule, LoopFacts, Schedule, Setup, Trace, Training
 from lrlint.lint.finding import SEVERITIES, Finding
 from lrlint.lint.registry import Catalog, fixture_of, load, shipped
 from lrlint.lint.rule import Rule
@@ -164,6 +164,28 @@ def facts_of(*objects: Any, **changed: Any) -> Setup:
     from lrlint.api import inspect
 
     return replace(inspect(*objects), **{"source": None, **changed})
+
+
+def scheduled(*courses: Mapping[int, float] | None, training: Training | None = None, **facts: Any) -> Setup:
+    """The facts of a layer per course, each in a group of its own, and of a scheduler that sets their rates.
+
+    A course is the rate at each step, straight between two of them; None where it could not be read. ``facts`` are
+    fields of the `Schedule`; its horizon is the last step, and declared, where they do not say.
+    """
+    from torch import nn
+    from torch.optim import SGD
+
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in courses))
+    setup = facts_of(
+        model, SGD([{"params": layer.parameters()} for layer in model], lr=1.0), training=training or Training()
+    )
+    groups = tuple(
+        GroupSchedule(index, None if course is None else Trace(tuple(course), tuple(course.values())))
+        for index, course in enumerate(courses)
+    )
+    horizon = max((step for course in courses for step in course or ()), default=None)
+    given = {"class_name": "Own", "qualified": "own.Own", "horizon": horizon, "horizon_from": "total_steps", **facts}
+    return replace(setup, schedules=(Schedule(**{"index": 0, "optimizer": 0, "groups": groups, **given}),))
 
 
 def setup_of(case: Case) -> Setup:
