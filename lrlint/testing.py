@@ -10,8 +10,8 @@ exactly the parameters that these names and wildcards match. Several findings on
 ``# option: limit = 0.5`` in a function sets an option of the rule for this case.
 
 What cannot be built in a moment (a run on several processes, a loop seen for long) is handed over as facts: a function
-whose name starts with ``bad_facts`` or ``good_facts`` returns a `lrlint.facts.Setup`. Of its findings the line does not
-count: it is called as it is, and nobody saw where its objects were built.
+whose name starts with ``bad_facts`` or ``good_facts`` returns a `lrlint.facts.Setup`, made with `lrlint.testing_facts`.
+Of its findings the line does not count: it is called as it is, and nobody saw where its objects were built.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrlint.facts import GroupSchedule, LoopFacts, Schedule, Setup, Trace, Training
+from lrlint.facts import LoopFacts, Setup
 from lrlint.lint.finding import SEVERITIES, Finding
 from lrlint.lint.registry import Catalog, fixture_of, load, shipped
 from lrlint.lint.rule import Rule
@@ -154,38 +154,6 @@ def run(case: Case) -> list[Finding]:
     An info finding counts too. Raises AssertionError with a readable difference when they are not the expected ones.
     """
     return judge(case, setup_of(case))
-
-
-def facts_of(*objects: Any, **changed: Any) -> Setup:
-    """The facts of a model, an optimizer and so on, with those fields of the Setup replaced that are given.
-
-    For cases that return facts: a loop that was seen, a source that was read. What calls it is not read.
-    """
-    from lrlint.api import inspect
-
-    return replace(inspect(*objects), **{"source": None, **changed})
-
-
-def scheduled(*courses: Mapping[int, float] | None, training: Training | None = None, **facts: Any) -> Setup:
-    """The facts of a layer per course, each in a group of its own, and of a scheduler that sets their rates.
-
-    A course is the rate at each step, straight between two of them; None where it could not be read. ``facts`` are
-    fields of the `Schedule`; its horizon is the last step, and declared, where they do not say.
-    """
-    from torch import nn
-    from torch.optim import SGD
-
-    model = nn.Sequential(*(nn.Linear(2, 2) for _ in courses))
-    setup = facts_of(
-        model, SGD([{"params": layer.parameters()} for layer in model], lr=1.0), training=training or Training()
-    )
-    groups = tuple(
-        GroupSchedule(index, None if course is None else Trace(tuple(course), tuple(course.values())))
-        for index, course in enumerate(courses)
-    )
-    horizon = max((step for course in courses for step in course or ()), default=None)
-    given = {"class_name": "Own", "qualified": "own.Own", "horizon": horizon, "horizon_from": "total_steps", **facts}
-    return replace(setup, schedules=(Schedule(**{"index": 0, "optimizer": 0, "groups": groups, **given}),))
 
 
 def setup_of(case: Case) -> Setup:
