@@ -20,7 +20,7 @@ def scheduler_rewrites_momentum(setup):
         for scheduled in schedule.groups:
             for name, title in (("momentum", "momentum"), ("betas.0", "beta1")):
                 trace, given = scheduled.others.get(name), _given(scheduled.before, name)
-                if trace is None or given is None or trace.peak - trace.floor <= 1e-9:
+                if trace is None or given is None or trace.constant():
                     continue  # what stays was set by something else
                 yield Finding(
                     [schedule, *optimizer.groups],
@@ -38,4 +38,4 @@ def scheduler_rewrites_momentum(setup):
 def _given(before, name):
     key, _, part = name.partition(".")
     value = before.get(key)
-    return value[int(part)] if part and isinstance(value, (list, tuple)) and len(value) > int(part) else value
+    return value[int(part)] if part and value else value
