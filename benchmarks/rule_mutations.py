@@ -357,7 +357,9 @@ def _quietly(action: Callable[[], Any]) -> Any:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rule", nargs="*", default=[], help="codes, names, prefixes (LR3) or families; all without it")
+    parser.add_argument(
+        "--rule", nargs="*", default=[], help="codes, names, prefixes (LR3) or families; all without it"
+    )
     parser.add_argument("--list", action="store_true", help="print every mutation that goes unnoticed")
     options = parser.parse_args()
     shipped = registry.load(entry_points=False)

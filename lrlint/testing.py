@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import LoopFacts, Setup
 from lrlint.lint.finding import SEVERITIES, Finding
-from lrlint.lint.registry import Catalog, fixture_of, load, shipped
+from lrlint.lint.registry import Catalog, fixture_of, load
 from lrlint.lint.rule import Rule
 
 if TYPE_CHECKING:
@@ -183,12 +183,12 @@ def setup_of(case: Case) -> Setup:
 def judge(case: Case, setup: Setup) -> list[Finding]:
     """The findings on a case's facts. Raises AssertionError as `run` does."""
     from lrlint.config.loader import Settings
-    from lrlint.lint.run import lint
+    from lrlint.lint.run import conclude, examine
+    from lrlint.lint.selection import Selection
 
-    codes = tuple(dict.fromkeys([case.rule.code, *(expected.code for expected in case.expected)]))
-    folder = Path(case.rule.path).parent.parent
-    own = () if folder == shipped("rules") else (str(folder),)
-    result = lint(setup, Settings(select=codes, extra_rules=own, options={case.rule.name: case.options}))
+    rules = (case.rule, *_others(case))
+    settings = Settings(select=tuple(rule.code for rule in rules))
+    result = conclude([examine(setup, Selection(settings, rules, {case.rule.name: case.options}, {}))], settings)
     crashed = [found for found in result.findings if found.rule == "LR003"]
     assert not crashed, crashed[0].message
     skipped = [s.reason for s in result.skipped if s.rule == case.rule.code]
