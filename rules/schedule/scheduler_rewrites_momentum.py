@@ -5,6 +5,8 @@ momentum 0 gets 0.95. That is part of the one-cycle policy, and unexpected where
 
 What to do: `cycle_momentum=False`, or accept it.
 
+Told once per scheduler. A momentum that stays where it is was set by something else and is left alone.
+
 Sources: https://github.com/pytorch/pytorch/issues/73910,
 https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycleLR.html
 """

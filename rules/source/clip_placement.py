@@ -20,7 +20,7 @@ https://github.com/huggingface/transformers/pull/614
 import re
 
 from lrlint import Finding, rule
-from lrlint.analysis.order import read_functions, seen_loop
+from lrlint.analysis.order import is_too_early, is_too_late, read_functions, seen_loop, step_window
 from lrlint.facts.loop import LoopPlace
 from lrlint.facts.source import STEPS
 
@@ -62,11 +62,11 @@ def _read(setup):
                 continue
             beside = [(k, step) for k, step in enumerate(calls) if step.kind in STEPS and step.loops == clip.loops]
             severity = ""
-            if window := _window(calls, clip, beside):
+            if window := step_window(calls, clip, beside):
                 text = f"gradients are clipped for every batch, the optimizer steps only where `{window}`"
-            elif clip.loops and beside and _too_late(calls, place, clip, beside):
+            elif clip.loops and beside and is_too_late(calls, place, clip, beside):
                 text = "gradients are clipped after the optimizer's step: the clipped values are never used"
-            elif clip.loops and _too_early(calls, place, clip):
+            elif clip.loops and is_too_early(calls, place, clip):
                 text = "gradients are clipped between zero_grad() and the backward pass: they are zero then"
             elif several and _GROUP.match(clip.receiver):
                 text, severity = "every parameter group is clipped by itself, at the same threshold", "info"
@@ -85,35 +85,3 @@ def _read(setup):
 def _reached(setup, clip):
     """Seen, and judged by that; whether groups are clipped one by one is read all the same."""
     return seen_loop(setup).reached(clip.span) and not _GROUP.match(clip.receiver)
-
-
-def _window(calls, clip, beside):
-    """The condition of every step that the clip, under no condition of its own, does not have."""
-    steps = [step for _, step in beside if not step.excludes(clip)]
-    if not clip.loops or not steps or any(set(clip.guards) - set(step.guards) for step in steps):
-        return ""
-    windows = [[g for g in step.guards if "%" in g and g not in clip.guards] for step in steps]
-    backward = [call for call in calls if "backward" in call.kind and call.loops == clip.loops]
-    if not all(windows) or not any(windows[0][0] not in call.guards for call in backward):
-        return ""
-    return windows[0][0]
-
-
-def _too_late(calls, place, clip, beside):
-    """The loop's backward pass comes before the only step, and none between the step and the clip."""
-    if place < beside[-1][0]:
-        return False
-    step, call = beside[0]
-    kinds = [other.kind for other in calls if other.loops[: len(clip.loops)] == clip.loops or not other.loops]
-    before = any("backward" in other.kind and other.loops[: len(clip.loops)] == clip.loops for other in calls[:step])
-    after = any("backward" in other.kind for other in calls[step:place])
-    switched = [guard for guard in clip.guards if "clip" not in guard]  # `if grad_clip:` says no more than whether to
-    return before and not after and switched == [*call.guards] and "clip" in kinds
-
-
-def _too_early(calls, place, clip):
-    """The last thing before it clears the gradients, the next is the backward pass."""
-    around = [(k, c.kind) for k, c in enumerate(calls) if c.turns and (c.loops, c.guards) == (clip.loops, clip.guards)]
-    before = [kind for k, kind in around if k < place]
-    after = [kind for k, kind in around if k > place]
-    return before[-1:] == ["zero_grad"] and bool(after) and "backward" in after[0]

@@ -23,9 +23,9 @@ https://docs.pytorch.org/docs/stable/notes/amp_examples.html#gradient-accumulati
 from itertools import pairwise
 
 from lrlint import Finding, rule
-from lrlint.analysis.order import read_functions, seen_loop
+from lrlint.analysis.order import is_undone, read_functions, seen_loop
 from lrlint.facts.loop import LoopPlace
-from lrlint.facts.source import STEPS, trained
+from lrlint.facts.source import trained
 from lrlint.text.names import describe
 
 ONCE = "call `optimizer.zero_grad()` once per step"
@@ -76,7 +76,7 @@ def _read(setup):
     told = {call.span for calls in read_functions(setup) for call in calls if seen_loop(setup).reached(call.span)}
     for calls in read_functions(setup):
         for zero, step in pairwise(calls):
-            if zero.span not in told and _undone(calls, zero, step):
+            if zero.span not in told and is_undone(calls, zero, step):
                 told.add(zero.span)
                 yield Finding(
                     zero,
@@ -92,18 +92,3 @@ def _read(setup):
                 "nothing clears the gradients: each step adds those of its batch to all before",
                 help=ONCE,
             )
-
-
-def _undone(calls, zero, step):
-    """A backward pass, `zero_grad()` and, on the next line, the same optimizer's step."""
-    if zero.kind != "zero_grad" or step.kind not in STEPS or zero.managed or not zero.loops:
-        return False
-    if (zero.loops, zero.guards, zero.span.path) != (step.loops, step.guards, step.span.path):
-        return False
-    if (step.covers if step.kind == "scaler_step" else (step.receiver,)) != (zero.receiver,):
-        return False
-    if step.kind == "optimizer_step" and step.arguments:
-        return False
-    before = [c for c in calls[: calls.index(zero)] if c.loops == zero.loops]
-    moves = [c.kind for c in before if c.guards == zero.guards[: len(c.guards)] and c.turns]
-    return step.span.line - (zero.span.end_line or zero.span.line) == 1 and bool(moves) and "backward" in moves[-1]
