@@ -24,7 +24,15 @@ https://github.com/NovaSky-AI/SkyRL/pull/873, https://github.com/ContextualAI/HA
 """
 
 from lrlint import Finding, rule
-from lrlint.analysis.schedule_length import ending, explained, gone_per_batch, lead, own_end
+from lrlint.analysis.schedule_length import (
+    counted_in_steps,
+    ending,
+    explained,
+    gone_per_batch,
+    lead,
+    own_end,
+    runs_out,
+)
 from lrlint.text.wording import rate
 
 #: A schedule shorter than this share of the run has ended early.
@@ -57,7 +65,7 @@ def scheduler_horizon_mismatch(setup):
 def _judge(schedule, training):
     """(message, severity, confidence); an empty message where the lengths agree."""
     name, error, end = schedule.class_name, schedule.error, own_end(schedule)
-    if _counted_in_steps(schedule, training):
+    if counted_in_steps(schedule, training):
         text = (
             f"{name}: {schedule.length} counts the run's optimizer steps, but the training loop steps it once per epoch"
         )
@@ -69,7 +77,7 @@ def _judge(schedule, training):
     if schedule.unit == "epoch" and schedule.clock.source == "assumed" and end:
         text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
         return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
-    if (found := _runs_out(schedule)) is not None:
+    if (found := runs_out(schedule)) is not None:
         followed = f" (followed to step {schedule.capped})" if schedule.capped is not None else ""
         text = (
             f"{found[0]} has total_steps={found[1]}, the run {schedule.horizon} steps: it raises at step {found[2]:.0f}"
@@ -90,28 +98,6 @@ def _judge(schedule, training):
         if 20 * found.step <= schedule.horizon:
             return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
     return _early(schedule, found, training), "", ""
-
-
-def _runs_out(schedule):
-    """(class, its length, the step at which it raises) of a OneCycleLR that is shorter than the declared run.
-
-    Told by its arguments: a long run is followed for part of the way only.
-    """
-    if schedule.horizon_from != "total_steps" or schedule.unit != "step" or schedule.error is not None:
-        return None
-    if schedule.class_name != "OneCycleLR" or (schedule.clock.source == "assumed" and schedule.period != 1):
-        return None
-    total = schedule.attributes.get("total_steps")
-    left = None if not isinstance(total, int) else (total - schedule.position.start) * schedule.period
-    short = left is not None and left + schedule.period <= schedule.horizon
-    return (schedule.class_name, total, left + schedule.period) if short else None
-
-
-def _counted_in_steps(schedule, training):
-    """As long as the run in optimizer steps, and stepped once per epoch."""
-    per_epoch = schedule.clock.source in ("source", "rehearsal") and schedule.clock.interval == "epoch"
-    many = (training.steps_per_epoch or 2) > 1 and (training.total_steps or 0) >= 40
-    return per_epoch and many and schedule.ends is not None and schedule.ends.steps == training.total_steps
 
 
 def _early(schedule, found, training):
