@@ -222,7 +222,7 @@ class Proof:
 
     def holds(self, rule: Rule) -> bool:
         """Whether a rule finds on these facts what the case announces."""
-        outcome = engine.run_rules(self.setup, [rule])
+        outcome = engine.run_rules(self.setup, [rule], {rule.name: self.case.options})
         if any(found.rule == engine.CRASHED[0] for found in outcome.findings):
             return False
         try:
@@ -357,11 +357,13 @@ def _quietly(action: Callable[[], Any]) -> Any:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rule", nargs="*", default=[], help="codes or names; all rules without it")
+    parser.add_argument(
+        "--rule", nargs="*", default=[], help="codes, names, prefixes (LR3) or families; all without it"
+    )
     parser.add_argument("--list", action="store_true", help="print every mutation that goes unnoticed")
     options = parser.parse_args()
     shipped = registry.load(entry_points=False)
-    chosen = [shipped.get(name) for name in options.rule] or list(shipped.rules)
+    chosen = [rule for name in options.rule for rule in shipped.matching(name)] or list(shipped.rules)
     cases = defaultdict(list)
     for case in testing.cases(shipped):
         cases[case.rule.code].append(case)

@@ -6,6 +6,12 @@ A fixture file holds zero-argument factories; of rules that need a loop, and whe
 
 A comment may say more: ``# expect: LR301 warning norm.weight *.bias`` asks for that severity, and for findings about
 exactly the parameters that these names and wildcards match. Several findings on a line are separated by commas.
+
+``# option: limit = 0.5`` in a function sets an option of the rule for this case.
+
+What cannot be built in a moment (a run on several processes, a loop seen for long) is handed over as facts: a function
+whose name starts with ``bad_facts`` or ``good_facts`` returns a `lrlint.facts.Setup`, made with `lrlint.testing_facts`.
+Of its findings the line does not count: it is called as it is, and nobody saw where its objects were built.
 """
 
 from __future__ import annotations
@@ -13,30 +19,35 @@ from __future__ import annotations
 import ast
 import io
 import re
+import runpy
 import tokenize
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lrlint.facts import LoopFacts, Setup
 from lrlint.lint.finding import SEVERITIES, Finding
-from lrlint.lint.registry import Catalog, fixture_of, load, shipped
+from lrlint.lint.registry import Catalog, fixture_of, load
 from lrlint.lint.rule import Rule
 
 if TYPE_CHECKING:
     from lrlint.targets.live_target import LiveTarget
 
 _ONE = rf"[A-Z]+\d{{3}}(?:[ \t]+(?:{'|'.join(SEVERITIES)})(?:[ \t]+[\w.*?\[\]]+)*)?"
+#: How the names of functions begin that return facts.
+FACTS = ("bad_facts", "good_facts")
+_OPTION = re.compile(r"#\s*option:\s*([a-z][a-z0-9-]*)\s*=\s*(.+)")
 _EXPECT = re.compile(rf"#\s*expect:\s*({_ONE}(?:\s*,\s*{_ONE})*)")
 
 
 @dataclass(frozen=True, order=True)
 class Expected:
-    """A finding that a fixture announces. ``severity`` and ``parameters`` are empty where the comment leaves them open.
+    """A finding that a fixture announces. ``severity`` and ``parameters`` are empty where the comment leaves them open,
+    and ``line`` is 0 where it does not count.
 
     ``parameters`` are names or wildcards: together they match every parameter of the finding, and each of them one.
     """
@@ -49,7 +60,7 @@ class Expected:
     def fits(self, found: Finding) -> bool:
         """Whether a finding is as it was announced."""
         line = found.locations[0].line if found.locations else 0
-        return (line, found.rule) == (self.line, self.code) and self.detail_fits(found)
+        return self.line in (0, line) and found.rule == self.code and self.detail_fits(found)
 
     def detail_fits(self, found: Finding) -> bool:
         """Whether severity and parameters are as they were announced."""
@@ -66,16 +77,19 @@ class Expected:
 
 @dataclass(frozen=True)
 class Case:
-    """One function of a rule's fixture. ``expected`` is empty for a near miss."""
+    """One function of a rule's fixture. ``expected`` is empty for a near miss; ``options`` are the rule's for this case."""
 
     rule: Rule
     path: Path
     function: str
     expected: tuple[Expected, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trains(self) -> bool:
         """Whether the function trains and is rehearsed, and builds no setup."""
+        if self.function.startswith(FACTS):
+            return False
         return "loop" in self.rule.needs or self.function.startswith(("bad_loop", "good_loop"))
 
     def __str__(self) -> str:
@@ -93,7 +107,9 @@ def cases(catalog: Catalog | None = None, folders: Sequence[str | Path] = ()) ->
 def _functions(declared: Rule, path: Path) -> Iterator[Case]:
     source = path.read_text(encoding="utf-8")
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    announced = [(t.start[0], m[1]) for t in tokens if t.type == tokenize.COMMENT and (m := _EXPECT.search(t.string))]
+    comments = [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
+    announced = [(line, match[1]) for line, text in comments if (match := _EXPECT.search(text))]
+    options = [(line, match[1], match[2]) for line, text in comments if (match := _OPTION.search(text))]
     expects = [_expected(line, one.split()) for line, text in announced for one in text.split(",")]
     blocks = {n.name: n for n in ast.parse(source).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
     outside = [e for e in expects if not any(_holds(block, e.line) for block in blocks.values())]
@@ -102,7 +118,11 @@ def _functions(declared: Rule, path: Path) -> Iterator[Case]:
             continue
         # An expectation on a class or helper belongs to each bad function that uses it.
         own = [e for e in expects if any(_holds(blocks[used], e.line) for used in _uses(name, blocks))]
-        yield Case(declared, path, name, tuple(sorted(own + outside)) if name.startswith("bad") else ())
+        expected = tuple(sorted(own + outside)) if name.startswith("bad") else ()
+        if name.startswith(FACTS):
+            expected = tuple(replace(one, line=0) for one in expected)
+        given = {option: ast.literal_eval(value) for line, option, value in options if _holds(block, line)}
+        yield Case(declared, path, name, expected, given)
 
 
 _Blocks = dict[str, "ast.FunctionDef | ast.ClassDef"]
@@ -138,6 +158,10 @@ def run(case: Case) -> list[Finding]:
 
 def setup_of(case: Case) -> Setup:
     """The facts of one case: with the graph and the probe only where the case's rules read them."""
+    if case.function.startswith(FACTS):
+        facts = runpy.run_path(str(case.path))[case.function]()
+        assert isinstance(facts, Setup), f"{case}: a function of this name returns a Setup"
+        return facts
     if case.trains:
         return _rehearsed(case)
     from lrlint.inspection.build import build
@@ -160,12 +184,12 @@ def setup_of(case: Case) -> Setup:
 def judge(case: Case, setup: Setup) -> list[Finding]:
     """The findings on a case's facts. Raises AssertionError as `run` does."""
     from lrlint.config.loader import Settings
-    from lrlint.lint.run import lint
+    from lrlint.lint.run import conclude, examine
+    from lrlint.lint.selection import Selection
 
-    codes = tuple(dict.fromkeys([case.rule.code, *(expected.code for expected in case.expected)]))
-    folder = Path(case.rule.path).parent.parent
-    own = () if folder == shipped("rules") else (str(folder),)
-    result = lint(setup, Settings(select=codes, extra_rules=own))
+    rules = (case.rule, *_others(case))
+    settings = Settings(select=tuple(rule.code for rule in rules))
+    result = conclude([examine(setup, Selection(settings, rules, {case.rule.name: case.options}, {}))], settings)
     crashed = [found for found in result.findings if found.rule == "LR003"]
     assert not crashed, crashed[0].message
     skipped = [s.reason for s in result.skipped if s.rule == case.rule.code]

@@ -11,7 +11,7 @@ import pytest
 from commands import lrlint
 
 from lrlint.lint import registry
-from lrlint.lint.rule import Rule
+from lrlint.lint.rule import HEADINGS, Rule, sections
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = registry.load(entry_points=False).rules
@@ -117,8 +117,7 @@ def test_a_rule_has_its_proof_beside_it(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_is_documented(rule: Rule) -> None:
     assert rule.summary.endswith("."), "the first line of the documentation is a sentence"
-    assert "What to do:" in rule.documentation
-    assert "Sources:" in rule.documentation
+    assert tuple(heading for heading, _ in sections(rule.documentation)) == HEADINGS
 
 
 def test_every_fixture_has_its_rule() -> None:

@@ -172,6 +172,11 @@ def runs_fast(parameter: Parameter) -> bool:
     return alone or parameter.module_class in ("ParameterDict", "ParameterList")
 
 
+def is_ordinary(parameter: Parameter) -> bool:
+    """Whether it is the matrix of an ordinary layer, for which rates are known that are usual."""
+    return parameter.role == "matrix" and parameter.module_kind in ORDINARY and not runs_fast(parameter)
+
+
 def outlier(optimizer: Optimizer, factor: float) -> Group | None:
     """The one group whose rate is more than ``factor`` above those of at least two others, if it holds matrices."""
     everyone = sorted(rated(optimizer), key=peak)

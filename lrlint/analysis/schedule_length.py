@@ -109,6 +109,29 @@ def gone_per_batch(schedule: Schedule, training: Training) -> float | None:
     return left if (training.steps_per_epoch or 0) > 1 and left < 1e-5 else None
 
 
+def runs_out(schedule: Schedule) -> tuple[str, int, float] | None:
+    """(class, its length, the step at which it raises) of a OneCycleLR that is shorter than the declared run.
+
+    Told by its arguments: a long run is followed for part of the way only.
+    """
+    if schedule.horizon_from != "total_steps" or schedule.unit != "step" or schedule.error is not None:
+        return None
+    if schedule.class_name != "OneCycleLR" or (schedule.clock.source == "assumed" and schedule.period != 1):
+        return None
+    total = schedule.attributes.get("total_steps")
+    if not isinstance(total, int):
+        return None
+    raises = (total - schedule.position.start + 1) * schedule.period
+    return (schedule.class_name, total, raises) if raises <= (schedule.horizon or 0) else None
+
+
+def counted_in_steps(schedule: Schedule, training: Training) -> bool:
+    """As long as the run in optimizer steps, and stepped once per epoch."""
+    per_epoch = schedule.clock.source in ("source", "rehearsal") and schedule.clock.interval == "epoch"
+    many = (training.steps_per_epoch or 2) > 1 and (training.total_steps or 0) >= 40
+    return per_epoch and many and schedule.ends is not None and schedule.ends.steps == training.total_steps
+
+
 def explained(schedule: Schedule, end: float, training: Training) -> str:
     """What the factor between the schedule's end and the run points to, in words; "" where it is no telling number."""
     ratio = max(end / schedule.horizon, schedule.horizon / end) if schedule.horizon and end > 0 else 0.0

@@ -173,12 +173,13 @@ def _read(path: str) -> str:
 
 
 def fixture_of(declared: Rule) -> Path | None:
-    """The fixture that proves a shipped rule: the same relative path under ``fixtures/``; None where there is none."""
+    """The fixture that proves a rule: the same relative path under ``fixtures/``; None where there is none."""
+    return next((place for place in fixture_places(declared) if place.is_file()), None)
+
+
+def fixture_places(declared: Rule) -> list[Path]:
+    """Where a rule's fixture may lie: for a team's own, beside the folder that the rule lies in, or the one around that."""
     path = Path(declared.path)
-    own = (path.parent.parent, path.parent.parent.parent / "fixtures")
-    for rules, fixtures in ((shipped("rules"), shipped("fixtures")), own):
-        if path.is_relative_to(rules):
-            candidate = fixtures / path.relative_to(rules)
-            if candidate.is_file():
-                return candidate
-    return None
+    if path.is_relative_to(shipped("rules")):
+        return [shipped("fixtures") / path.relative_to(shipped("rules"))]
+    return [folder.parent / "fixtures" / path.relative_to(folder) for folder in (path.parent.parent, path.parent)]

@@ -17,6 +17,32 @@ Need: TypeAlias = Literal["optimizer", "graph", "schedule", "total_steps", "valu
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 
+#: The headings of a rule's text, in their order. The text has them in its form: the first line; the paragraphs up to the
+#: one that begins "What to do:"; those up to the one that begins "Sources:". Options come from the signature.
+HEADINGS = ("What it does", "Why it matters", "What to do", "What it reports, and what it leaves alone", "Sources")
+
+
+def sections(documentation: str) -> list[tuple[str, str]]:
+    """(heading, text) of each part that a rule's documentation has; the whole under the first where it has no such form."""
+    paragraphs = [part.strip() for part in documentation.split("\n\n") if part.strip()]
+    starts = [
+        next((k for k, p in enumerate(paragraphs) if p.startswith(word)), None) for word in ("What to do:", "Sources:")
+    ]
+    advice, sources = starts
+    if not paragraphs or advice is None or sources is None or not 0 < advice < sources:
+        return [(HEADINGS[0], documentation)] if paragraphs else []
+    parts = (
+        paragraphs[:1],
+        paragraphs[1:advice],
+        [paragraphs[advice].removeprefix("What to do:")],
+        paragraphs[advice + 1 : sources],
+        [paragraphs[sources].removeprefix("Sources:"), *paragraphs[sources + 1 :]],
+    )
+    texts = ("\n\n".join(part).strip() for part in parts)
+    found = [(heading, text) for heading, text in zip(HEADINGS, texts, strict=True) if text]
+    return [(h, text if text.startswith("http") else text[:1].upper() + text[1:]) for h, text in found]
+
+
 @dataclass(frozen=True)
 class Option:
     """A rule option: name as in configuration (kebab), default and type name."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lrlint.lint.engine_rules import Builtin
-from lrlint.lint.rule import Rule
+from lrlint.lint.rule import Rule, sections
 from lrlint.reports.views.rule import examples, toml
 
 _URL = re.compile(r"(?<![(<\"])(https?://[^\s),;>\]`]+[^\s),;>\]`.:])")
@@ -14,7 +14,9 @@ _URL = re.compile(r"(?<![(<\"])(https?://[^\s),;>\]`]+[^\s),;>\]`.:])")
 
 def page(rule: Rule | Builtin) -> str:
     """A rule's page: what its documentation says, its options, and the tested example."""
-    lines = [f"# {rule.code} {rule.name}", "", _facts(rule), "", *_prose(rule.documentation), ""]
+    lines = [f"# {rule.code} {rule.name}", "", _facts(rule), ""]
+    for heading, text in sections(rule.documentation):
+        lines += [f"## {heading}", "", *_prose(text), ""]
     if isinstance(rule, Rule):
         if rule.options:
             lines += ["## Options", "", "```toml", f"[tool.lrlint.rules.{rule.name}]"]

@@ -6,6 +6,8 @@ in place of another one, which then is in no list.
 
 What to do: remove the duplicate (`dict.fromkeys(parameters)`), and look for the module that is missing.
 
+Read from the groups, and from torch's refusal where it raises. A tied weight, which a model lists once, is none.
+
 Sources: https://github.com/line/open-universe/issues/5, https://github.com/zhuhanqing/APOLLO/issues/4; measured with
 torch 2.13
 """

@@ -28,7 +28,7 @@ def frozen_remainder(setup: Setup, *, most: int = 2, least: int = 16) -> Iterato
     own = [p for p in setup.parameters if p.origin == "model" and not any(map(is_copy, p.module.split(".")))]
     frozen = [p for p in own if not p.requires_grad]
     live = [p for p in own if p.requires_grad]
-    if not 0 < len(frozen) <= most or len(live) < least or setup.training.unfreezes:
+    if len(frozen) > most or len(live) < least or setup.training.unfreezes:
         return
     found = [p for p in frozen if p.role not in _OTHERS and p.numel > 1 and _siblings(p, live)]
     if found:

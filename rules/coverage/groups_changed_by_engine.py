@@ -25,7 +25,7 @@ def groups_changed_by_engine(setup: Setup, *, share: float = 0.8) -> Iterator[Fi
         asked = {m.index: (m.group.number("lr"), m.weight_decay) for m in before.members if m.requires_grad}
         for after in setup.optimizers:
             got = {m.index: m for m in after.members if m.index in asked}
-            if not asked or len(got) < share * len(asked) or before.class_name != after.class_name:
+            if len(got) < share * len(asked) or before.class_name != after.class_name:
                 continue
             wanted = {asked[index] for index in got}
             actual = {(member.group.index, member.weight_decay) for member in got.values()}

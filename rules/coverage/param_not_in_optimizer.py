@@ -25,6 +25,7 @@ from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.coverage import bundles, coverage
+from lrlint.analysis.order import seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import any_match, describe
@@ -33,7 +34,7 @@ from lrlint.text.wording import count
 
 @rule("LR101", severity="error", confidence="high", needs=("optimizer",))
 def param_not_in_optimizer(setup: Setup, *, ignore: tuple[str, ...] = ()) -> Iterator[Finding]:
-    for seen in setup.loop.uncovered if setup.loop is not None and setup.loop.judged else ():
+    for seen in seen_loop(setup).uncovered:
         beyond = [n for n in seen.parameters if n not in setup.by_name and not any_match(ignore, n)]
         spared = seen.evaluation or all(any(map(is_copy, n.split("."))) for n in beyond)
         if beyond:

@@ -21,54 +21,34 @@ https://github.com/tianweiy/CenterPoint/issues/168, https://github.com/pytorch/p
 https://github.com/facebookresearch/moco/blob/main/main_lincls.py (`model.eval()` in every epoch of a linear probe)
 """
 
-import re
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.frozen_norms import part_of, root_of, updating_norms
+from lrlint.analysis.order import seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.module_names import is_copy
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
-_FROZEN_CLASS = re.compile("frozen", re.IGNORECASE)
-#: Names that loops over modules give to each of them.
-_ANY_MODULE = re.compile(r"m|mod|module|child|layer|block|bn|norm|n|l|c")
-
 
 @rule("LR504", severity="warning", confidence="high")
 def frozen_bn_stats_update(setup: Setup, *, frozen: float = 0.9) -> Iterator[Finding]:
-    sizes = {}  # part → [elements, trainable elements]
-    for parameter in setup.parameters:
-        if parameter.origin == "model":
-            for part in {_part(setup, parameter.module), _root(setup, parameter.module)}:
-                total = sizes.setdefault(part, [0, 0])
-                total[0] += parameter.numel
-                total[1] += parameter.numel if parameter.requires_grad else 0
     yield from _undone(setup)
-    back = [call.receiver for call in setup.source.put_back()] if setup.source else []
-    found = {}  # (model, whether its part is a copy) → norms
-    for norm in setup.norms:
-        own = [parameter for parameter in (norm.weight, norm.bias) if parameter is not None]
-        if norm.kind != "batch" or not norm.tracks_statistics or not norm.trains_statistics or norm.momentum == 0:
-            continue
-        if _FROZEN_CLASS.search(norm.class_name) or any(parameter.requires_grad for parameter in own):
-            continue
-        root, part = _root(setup, norm.path), _part(setup, norm.path)
-        total, trained = sizes.get(part, (0, 0))
-        if total and total - trained >= frozen * total and sizes[root][1] and not _put_back(back, norm.path):
-            found.setdefault((root, any(map(is_copy, part.split(".")))), []).append(norm)
-    if setup.loop is not None and setup.loop.of_kind("unfrozen-norms"):
+    if seen_loop(setup).of_kind("unfrozen-norms"):
         return  # the same, seen
-    for (root, copied), norms in found.items():
+    for norms in updating_norms(setup, frozen):
+        parts = list(dict.fromkeys(part_of(setup, norm.path) for norm in norms))
+        copied = any(map(is_copy, parts[0].split(".")))
+        root = root_of(setup, norms[0].path)
         undone = sum(not norm.training for norm in norms)
-        parts = list(dict.fromkeys(_part(setup, norm.path) or "model" for norm in norms))
         yield Finding(
             norms,
-            f"{count(len(norms), 'batch norm')} of the frozen {describe(parts)} still "
+            f"{count(len(norms), 'batch norm')} of the frozen {describe([part or 'model' for part in parts])} still "
             f"{'update' if len(norms) > 1 else 'updates'} running statistics in "
             f"training mode{' (their eval() is undone by train())' if undone else ''}: "
             f"{describe(norm.path for norm in norms)}",
-            data={"norms": len(norms), "parts": parts, "undone": undone},
+            data={"norms": len(norms), "parts": [part or "model" for part in parts], "undone": undone},
             help="keep them in evaluation mode by overriding train(), or use FrozenBatchNorm",
             severity="info" if copied or not setup.module_by_path[root].training else "",
         )
@@ -76,28 +56,9 @@ def frozen_bn_stats_update(setup: Setup, *, frozen: float = 0.9) -> Iterator[Fin
 
 def _undone(setup):
     """Seen: norms that were put into evaluation mode one by one train again."""
-    for seen in setup.loop.of_kind("unfrozen-norms") if setup.loop is not None and setup.loop.judged else ():
+    for seen in seen_loop(setup).of_kind("unfrozen-norms"):
         yield Finding(
             LoopLocation(seen.span),
             f"train() undoes eval() of {count(int(seen.values[0]), 'norm layer')}: they train again at {seen.times} steps",
             help="put them back into evaluation mode after train(), or override train()",
         )
-
-
-def _put_back(receivers, path):
-    """Whether the training loop puts the layer back into evaluation mode: `model.train()`, then `model.backbone.eval()`."""
-    parts = path.split(".")
-    return any(_ANY_MODULE.fullmatch(receiver) or receiver.rsplit(".", 1)[-1] in parts for receiver in receivers)
-
-
-def _root(setup, path):
-    """The prefix of the model that the path belongs to."""
-    lead = path.split(".", 1)[0]
-    return lead if any(model.prefix == f"{lead}." for model in setup.models) else ""
-
-
-def _part(setup, path):
-    """The top-level child of the model that holds the path."""
-    root = _root(setup, path)
-    rest = path[len(root) :].lstrip(".").split(".")[0]
-    return f"{root}.{rest}".strip(".")

@@ -6,6 +6,8 @@ no longer is Nesterov's.
 
 What to do: give the group its momentum (0.9) and no dampening, or turn `nesterov` off.
 
+Groups that train nothing, and optimizers whose momentum is not an option of the group, are left alone.
+
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html; reproduced with torch 2.13
 """
 

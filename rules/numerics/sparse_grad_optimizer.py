@@ -5,6 +5,8 @@ raise a RuntimeError on it; SGD and Adagrad take it without weight decay only.
 
 What to do: `SparseAdam` for the table, in an optimizer of its own, or `sparse=False`.
 
+SparseAdam, SGD and Adagrad are left alone where they do not decay the table, and so are tables that no optimizer holds.
+
 Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html; reproduced with torch 2.13
 """
 

@@ -22,8 +22,8 @@ https://github.com/facebookresearch/detr/issues/95, https://arxiv.org/abs/1801.0
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.model_sides import is_bulk, is_output, is_probe, outweighs, runs_before, side_of
 from lrlint.analysis.param_groups import by_family, exceeds, peak, rated
-from lrlint.text.module_names import side
 from lrlint.text.names import describe
 from lrlint.text.wording import listing, rate, times
 
@@ -32,17 +32,17 @@ from lrlint.text.wording import listing, rate, times
 def inverted_discriminative_lr(setup: Setup, *, factor: float = 3.0) -> Iterator[Finding]:
     uses = setup.graph.parameters if setup.graph else {}
     for groups in (found for optimizer in setup.optimizers for found in by_family(rated(optimizer)).values()):
-        body, head, rest = ([g for g in groups if _side(g) == name] for name in ("backbone", "head", ""))
+        body, head, rest = ([g for g in groups if side_of(g) == name] for name in ("backbone", "head", ""))
         if body and not head:
-            head = [group for group in rest if _is_output(group, uses) and _runs_before(body, [group], uses)]
+            head = [group for group in rest if is_output(group, uses) and runs_before(body, [group], uses)]
         if head and not body:
-            body = [group for group in rest if _is_bulk(group, setup) and _runs_before([group], head, uses)]
+            body = [group for group in rest if is_bulk(group, setup) and runs_before([group], head, uses)]
         if not body or not head or len({peak(group) for group in body}) > 3:
             continue
         slow, fast = max(map(peak, head)), max(map(peak, body))
-        if not exceeds(fast / slow, factor) or _runs_before(head, body, uses):
+        if not exceeds(fast / slow, factor) or runs_before(head, body, uses):
             continue
-        if _outweighs(head, body) or _is_probe(head, body, uses):
+        if outweighs(head, body) or is_probe(head, body, uses):
             continue
         yield Finding(
             [group for group in body if peak(group) == fast],
@@ -57,55 +57,3 @@ def inverted_discriminative_lr(setup: Setup, *, factor: float = 3.0) -> Iterator
 
 def _who(groups):
     return describe((parameter.name for group in groups for parameter in group.trainable), limit=2)
-
-
-def _side(group):
-    """backbone, head or "": the side that the group's parameters are on, a tenth that says nothing aside."""
-    sizes = {"backbone": 0, "head": 0, "": 0}
-    for parameter in group.trainable:
-        sizes["head" if parameter.is_head else side(parameter.module)] += parameter.numel
-    name = max(sizes, key=lambda key: sizes[key])
-    others = sum(sizes.values()) - sizes[name]
-    plain = any(parameter.role == "matrix" for parameter in group.trainable)
-    return name if plain and others == sizes[""] and others <= 0.1 * sizes[name] else ""
-
-
-def _uses(groups, uses):
-    found = (uses.get(parameter.name) for group in groups for parameter in group.trainable)
-    return [use for use in found if use is not None]
-
-
-def _orders(groups, uses):
-    return [use.order for use in _uses(groups, uses) if use.order is not None]
-
-
-def _runs_before(first, second, uses):
-    """Whether the forward pass was seen to run all of the first groups before the second ones."""
-    early, late = _orders(first, uses), _orders(second, uses)
-    return bool(early and late) and max(early) < min(late)
-
-
-def _is_output(group, uses):
-    """Whether the group holds the layer that yields the output."""
-    found = (uses.get(parameter.name) for parameter in group.trainable if parameter.role == "matrix")
-    return any(use is not None and use.reaches_output and use.depth_from_output == 0 for use in found)
-
-
-def _outweighs(head, body):
-    """Whether the head is a decoder with more weights than the backbone: a model of its own."""
-    decoder, encoder = ([p for group in groups for p in group.trainable] for groups in (head, body))
-    named = all("decoder" in parameter.module.split(".") for parameter in decoder if parameter.role == "matrix")
-    return named and sum(p.numel for p in decoder) > sum(p.numel for p in encoder)
-
-
-def _is_bulk(group, setup):
-    """Whether the group holds most of what the optimizers train, and not tables alone."""
-    sizes = [sum(p.numel for p in other.trainable) for optimizer in setup.optimizers for other in optimizer.groups]
-    layers = any(parameter.role == "matrix" for parameter in group.trainable)
-    return layers and 2 * sum(parameter.numel for parameter in group.trainable) > sum(sizes)
-
-
-def _is_probe(head, body, uses):
-    """Whether the head reads what the backbone makes, but no gradient leads back: it only measures what is learnt."""
-    measured, learnt = ({end for use in _uses(groups, uses) for end in use.outputs} for groups in (head, body))
-    return bool(measured and learnt) and not measured & learnt

@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.param_groups import ORDINARY, by_family, outlier, peak, rated, runs_fast, written
+from lrlint.analysis.param_groups import by_family, is_ordinary, outlier, peak, rated, written
 from lrlint.text.names import describe
 from lrlint.text.wording import rate
 
@@ -59,7 +59,7 @@ def lr_out_of_range(
                 continue
             found = {}
             for group in members:
-                if group is not alone and peak(group) > limit and any(_is_ordinary(p) for p in group.trainable):
+                if group is not alone and peak(group) > limit and any(is_ordinary(p) for p in group.trainable):
                     found.setdefault(peak(group), []).append(group)
             for value, fast in found.items():
                 severity = "error" if family == "sign" and value > 1e-3 else ""
@@ -67,12 +67,8 @@ def lr_out_of_range(
                 yield _finding(optimizer, fast, value, f"above what it is used with ({shown})", severity)
 
 
-def _is_ordinary(parameter):
-    return parameter.role == "matrix" and parameter.module_kind in ORDINARY and not runs_fast(parameter)
-
-
 def _finding(optimizer, groups, value, why, severity=""):
-    weights = [p.name for group in groups for p in group.trainable if _is_ordinary(p)]
+    weights = [p.name for group in groups for p in group.trainable if is_ordinary(p)]
     on = f" on {describe(weights)}" if weights else ""
     return Finding(
         groups,

@@ -4,11 +4,11 @@ Torch keeps unknown group keys and ignores them. timm's `layer_decay` and the MA
 rely on a scheduler that applies it (timm's own) or on a training loop that does. With a torch scheduler instead, every
 layer runs at the same rate.
 
+What to do: write the rate into the group (`lr = base_lr * scale`), or use a scheduler that reads the key.
+
 Reported when the key has different values, the groups' rates are the same before and after the scheduler's steps, and
 neither the optimizer's nor the scheduler's source reads the key. Without any scheduler this is *info*, as a training loop may
 multiply by hand (MAE, BEiT, ConvNeXt); silent where its source is seen to set rates, or `manual_schedule=True` is declared.
-
-What to do: write the rate into the group (`lr = base_lr * scale`), or use a scheduler that reads the key.
 
 Sources: https://github.com/huggingface/pytorch-image-models/pull/2532 (reproduced: 28 groups of timm, one rate),
 https://github.com/facebookresearch/ConvNeXt-V2/issues/40, https://github.com/msight-tech/research-ms-loss/issues/27

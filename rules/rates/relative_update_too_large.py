@@ -21,14 +21,13 @@ https://cs231n.github.io/neural-networks-3/#ratio (ratio of updates to weights),
 (update size of AdamW and Muon), https://github.com/PeizeSun/OneNet/issues/18
 """
 
-import math
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.param_groups import labels, outlier, peak, rated, runs_fast
+from lrlint.analysis.param_groups import labels, outlier, peak, rated
+from lrlint.analysis.step_sizes import first_rate, median_change
 from lrlint.text.wording import count, rate
 
-_TINY = 1e-3
 _SETTLED = 0.2
 
 
@@ -40,11 +39,11 @@ def relative_update_too_large(
         pools, alone = {}, outlier(optimizer, 1e3)
         judged = [group for group in rated(optimizer) if group.family in ("adam", "sign", "muon")]
         for group in (group for group in judged if group is not alone):
-            first, warm = _first(setup, group)
+            first, warm = first_rate(setup, group)
             pools.setdefault((group.family, peak(group), first, warm), []).append(group)
         for (family, highest, first, warm), groups in pools.items():
             step = max(first, _SETTLED * highest) if family == "adam" and warm else highest
-            change, weights = _median(groups, step)
+            change, weights = median_change(groups, step)
             if change <= info or (warm and change <= warning):
                 continue
             yield Finding(
@@ -56,37 +55,3 @@ def relative_update_too_large(
                 key="lr",
                 severity="error" if change > error else "warning" if change > warning else "info",
             )
-
-
-def _first(setup, group):
-    """(the rate of the first step, whether the schedule rises to the peak later)."""
-    for schedule in setup.schedules:
-        for found in schedule.groups:
-            if (schedule.optimizer, found.group) == (group.optimizer, group.index) and found.lr is not None:
-                return found.lr.first, found.lr.first < 0.5 * peak(group)
-    return peak(group), setup.manual_schedule
-
-
-def _median(groups, step):
-    """(median relative change weighted by size, number of matrices)."""
-    changes = []
-    for group in groups:
-        for parameter in group.trainable:
-            measured = parameter.values if parameter.role == "matrix" and not runs_fast(parameter) else None
-            if measured and measured.rms >= _TINY:
-                factor = _muon(group, parameter.shape) if group.family == "muon" else 1.0
-                changes.append((step * factor / measured.rms, parameter.numel))
-    half = sum(numel for _, numel in changes) / 2
-    for change, numel in sorted(changes):
-        half -= numel
-        if half <= 0:
-            return change, len(changes)
-    return 0.0, 0
-
-
-def _muon(group, shape):
-    """Root mean square of Muon's update at rate 1; its iteration reaches 0.87 of an orthogonal matrix."""
-    if group.options.get("adjust_lr_fn") == "match_rms_adamw":
-        return 0.87 * 0.2
-    rows, columns = shape[0], math.prod(shape[1:])
-    return 0.87 * max(1, rows / columns) ** 0.5 / max(rows, columns) ** 0.5

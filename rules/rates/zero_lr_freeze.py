@@ -19,6 +19,7 @@ https://docs.pytorch.org/docs/stable/notes/autograd.html#setting-requires-grad
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import count
 
 #: Kinds of schedulers that multiply the group's rate, for which 0 stays 0 whatever the length of the run.
@@ -27,10 +28,7 @@ MULTIPLY = {"constant", "warmup", "decay", "lambda"}
 
 @rule("LR205", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def zero_lr_freeze(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
-        if not schedule.is_primary or schedule.optimizer is None:
-            continue
-        optimizer = setup.optimizers[schedule.optimizer]
+    for schedule, optimizer in driven(setup):
         if optimizer.family == "lr-free" or not any(group.lr and group.lr.peak > 0 for group in schedule.groups):
             continue
         for scheduled in schedule.groups:

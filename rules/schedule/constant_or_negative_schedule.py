@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from math import isclose
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import rate
 
 NEUTRAL = {"gamma": 1.0, "factor": 1.0}
@@ -28,10 +29,7 @@ STEPPED = ("StepLR", "MultiStepLR")
 
 @rule("LR409", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def constant_or_negative_schedule(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
-        if not schedule.is_primary or schedule.optimizer is None:
-            continue
-        optimizer = setup.optimizers[schedule.optimizer]
+    for schedule, optimizer in driven(setup):
         if schedule.position.start > 1 and not optimizer.state_size:
             continue  # `last-epoch-without-state`: it was advanced while it was built
         groups = optimizer.groups

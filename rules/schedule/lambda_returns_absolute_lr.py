@@ -15,22 +15,23 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.LambdaLR
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import base_rate, driven
 from lrlint.text.wording import count, rate
 
 
 @rule("LR407", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def lambda_returns_absolute_lr(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
-        if not schedule.is_primary or schedule.optimizer is None or schedule.kinds != ("lambda",):
+    for schedule, optimizer in driven(setup):
+        if schedule.kinds != ("lambda",):
             continue
-        groups, bases = setup.optimizers[schedule.optimizer].groups, schedule.base_lrs
+        groups = optimizer.groups
         found = []
-        for scheduled in schedule.groups:
-            base = bases[scheduled.group] if scheduled.group < len(bases) else 0.0
-            if not 0 < base < 0.1 or scheduled.lr is None:
+        for scheduled in (group for group in schedule.groups if group.lr is not None):
+            base = base_rate(schedule, scheduled)
+            if not 0 < base < 0.1:
                 continue
             factor = scheduled.lr.peak / base
-            if factor < 0.1 and abs(factor / base - 1) < 0.05:
+            if abs(factor / base - 1) < 0.05:
                 found.append((base, factor, scheduled.group))
         if found:
             base, factor, index = max(found)

@@ -16,17 +16,16 @@ https://github.com/pytorch/pytorch/issues/21965
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import rate
 
 
 @rule("LR419", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def last_epoch_without_state(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
+    for schedule, optimizer in driven(setup):
         start = schedule.position.start
-        given = schedule.position.constructed_at is not None
-        if schedule.optimizer is None or not schedule.is_primary or start <= 1 or given:
+        if start <= 1 or schedule.position.constructed_at is not None:
             continue
-        optimizer = setup.optimizers[schedule.optimizer]
         stateless = all(g.family == "sgd" and not g.number("momentum") for g in optimizer.groups)
         if optimizer.state_size or stateless or not schedule.qualified.startswith("torch."):
             continue

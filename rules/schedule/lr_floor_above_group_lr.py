@@ -19,70 +19,40 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAn
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
+from lrlint.analysis.rate_floors import floored
 from lrlint.text.wording import count, rate
 
 
 @rule("LR402", severity="warning", confidence="high", needs=("optimizer",))
 def lr_floor_above_group_lr(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
-        if schedule.optimizer is None:
+    for schedule in (s for s in setup.schedules if s.plateau is not None and s.optimizer is not None):
+        yield from _plateau(schedule, setup.optimizers[schedule.optimizer].groups)
+    for schedule, optimizer in driven(setup):
+        cases = floored(schedule)
+        if not cases:
             continue
-        groups = setup.optimizers[schedule.optimizer].groups
-        if schedule.plateau is not None:
-            yield from _plateau(schedule, groups)
-        elif schedule.is_primary:
-            yield from _annealed(schedule, groups)
-
-
-def _annealed(schedule, groups):
-    """Groups whose rate the scheduler lifts to its floor, or else holds there, or else brings close to it."""
-    name = schedule.floor.name if schedule.floor else ""
-    bases = {g.group: base for g in schedule.groups if g.lr and (base := _base(schedule, g)) > 0}
-    floors = {index: floor for index in bases if (floor := schedule.floor.of(index) if schedule.floor else 0.0)}
-    low = any(floors.get(index, 0.0) < 0.1 * base for index, base in bases.items())
-    found = {}
-    for scheduled in schedule.groups:
-        base, floor = bases.get(scheduled.group), floors.get(scheduled.group)
-        if not base or not floor:
-            continue
-        peak = scheduled.lr.peak
-        if floor > base * (1 + 1e-6) and peak > base * (1 + 1e-6):
-            found.setdefault("rises", []).append((peak / base, base, floor, peak, scheduled.group))
-        elif abs(floor - base) <= 1e-6 * base and low:
-            found.setdefault("stays", []).append((1.0, base, floor, peak, scheduled.group))
-        elif base > floor > 0.5 * base and low:
-            found.setdefault("ends", []).append((floor / base, base, floor, peak, scheduled.group))
-    for kind in [kind for kind in TEXTS if kind in found][:1]:  # one floor, one fault
-        cases = found[kind]
-        worst = max(cases)
-        affected = [case[-1] for case in cases]
+        worst = max(cases, key=lambda case: case.peak / case.lr if case.kind == "rises" else case.floor / case.lr)
+        affected = [case.group for case in cases]
         more = f", and {count(len(cases) - 1, 'other group')} likewise" if len(cases) > 1 else ""
-        told = [dict(zip(("lr", "floor", "peak", "group"), case[1:], strict=True)) for case in cases]
+        told = [{"lr": case.lr, "floor": case.floor, "peak": case.peak, "group": case.group} for case in cases]
+        name = schedule.floor.name
         yield Finding(
-            [schedule.of(*affected), *(groups[index] for index in affected)],
-            TEXTS[kind](groups[worst[-1]].label, name, *worst[:4]) + more,
-            data={"group": worst[-1], "lr": worst[1], "floor": worst[2], "peak": worst[3], "groups": told},
+            [schedule.of(*affected), *(optimizer.groups[index] for index in affected)],
+            _text(optimizer.groups[worst.group].label, name, worst) + more,
+            data={**told[cases.index(worst)], "groups": told},
             help=f"choose {name} below the smallest rate of any group, or anneal to a share of each group's rate",
-            severity="info" if kind == "ends" else "",
+            severity="info" if worst.kind == "ends" else "",
         )
 
 
-TEXTS = {
-    "rises": lambda label, name, times, base, floor, peak: (
-        f"{label}: {rate(base)} → {rate(peak)}, rises {times:.3g}×: {name} {rate(floor)} is above its rate"
-    ),
-    "stays": lambda label, name, _, base, floor, peak: (
-        f"{label} stays at {rate(base)} while others fall: {name} {rate(floor)} is its own rate"
-    ),
-    "ends": lambda label, name, share, base, floor, peak: (
-        f"{label} ends at {share:.0%} of its rate: {name} {rate(floor)} is made for the faster groups"
-    ),
-}
-
-
-def _base(schedule, scheduled):
-    bases = schedule.base_lrs
-    return bases[scheduled.group] if scheduled.group < len(bases) else scheduled.before.get("lr", 0.0)
+def _text(label, name, case):
+    lr, floor, peak = rate(case.lr), rate(case.floor), rate(case.peak)
+    if case.kind == "rises":
+        return f"{label}: {lr} → {peak}, rises {case.peak / case.lr:.3g}×: {name} {floor} is above its rate"
+    if case.kind == "stays":
+        return f"{label} stays at {lr} while others fall: {name} {floor} is its own rate"
+    return f"{label} ends at {case.floor / case.lr:.0%} of its rate: {name} {floor} is made for the faster groups"
 
 
 def _plateau(schedule, groups):

@@ -19,6 +19,7 @@ Sources: https://docs.pytorch.org/docs/stable/optim.html#how-to-adjust-learning-
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.order import exclude_each_other, step_in_turn
 from lrlint.text.grades import Severity
 from lrlint.text.wording import listing, rate
 
@@ -33,7 +34,11 @@ def multiple_schedulers_one_optimizer(setup: Setup) -> Iterator[Finding]:
         ours = [s for s in setup.schedules if s.optimizer == index and not s.wiring.nested and not s.wiring.dropped]
         ours = [s for s in ours if s.kinds != ("averaging",)]
         simulated = [s for s in ours if s.groups]
-        if len(ours) < 2 or _in_turn(setup, ours) or (setup.source is not None and _excluded(setup.source)):
+        if (
+            len(ours) < 2
+            or step_in_turn(setup, ours)
+            or (setup.source is not None and exclude_each_other(setup.source))
+        ):
             continue
         names = listing(s.class_name for s in ours)
         severity: Severity = "info" if len(simulated) < 2 else "warning"
@@ -59,13 +64,6 @@ def multiple_schedulers_one_optimizer(setup: Setup) -> Iterator[Finding]:
         )
 
 
-def _in_turn(setup, ours):
-    """Seen: no two of them step in the same iteration of the outermost loop."""
-    pairs = set(setup.loop.alternating) if setup.loop is not None else set()
-    indices = sorted(schedule.index for schedule in ours)
-    return all((a, b) in pairs for position, a in enumerate(indices) for b in indices[position + 1 :])
-
-
 def _without_scheduler(setup):
     """The optimizers that no scheduler drives: beside two of one class on another, one was built on the wrong one."""
     driven = {schedule.optimizer for schedule in setup.schedules}
@@ -78,15 +76,3 @@ def _peak(schedules):
         return 0.0, 0.0
     pairs = [(g.lr.peak, g.before.get("lr", 0.0)) for g in schedules[0].groups if g.lr]
     return max(pairs, key=lambda pair: pair[1], default=(0.0, 0.0))
-
-
-def _excluded(source):
-    """Whether the loops step several schedulers, no two of them under conditions that can hold together."""
-    found = False
-    for calls in source.functions():
-        steps = [call for call in calls if call.kind == "scheduler_step"]
-        pairs = [(a, b) for i, a in enumerate(steps) for b in steps[i + 1 :] if a.receiver != b.receiver]
-        if not all(a.excludes(b) for a, b in pairs):
-            return False
-        found = found or bool(pairs)
-    return found

@@ -16,19 +16,18 @@ https://github.com/microsoft/hi-ml/issues/611
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import listing, rate
 
 
 @rule("LR410", severity="error", confidence="high", needs=("optimizer", "schedule"))
 def partial_group_schedule(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
-        if not schedule.is_primary or schedule.optimizer is None or _intended(schedule):
-            continue
-        groups = setup.optimizers[schedule.optimizer].groups
+    for schedule, optimizer in driven(setup):
+        groups = optimizer.groups
         moving = [g for g in schedule.groups if g.lr and g.lr.peak > 1.01 * abs(g.lr.floor)]
         still = [g for g in schedule.groups if g.lr and g.lr.peak > 0 and g.lr.constant()]
         still = [g for g in still if groups[g.group].parameters]
-        if not moving or not still:
+        if not moving or not still or _intended(schedule):
             continue
         stays = listing(f"{groups[g.group].label} at {rate(g.lr.first)}" for g in still[:3])
         more = f" and {len(still) - 3} more stay" if len(still) > 3 else " stays" if len(still) == 1 else " stay"

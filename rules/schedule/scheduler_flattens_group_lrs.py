@@ -19,15 +19,13 @@ https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.OneCycle
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import listing, rate
 
 
 @rule("LR401", severity="warning", confidence="high", needs=("optimizer", "schedule"))
 def scheduler_flattens_group_lrs(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
-        if not schedule.is_primary or schedule.optimizer is None:
-            continue
-        optimizer = setup.optimizers[schedule.optimizer]
+    for schedule, optimizer in driven(setup):
         given = {group.group: group.before["lr"] for group in schedule.groups if group.before.get("lr") and group.lr}
         if optimizer.family == "lr-free" or len(set(given.values())) < 2:
             continue

@@ -8,6 +8,8 @@ The other classes treat the new group well (*info*).
 
 What to do: build the scheduler after the last `add_param_group`, or build a new one then.
 
+`ReduceLROnPlateau` with one `min_lr` for all groups is left alone, and so is a scheduler of another optimizer.
+
 Sources: https://github.com/pytorch/pytorch/issues/79888 (the new group never scheduled),
 https://github.com/pytorch/pytorch/issues/104361 (an error hours later, at the first plateau),
 https://github.com/deepspeedai/DeepSpeed/pull/7969

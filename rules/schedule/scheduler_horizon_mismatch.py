@@ -26,7 +26,15 @@ https://github.com/NovaSky-AI/SkyRL/pull/873, https://github.com/ContextualAI/HA
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.schedule_length import ending, explained, gone_per_batch, lead, own_end
+from lrlint.analysis.schedule_length import (
+    counted_in_steps,
+    ending,
+    explained,
+    gone_per_batch,
+    lead,
+    own_end,
+    runs_out,
+)
 from lrlint.text.wording import rate
 
 #: A schedule shorter than this share of the run has ended early.
@@ -59,7 +67,7 @@ def scheduler_horizon_mismatch(setup: Setup) -> Iterator[Finding]:
 def _judge(schedule, training):
     """(message, severity, confidence); an empty message where the lengths agree."""
     name, error, end = schedule.class_name, schedule.error, own_end(schedule)
-    if _counted_in_steps(schedule, training):
+    if counted_in_steps(schedule, training):
         text = (
             f"{name}: {schedule.length} counts the run's optimizer steps, but the training loop steps it once per epoch"
         )
@@ -71,12 +79,12 @@ def _judge(schedule, training):
     if schedule.unit == "epoch" and schedule.clock.source == "assumed" and end:
         text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
         return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
-    if (found := _runs_out(schedule)) is not None:
+    if (short := runs_out(schedule)) is not None:
         followed = f" (followed to step {schedule.capped})" if schedule.capped is not None else ""
         text = (
-            f"{found[0]} has total_steps={found[1]}, the run {schedule.horizon} steps: it raises at step {found[2]:.0f}"
+            f"{short[0]} has total_steps={short[1]}, the run {schedule.horizon} steps: it raises at step {short[2]:.0f}"
         )
-        return text + followed + _cause(schedule, found[2], training), "error", "high"
+        return text + followed + _cause(schedule, short[2], training), "error", "high"
     if not schedule.has_declared_horizon:
         return "", "", ""
     if error is not None:
@@ -92,28 +100,6 @@ def _judge(schedule, training):
         if 20 * found.step <= schedule.horizon:
             return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
     return _early(schedule, found, training), "", ""
-
-
-def _runs_out(schedule):
-    """(class, its length, the step at which it raises) of a OneCycleLR that is shorter than the declared run.
-
-    Told by its arguments: a long run is followed for part of the way only.
-    """
-    if schedule.horizon_from != "total_steps" or schedule.unit != "step" or schedule.error is not None:
-        return None
-    if schedule.class_name != "OneCycleLR" or (schedule.clock.source == "assumed" and schedule.period != 1):
-        return None
-    total = schedule.attributes.get("total_steps")
-    left = None if not isinstance(total, int) else (total - schedule.position.start) * schedule.period
-    short = left is not None and left + schedule.period <= schedule.horizon
-    return (schedule.class_name, total, left + schedule.period) if short else None
-
-
-def _counted_in_steps(schedule, training):
-    """As long as the run in optimizer steps, and stepped once per epoch."""
-    per_epoch = schedule.clock.source in ("source", "rehearsal") and schedule.clock.interval == "epoch"
-    many = (training.steps_per_epoch or 2) > 1 and (training.total_steps or 0) >= 40
-    return per_epoch and many and schedule.ends is not None and schedule.ends.steps == training.total_steps
 
 
 def _early(schedule, found, training):

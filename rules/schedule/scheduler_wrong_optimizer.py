@@ -17,12 +17,13 @@ https://github.com/microsoft/dp-transformers/issues/43 (groups that were copied)
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.order import seen_loop
 from lrlint.text.wording import rate
 
 
 @rule("LR405", severity="error", confidence="high", needs=("optimizer",))
 def scheduler_wrong_optimizer(setup: Setup) -> Iterator[Finding]:
-    for seen in setup.loop.schedulers if setup.loop is not None and setup.loop.judged else ():
+    for seen in seen_loop(setup).schedulers:
         if seen.unreached is not None and seen.unreached[2] >= 2 and not seen.nested:
             written, stepped, times = seen.unreached
             schedule = next((s for s in setup.schedules if s.index == seen.schedule), None)

@@ -21,6 +21,7 @@ https://github.com/ultralytics/yolov5/issues/292 (built after the load)
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
 from lrlint.text.wording import count, rate
 
 #: Classes whose rate follows a curve from the first step on, starting at the base rate.
@@ -29,10 +30,9 @@ CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
 
 @rule("LR406", severity="warning", confidence="high", needs=("optimizer", "schedule"))
 def stale_initial_lr(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
-        if not schedule.is_primary or schedule.optimizer is None or "cycle" in schedule.kinds:
+    for schedule, optimizer in driven(setup):
+        if "cycle" in schedule.kinds:
             continue
-        optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size:
             yield from _resumed(schedule, optimizer)
             continue

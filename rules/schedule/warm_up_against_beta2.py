@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
 from lrlint.analysis.param_groups import peak, rated
 from lrlint.text.wording import count, rate
 
@@ -32,15 +33,9 @@ def warm_up_against_beta2(setup: Setup, *, share: float = 0.1, rate_limit: float
     attends = any(parameter.module_kind == "attention" for parameter in setup.parameters)
     if setup.manual_schedule or not (attends or norms >= 4):
         return
-    for schedule in setup.schedules:
-        if (
-            schedule.optimizer is None
-            or not schedule.is_primary
-            or not schedule.has_declared_horizon
-            or schedule.unit != "step"
-        ):
+    for schedule, optimizer in driven(setup):
+        if not schedule.has_declared_horizon or schedule.unit != "step":
             continue
-        optimizer = setup.optimizers[schedule.optimizer]
         if optimizer.state_size or _OWN.search(optimizer.class_name):
             continue
         groups = [g for g in rated(optimizer) if g.family == "adam" and peak(g) >= rate_limit and _beta2(g)]

@@ -21,14 +21,15 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.driven import driven
 from lrlint.analysis.schedule_length import cut_off, lead
 from lrlint.text.wording import rate
 
 
 @rule("LR411", severity="warning", confidence="medium", needs=("optimizer", "schedule"))
 def warmup_or_peak_anomaly(setup: Setup) -> Iterator[Finding]:
-    for schedule in setup.schedules:
-        if schedule.is_primary and (cut := cut_off(schedule)):
+    for schedule, _ in driven(setup):
+        if cut := cut_off(schedule):
             yield Finding(
                 schedule,
                 f"{schedule.class_name}: the warm-up of {cut.length} scheduler steps is cut off after {cut.taken}, at "
@@ -37,13 +38,12 @@ def warmup_or_peak_anomaly(setup: Setup) -> Iterator[Finding]:
             )
             continue
         covered = schedule.has_declared_horizon or (schedule.covers_run and schedule.ends is not None)
-        if not schedule.is_primary or not covered or "cycle" in schedule.kinds or schedule.horizon < 10:
+        if not covered or "cycle" in schedule.kinds or schedule.horizon < 10:
             continue
         trace = lead(schedule)
         if trace is None:
             continue
-        bases = [base for base in schedule.base_lrs if base > 0]
-        text = _unfinished(schedule, trace, max(bases, default=0.0))
+        text = _unfinished(schedule, trace, max(schedule.base_lrs, default=0.0))
         text = text or (schedule.has_declared_horizon and (_late(trace) or _again(setup, schedule, trace)))
         if text:
             yield Finding(

@@ -17,34 +17,34 @@ https://github.com/meituan-longcat/LongCat-Image/issues/46, https://github.com/p
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.order import read_functions, seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 
 
 @rule("LR707", severity="warning", confidence="low", needs=("order",), default=False)
 def accumulation_loss_scale(setup: Setup) -> Iterator[Finding]:
-    for o in setup.loop.optimizers if setup.loop is not None and setup.loop.judged else ():
+    for o in seen_loop(setup).optimizers:
         if o.window >= 2 and o.divided is False and not o.stale:
             text = f"{o.label}: each step adds up {o.window} backward passes of a mean loss, and none is divided"
             help = "divide the loss by the number of batches"
             yield Finding(
                 LoopLocation(o.step_span, (), o.optimizer), text, help=help, severity="info", confidence="high"
             )
-    if setup.source is not None:
-        yield from _read(setup)
+    yield from _read(setup)
 
 
 def _read(setup):
     found = {}
-    for calls in setup.source.functions():
+    for calls in read_functions(setup):
         for loops in {call.loops for call in calls if call.loops}:
             beside = [call for call in calls if call.loops == loops and not call.managed]
             steps = [call for call in beside if call.kind in STEPS]
             windows = [[guard for guard in step.guards if "%" in guard] for step in steps]
             backward = [call for call in beside if "backward" in call.kind and not any("%" in g for g in call.guards)]
-            if setup.loop is not None and any(setup.loop.reached(call.span) for call in backward):
+            if any(seen_loop(setup).reached(call.span) for call in backward):
                 continue
-            if not steps or not all(windows) or not backward:
+            if not (steps and all(windows) and backward):
                 continue
             window = windows[0][0]
             cleared = [call for call in beside if call.kind == "zero_grad" and _every_batch(call)]

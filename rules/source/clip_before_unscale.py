@@ -18,6 +18,7 @@ torch 2.13: the update shrinks 65504-fold
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.order import read_functions, seen_loop
 from lrlint.facts.loop import LoopLocation
 
 
@@ -25,21 +26,18 @@ from lrlint.facts.loop import LoopLocation
 def clip_before_unscale(setup: Setup) -> Iterator[Finding]:
     if setup.training.precision in ("bf16", "bf16-mixed", "fp32", "fp64"):
         return
-    for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():
+    for clip in seen_loop(setup).clips:
         if clip.scaled == clip.times >= 1:
             text = f"gradients of a scaled loss are clipped {clip.scaled} times without `unscale_()` before"
             yield Finding(LoopLocation(clip.span), text, help="call `scaler.unscale_(optimizer)` first")
-    if setup.source is not None:
-        yield from _read(setup)
+    yield from _read(setup)
 
 
 def _read(setup):
     found = {}
-    for calls in setup.source.functions():
+    for calls in read_functions(setup):
         for place, clip in enumerate(calls):
-            if clip.kind != "clip" or clip.managed or clip.scaled or clip.span in found:
-                continue
-            if setup.loop is not None and setup.loop.reached(clip.span):
+            if clip.kind != "clip" or clip.managed or clip.scaled or seen_loop(setup).reached(clip.span):
                 continue
             before = [
                 k for k, call in enumerate(calls[:place]) if call.kind == "scaled_backward" and not call.excludes(clip)

@@ -19,8 +19,10 @@ https://github.com/huggingface/transformers/pull/614
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.order import is_too_early, is_too_late, read_functions, seen_loop, step_window
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.grades import Severity
@@ -30,10 +32,8 @@ _GROUP = re.compile(r"""^\w*(group|pg|g)\w*\[['"]params['"]\]$""")
 
 @rule("LR704", severity="warning", confidence="medium", needs=("order",))
 def clip_placement(setup: Setup) -> Iterator[Finding]:
-    if setup.loop is not None and setup.loop.judged:
-        yield from _seen(setup.loop)
-    if setup.source is not None:
-        yield from _read(setup)
+    yield from _seen(seen_loop(setup))
+    yield from _read(setup)
 
 
 def _seen(loop):
@@ -59,17 +59,17 @@ def _seen(loop):
 def _read(setup):
     several = any(sum(bool(group.trainable) for group in optimizer.groups) > 1 for optimizer in setup.optimizers)
     found = {}
-    for calls in setup.source.functions():
+    for calls in read_functions(setup):
         for place, clip in enumerate(calls):
             if clip.kind != "clip" or clip.managed or clip.span in found or _reached(setup, clip):
                 continue
             beside = [(k, step) for k, step in enumerate(calls) if step.kind in STEPS and step.loops == clip.loops]
-            severity: Severity = "warning"
-            if window := _window(calls, clip, beside):
+            severity: Severity | Literal[""] = ""
+            if window := step_window(calls, clip, beside):
                 text = f"gradients are clipped for every batch, the optimizer steps only where `{window}`"
-            elif clip.loops and beside and _too_late(calls, place, clip, beside):
+            elif clip.loops and beside and is_too_late(calls, place, clip, beside):
                 text = "gradients are clipped after the optimizer's step: the clipped values are never used"
-            elif clip.loops and _too_early(calls, place, clip):
+            elif clip.loops and is_too_early(calls, place, clip):
                 text = "gradients are clipped between zero_grad() and the backward pass: they are zero then"
             elif several and _GROUP.match(clip.receiver):
                 text, severity = "every parameter group is clipped by itself, at the same threshold", "info"
@@ -87,36 +87,4 @@ def _read(setup):
 
 def _reached(setup, clip):
     """Seen, and judged by that; whether groups are clipped one by one is read all the same."""
-    return setup.loop is not None and setup.loop.reached(clip.span) and not _GROUP.match(clip.receiver)
-
-
-def _window(calls, clip, beside):
-    """The condition of every step that the clip, under no condition of its own, does not have."""
-    steps = [step for _, step in beside if not step.excludes(clip)]
-    if not clip.loops or not steps or any(set(clip.guards) - set(step.guards) for step in steps):
-        return ""
-    windows = [[g for g in step.guards if "%" in g and g not in clip.guards] for step in steps]
-    backward = [call for call in calls if "backward" in call.kind and call.loops == clip.loops]
-    if not all(windows) or not any(windows[0][0] not in call.guards for call in backward):
-        return ""
-    return windows[0][0]
-
-
-def _too_late(calls, place, clip, beside):
-    """The loop's backward pass comes before the only step, and none between the step and the clip."""
-    if place < beside[-1][0]:
-        return False
-    step, call = beside[0]
-    kinds = [other.kind for other in calls if other.loops[: len(clip.loops)] == clip.loops or not other.loops]
-    before = any("backward" in other.kind and other.loops[: len(clip.loops)] == clip.loops for other in calls[:step])
-    after = any("backward" in other.kind for other in calls[step:place])
-    switched = [guard for guard in clip.guards if "clip" not in guard]  # `if grad_clip:` says no more than whether to
-    return before and not after and switched == [*call.guards] and "clip" in kinds
-
-
-def _too_early(calls, place, clip):
-    """The last thing before it clears the gradients, the next is the backward pass."""
-    around = [(k, c.kind) for k, c in enumerate(calls) if c.turns and (c.loops, c.guards) == (clip.loops, clip.guards)]
-    before = [kind for k, kind in around if k < place]
-    after = [kind for k, kind in around if k > place]
-    return before[-1:] == ["zero_grad"] and bool(after) and "backward" in after[0]
+    return seen_loop(setup).reached(clip.span) and not _GROUP.match(clip.receiver)

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.clip_coverage import mismatches
+from lrlint.analysis.order import read_functions, seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.text.names import describe
 from lrlint.text.wording import count, listing
@@ -29,13 +30,13 @@ ALL = 'clip `[p for g in optimizer.param_groups for p in g["params"]]`'
 
 @rule("LR706", severity="warning", confidence="medium", needs=("order", "optimizer"))
 def clip_scope_mismatch(setup: Setup) -> Iterator[Finding]:
-    for clip in setup.loop.clips if setup.loop is not None and setup.loop.judged else ():
+    for clip in seen_loop(setup).clips:
         if clip.foreign:
             text = f"what is clipped is in no optimizer: {describe(clip.parameters)}"
             place = LoopLocation(clip.span, clip.parameters)
             yield Finding(place, text, help=ALL, severity="error", confidence="high")
     found = {}
-    for calls in setup.source.functions() if setup.source is not None else ():
+    for calls in read_functions(setup):
         for mismatch in mismatches(setup, calls):
             found.setdefault(mismatch.clip.span, mismatch)
     for mismatch in found.values():

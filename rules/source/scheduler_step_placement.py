@@ -20,6 +20,7 @@ https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pyt
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.order import read_functions, seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.grades import Severity
@@ -28,18 +29,17 @@ from lrlint.text.wording import number
 
 @rule("LR703", severity="warning", confidence="medium", needs=("order",))
 def scheduler_step_placement(setup: Setup) -> Iterator[Finding]:
-    for seen in setup.loop.schedulers if setup.loop is not None and setup.loop.judged else ():
+    for seen in seen_loop(setup).schedulers:
         if seen.early and not seen.nested:
             text = f"{seen.class_name} steps before its optimizer: the first rate of the schedule is never used"
             help = "step the scheduler after the optimizer"
             yield Finding(LoopLocation(seen.step_span, (), seen.optimizer), text, help=help, confidence="high")
-    if setup.source is not None:
-        yield from _read(setup)
+    yield from _read(setup)
 
 
 def _read(setup):
     found = {}
-    for calls in setup.source.functions():
+    for calls in read_functions(setup):
         steps = [(place, call) for place, call in enumerate(calls) if call.kind in STEPS]
         for place, call in enumerate(calls):
             if call.kind != "scheduler_step" or call.arguments or call.managed or not call.loops or call.span in found:
@@ -52,7 +52,7 @@ def _read(setup):
                 if setup.training.accumulation:
                     text += f": {number(setup.training.accumulation)} times too fast"
                 where = "move `step()` under the condition of the optimizer's"
-            elif _ahead(calls, call, place, steps, inside) and not _reached(setup, call):
+            elif _ahead(calls, call, place, steps, inside) and not seen_loop(setup).reached(call.span):
                 text = f"`{call.receiver}` steps before its optimizer: the first rate of the schedule is never used"
                 where = "step the scheduler after the optimizer"
             elif beside and beside[-1].kind == "scaler_step" and _may_skip(setup, call, beside):
@@ -69,10 +69,6 @@ def _read(setup):
 
 def _ahead(calls, call, place, steps, inside):
     return inside and not call.guards and place < steps[0][0] and _backward(calls[place : inside[0][0]])
-
-
-def _reached(setup, call):
-    return setup.loop is not None and setup.loop.reached(call.span)
 
 
 def _window(calls, call, beside):

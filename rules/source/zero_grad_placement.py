@@ -24,8 +24,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.order import is_undone, read_functions, seen_loop
 from lrlint.facts.loop import LoopLocation
-from lrlint.facts.source import STEPS, trained
+from lrlint.facts.source import trained
 from lrlint.text.names import describe
 
 ONCE = "call `optimizer.zero_grad()` once per step"
@@ -35,10 +36,8 @@ MOST = 0.6
 
 @rule("LR709", severity="error", confidence="medium", needs=("order", "optimizer"))
 def zero_grad_placement(setup: Setup) -> Iterator[Finding]:
-    if setup.loop is not None and setup.loop.judged:
-        yield from _seen(setup.loop)
-    if setup.source is not None:
-        yield from _read(setup)
+    yield from _seen(seen_loop(setup))
+    yield from _read(setup)
 
 
 def _seen(loop):
@@ -75,10 +74,10 @@ def _seen(loop):
 def _read(setup):
     if not all(o.module.startswith("torch.optim") and o.wraps is None for o in setup.optimizers):
         return  # one's own may keep gradients, or clear them
-    told = {call.span for call in setup.source.calls if setup.loop is not None and setup.loop.reached(call.span)}
-    for calls in setup.source.functions():
+    told = {call.span for calls in read_functions(setup) for call in calls if seen_loop(setup).reached(call.span)}
+    for calls in read_functions(setup):
         for zero, step in pairwise(calls):
-            if zero.span not in told and _undone(calls, zero, step):
+            if zero.span not in told and is_undone(calls, zero, step):
                 told.add(zero.span)
                 yield Finding(
                     zero,
@@ -94,18 +93,3 @@ def _read(setup):
                 "nothing clears the gradients: each step adds those of its batch to all before",
                 help=ONCE,
             )
-
-
-def _undone(calls, zero, step):
-    """A backward pass, `zero_grad()` and, on the next line, the same optimizer's step."""
-    if zero.kind != "zero_grad" or step.kind not in STEPS or zero.managed or not zero.loops:
-        return False
-    if (zero.loops, zero.guards, zero.span.path) != (step.loops, step.guards, step.span.path):
-        return False
-    if (step.covers if step.kind == "scaler_step" else (step.receiver,)) != (zero.receiver,):
-        return False
-    if step.kind == "optimizer_step" and step.arguments:
-        return False
-    before = [c for c in calls[: calls.index(zero)] if c.loops == zero.loops]
-    moves = [c.kind for c in before if c.guards == zero.guards[: len(c.guards)] and c.turns]
-    return step.span.line - (zero.span.end_line or zero.span.line) == 1 and bool(moves) and "backward" in moves[-1]

@@ -362,6 +362,49 @@ def test_a_new_rule_is_two_files_that_pass_the_harness(project: Path) -> None:
         testing.run(case)
 
 
+def test_a_rule_is_proven_by_its_fixture(project: Path) -> None:
+    """A shipped one, and a team's own: as it was written, and after its fixture was changed."""
+    shipped = lrlint("rule", "--test", "LR111", cwd=project)
+    assert (shipped.returncode, "LR111 good_numbered: ok\n" in shipped.stdout) == (0, True)
+    assert shipped.stdout.endswith("all as announced\n")
+    lrlint("rule", "--new", "rate-too-high", "--code", "ACME007", "--folder", "own", cwd=project)
+    prove = ("rule", "--test", "rate-too-high", "--extra-rules", "own/rules")
+    done = lrlint(*prove, cwd=project)
+    assert done.stdout == "ACME007 bad: ok\nACME007 good_below_the_limit: ok\n2 cases: all as announced\n"
+    assert done.returncode == 0
+    fixture = project / "own" / "fixtures" / "house" / "rate_too_high.py"
+    fixture.write_text(fixture.read_text().replace("lr=0.01", "lr=0.2"))
+    done = lrlint(*prove, cwd=project)
+    assert done.returncode == 1
+    assert "ACME007 good_below_the_limit: differs\n" in done.stdout
+    assert "expected [], found ['rate_too_high.py:14:19: ACME007 warning weight bias" in done.stdout.replace(
+        "house/", ""
+    )
+    fixture.unlink()
+    done = lrlint(*prove, cwd=project)
+    assert (done.returncode, "has no fixture" in done.stderr) == (2, True)
+    assert lrlint("rule", "--test", "LR001", cwd=project).returncode == 2, "the engine's own"
+    assert lrlint("rule", "--test", cwd=project).returncode == 2
+
+
+def test_a_new_rule_in_a_checkout_goes_among_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "lrlint" / "lint").mkdir(parents=True)
+    (tmp_path / "lrlint" / "lint" / "scaffold.py").touch()
+    for number, family in ((107, "rates"), (203, "rates"), (209, "rates"), (301, "decay")):
+        folder = tmp_path / "rules" / family
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"rule_{number}.py").write_text(f'@rule("LR{number}")\n')
+    done = lrlint("rule", "--new", "rate-too-high", "--family", "rates", cwd=tmp_path)
+    assert done.stdout.split() == [f"{tmp_path}/{kind}/rates/rate_too_high.py" for kind in ("rules", "fixtures")]
+    assert '@rule("LR210"' in (tmp_path / "rules" / "rates" / "rate_too_high.py").read_text()
+    missing = lrlint("rule", "--new", "other", cwd=tmp_path)
+    assert (missing.returncode, "decay, rates" in missing.stderr) == (2, True)
+    taken = lrlint("rule", "--new", "other", "--family", "rates", "--code", "LR301", cwd=tmp_path)
+    assert (taken.returncode, "LR301 is taken" in taken.stderr) == (2, True)
+    foreign = lrlint("rule", "--new", "other", "--family", "rates", "--code", "ACME001", cwd=tmp_path)
+    assert foreign.returncode == 2
+
+
 def test_live_targets_in_worker_processes(tmp_path: Path) -> None:
     """One run of everything that can go wrong: each loses one target only."""
     (tmp_path / "factory.py").write_text(FACTORY)

@@ -23,13 +23,16 @@ from lrlint.errors import UsageError
     help="Write the two files of a new rule: its check and its fixture.",
 )
 @option("--code", metavar="CODE", section="Authoring", help="Code of the new rule, such as ACME001.")
+@option("--test", is_flag=True, section="Authoring", help="Prove the rule, or those of the family, by the fixture.")
 @option(
     "--folder",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    default=Path("lrlint_rules"),
     section="Authoring",
-    help="Where the new rule goes (default: lrlint_rules).",
+    help="Where the new rule goes (default: lrlint_rules; in a checkout of lrlint, among its own).",
+)
+@option(
+    "--family", metavar="FAMILY", section="Authoring", help="Family of the new rule (in a checkout: has to be said)."
 )
 @option("--json", "as_json", is_flag=True, section="Output", help="As JSON.")
 @option("--all", "all_rules", is_flag=True, section="Output", help="The pages of all rules.")
@@ -60,7 +63,7 @@ def rule(name: str | None, new: str | None, **options: Any) -> int:
     if new is not None:
         from lrlint.lint.scaffold import new_rule
 
-        for path in new_rule(new, options["code"], options["folder"]):
+        for path in new_rule(new, options["code"], options["folder"], options["family"]):
             echo(f"{path}\n")
         return 0
     from lrlint.config import loader
@@ -70,6 +73,10 @@ def rule(name: str | None, new: str | None, **options: Any) -> int:
     settings = loader.load(file=options["config_file"])
     known = registry.load((*settings.extra_rules, *options["extra_rules"]))
     style = style_for(options["colour"])
+    if options["test"]:
+        from lrlint.cli.prove import prove
+
+        return prove(_chosen(known, name, options["all_rules"]), style)
     if options["format_"] == "markdown" or options["all_rules"]:
         return _rule_pages(known, name, style, options)
     listed = rule_view.every(known) if name is None else rule_view.family(known, name)
@@ -79,6 +86,20 @@ def rule(name: str | None, new: str | None, **options: Any) -> int:
     shown = rule_view.find(known, name)
     echo(rule_view.rule_json(shown) if options["as_json"] else rule_view.render(shown, style))
     return 0
+
+
+def _chosen(known: Any, name: str | None, every: bool) -> list[Any]:
+    """The rules that a name, a code prefix or a family names. Raises UsageError for none, and for one of the engine's."""
+    from lrlint.lint.rule import Rule
+    from lrlint.reports.views import rule as rule_view
+
+    if name is None and not every:
+        raise UsageError("name a rule or a family, or say --all")
+    chosen = known.rules if name is None else rule_view.family(known, name) or [rule_view.find(known, name)]
+    rules = [rule for rule in chosen if isinstance(rule, Rule)]
+    if not rules:
+        raise UsageError(f"{name} is the engine's own and has no fixture")
+    return rules
 
 
 def _rule_pages(known: Any, name: str | None, style: Any, options: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ from lrlint.errors import UsageError
 from lrlint.lint import engine_rules, registry
 from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.registry import Catalog
-from lrlint.lint.rule import Rule
+from lrlint.lint.rule import Rule, sections
 from lrlint.reports.links import rule_page
 from lrlint.reports.style import SEVERITY_COLOUR, Style, columns, shorten
 from lrlint.text.wording import count
@@ -46,7 +46,8 @@ def render(rule: Rule | Builtin, style: Style) -> str:
         _facts(rule),
         "",
     ]
-    lines += [rule.documentation, ""]
+    for heading, text in sections(rule.documentation):
+        lines += [style.paint(heading, "bold"), *(f"  {line}".rstrip() for line in text.splitlines()), ""]
     if isinstance(rule, Rule):
         lines += _options(rule, style) + _example(rule, style)
     lines += [style.paint("Suppress", "bold"), f"  # lrlint: ignore[{rule.code}] the reason"]
