@@ -111,6 +111,8 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     nproc = options.get("nproc") or 1
     if nproc > 1 and options.get("jobs") == 0:
         raise UsageError("--nproc starts processes, and --jobs 0 forbids them", "give one of them")
+    if options.get("memory_limit") and options.get("jobs") == 0:
+        raise UsageError("--memory-limit bounds processes, and --jobs 0 starts none", "give one of them")
     # Several ranks wait for each other: each stops before its first step.
     several = nproc > 1 or ranks.peers() is not None
     rehearsal = None if only_probe or several else _rehearsal(settings, options)
@@ -340,6 +342,8 @@ def _with_flags(target: Target, options: Mapping[str, Any]) -> Target:
         changes["args"] = {**target.args, **split_arguments(options["args"])}
     if options.get("timeout"):
         changes["timeout"] = options["timeout"]
+    if options.get("memory_limit"):
+        changes["memory_limit"] = options["memory_limit"]
     said = {key: options[key] for key in ("total_steps", "resume") if options.get(key)}
     if said:
         changes["declared"] = {**target.declared, **said}
