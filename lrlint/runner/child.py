@@ -90,14 +90,24 @@ def attempt(job: Job, inspect: Callable[[], Any] | None = None) -> dict[str, Any
             change(job.folder)
         with overlaid(job.overlay):
             return inspect() if inspect is not None else _inspect(job)  # type: ignore[no-any-return]
-    except LrlintError as error:
-        trace = getattr(error, "trace", "")
-        return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code, "trace": trace}
     except Exception as error:
-        return _fault(job, error)
+        told = _told(error)
+        if told is None:
+            return _fault(job, error)
+        trace = getattr(told, "trace", "")
+        return {"message": told.message, "hint": told.hint, "exit_code": told.exit_code, "trace": trace}
     finally:
         with suppress(OSError):
             change(before)
+
+
+def _told(error: BaseException | None) -> LrlintError | None:
+    """The error that says what is wrong: this one, or the one in whose wake it was raised (a target that failed may
+    have left a process in which nothing can be tidied up any more).
+    """
+    while error is not None and not isinstance(error, LrlintError):
+        error = error.__context__
+    return error
 
 
 def _fault(job: Job, error: Exception) -> dict[str, Any]:
