@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -117,8 +118,11 @@ def load_file(path: Path) -> list[Rule]:
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with redirect_stdout(sys.stderr):  # standard output carries results only
+            spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         del sys.modules[name]
         raise UsageError(f"rule file {path} does not load: {type(error).__name__}: {error}") from error
     return [value.rule for value in vars(module).values() if isinstance(getattr(value, "rule", None), Rule)]
@@ -145,7 +149,9 @@ def _published(entry: EntryPoint) -> list[Path]:
         module = import_module(entry.module)
         places = list(getattr(module, "__path__", ()))
         return [file for place in places for file in _files(Path(place))] or [Path(module.__file__ or "")]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         text = f"the rules of {entry.name} = {entry.value!r} do not load: {type(error).__name__}: {error}"
         raise UsageError(text, "repair or uninstall the package that declares this entry point") from error
 
