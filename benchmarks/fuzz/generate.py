@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
 import pickle
 import random
 from collections.abc import Callable
@@ -274,7 +275,7 @@ class Malicious:
 
 
 def target(draw: Draw, folder: Path, known: dict[str, Any]) -> list[str]:
-    """Target specifications and arguments."""
+    """Target specifications and arguments, as a process can get them: bytes without a null."""
     spec = draw.choice(
         (
             text(draw),
@@ -292,11 +293,10 @@ def target(draw: Draw, folder: Path, known: dict[str, Any]) -> list[str]:
         ["--baseline", text(draw)], ["--extra-rules", text(draw)], ["--output", text(draw)], ["--resume", text(draw)],
     )  # fmt: skip
     command = draw.choice(("check", "check", "show", "diff", "report", "rule", "fix", "baseline", "probe", text(draw)))
-    # An argument of a process has neither a null character nor a surrogate that is no escaped byte.
     given = [command, *draw.choice(options), "--", spec, *([text(draw)] if draw.random() < 0.2 else [])]
     if command in ("check", "show", "fix", "probe"):
         given[1:1] = ["--jobs", "0"]
-    return given
+    return [os.fsdecode(part.replace("\0", "").encode("utf-8", "surrogatepass")) for part in given]
 
 
 KINDS: dict[str, tuple[Generator, int]] = {

@@ -7,7 +7,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrlint.errors import UsageError
-from lrlint.lint.rule import Rule
+from lrlint.lint.rule import Rule, apart
 from lrlint.text import names
 
 if TYPE_CHECKING:
@@ -102,8 +101,12 @@ def load(folders: Iterable[str | Path] = (), *, entry_points: bool = True) -> Ca
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        hint = "name the folder it lies in" if folder.is_file() else "check `extra-rules`"
+    try:
+        is_folder, is_file = folder.is_dir(), folder.is_file()
+    except OSError as error:  # its name is too long
+        raise UsageError(f"no folder of rules at {folder}: {error.strerror}", "check `extra-rules`") from None
+    if not is_folder:
+        hint = "name the folder it lies in" if is_file else "check `extra-rules`"
         raise UsageError(f"no folder of rules at {folder}", hint)
     return sorted(p for p in folder.rglob("*.py") if not p.name.startswith("_"))
 
@@ -118,7 +121,7 @@ def load_file(path: Path) -> list[Rule]:
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with redirect_stdout(sys.stderr):  # standard output carries results only
+        with apart():
             spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise

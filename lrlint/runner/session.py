@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from lrlint.config.settings import Settings, Target
 from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
 from lrlint.fixes.repair import Repair
+from lrlint.lint.rule import apart
 from lrlint.lint.run import Checked, Failure, Run, conclude, examine
 from lrlint.lint.selection import select
 from lrlint.runner import ranks
@@ -140,7 +140,7 @@ def check(asked: Request) -> Run:
     settings = asked.settings
     if asked.only_probe and not settings.select:
         settings = replace(settings, select=("probe",))
-    with redirect_stdout(sys.stderr):  # a rule may print; standard output carries results only
+    with apart():
         selections = {target.name: select(settings, target) for target in asked.targets}
         peers = ranks.peers()
         found_all = inspect(asked)
@@ -273,7 +273,7 @@ def repairs(asked: Request) -> tuple[Run, list[Repair]]:
             (result,) = workers.inspect_all([job], 1 if asked.jobs is None else asked.jobs)
             if isinstance(result, Failure):
                 return None
-            with redirect_stdout(sys.stderr):
+            with apart():
                 return examine(result.setup, selections[target.name], result.root)
 
         found.append(repair(part, root, edited))

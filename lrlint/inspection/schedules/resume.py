@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lrlint.errors import UsageError
 from lrlint.inspection.schedules import kinds
 from lrlint.inspection.schedules.checkpoint import read
 from lrlint.inspection.schedules.copying import Isolation, Uncopyable, quiet
@@ -63,7 +64,11 @@ def resume(built: LiveTarget, path: str | Path) -> dict[str, Any]:
     records = []
     for index, (optimizer, saved) in enumerate(zip(built.optimizers.values(), optimizers, strict=False)):
         live = kinds.unwrap_optimizer(optimizer)
-        record = {"optimizer": index, **_compare(built, live, saved)}
+        try:
+            record = {"optimizer": index, **_compare(built, live, saved)}
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+            text = f"the checkpoint {path} holds what no optimizer saves ({type(error).__name__}: {error})"
+            raise UsageError(text, "save optimizer.state_dict()") from error
         if "refused" not in record and (found := _scheduler(built, live, saved, schedulers)):
             record["scheduler"] = found
         records.append(record)

@@ -39,7 +39,7 @@ def schedule_lines(
     """
     title = schedule.class_name
     if schedule.details.get("final"):
-        title += f" ({schedule.details['length_name']}={schedule.details['length']})"
+        title += f" ({schedule.details.get('length_name')}={schedule.details.get('length')})"
     if schedule.skipped:
         return [clean(f"not simulated: {schedule.skipped}")]
     drawn = courses(schedule.groups)
