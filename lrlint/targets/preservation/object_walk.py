@@ -141,7 +141,8 @@ class ObjectGraph:
         elif type(item).__module__.partition(".")[0] == "numpy":
             self._numpy(item)
         elif isinstance(item, (io.StringIO, io.BytesIO)):
-            self.records.append(State(item.__getstate__(), item.__setstate__))
+            stream: Any = item
+            self.records.append(State(stream.__getstate__(), stream.__setstate__))
             return
         elif isinstance(item, contextvars.ContextVar):
             self._context_variable(item)
