@@ -8,6 +8,7 @@ import functools
 import io
 import itertools
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -401,12 +402,13 @@ def test_hooks_on_all_modules_do_not_pile_up() -> None:
     class Hooking(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             nn.modules.module.register_module_forward_hook(lambda module, inputs, output: output)
-            torch.optim.optimizer.register_optimizer_step_pre_hook(lambda *given: None)
+            optimizers.register_optimizer_step_pre_hook(lambda *given: None)
             return super().forward(x)
 
     def held() -> tuple[int, int]:
-        return len(nn.modules.module._global_forward_hooks), len(torch.optim.optimizer._global_optimizer_pre_hooks)
+        return len(nn.modules.module._global_forward_hooks), len(optimizers._global_optimizer_pre_hooks)
 
+    optimizers: Any = sys.modules["torch.optim.optimizer"]
     model, before = Hooking(6, 1), held()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     lrlint.check(model, optimizer, example_inputs=(X,))

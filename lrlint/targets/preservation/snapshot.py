@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -241,7 +242,7 @@ def _modes(devices: set[torch.device]) -> list[Record]:
 
 def _global_hooks() -> list[Record]:
     """Hooks on all modules and all optimizers, of which a pass may register more each time."""
-    places: tuple[Any, ...] = (nn.modules.module, torch.optim.optimizer)
+    places = [sys.modules[kind.__module__] for kind in (nn.Module, torch.optim.Optimizer)]
     held = [value for place in places for name, value in vars(place).items() if name.startswith("_global_")]
     return [Contents(value) for value in held if isinstance(value, dict)]
 
