@@ -57,7 +57,7 @@ def test_a_word_without_end_is_cut() -> None:
 @settings(max_examples=40)
 @given(hostile)
 def test_reports_and_errors_of_hostile_targets_are_harmless(text: str) -> None:
-    finding = Finding(None, f"m {text}", rule="LR999", name="mine", severity="error", target=text)
+    finding = Finding(None, f"m {text}", rule="LR999", name="mine", severity="error", confidence="high", target=text)
     run = Run((finding,), failures=(Failure(text, f"raised {text}", 3, text, f"Traceback\n{text}"),))
     for format_ in ("full", "concise", "markdown", "junit", "github", "json", "sarif", "gitlab"):
         shown = render(format_, run)

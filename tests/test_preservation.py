@@ -180,7 +180,11 @@ class Elsewhere(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body, self.norms = nn.Linear(6, 1), [nn.BatchNorm1d(6)]
-        self.text, self.bytes, self.written = io.StringIO("1234567890"), io.BytesIO(bytes(range(99))), io.StringIO()
+        self.text, self.bytes, self.written = (
+            io.StringIO("1234567890" * 99),
+            io.BytesIO(bytes(range(99)) * 9),
+            io.StringIO(),
+        )
         self.thread, self.context = threading.local(), contextvars.ContextVar("steps", default=0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
