@@ -395,7 +395,9 @@ def test_a_note_names_the_iterator_that_cannot_be_wound_back() -> None:
         "Streaming.scales is a generator: what was taken out of it is gone"
     ]
     assert setup.graph is not None
-    assert "note: Streaming.scales is a generator" in render("full", lrlint.check(model, example_inputs=(X,)))
+    assert "note: Streaming.scales is a generator" in render(
+        "full", lrlint.check(model, torch.optim.SGD(model.parameters(), lr=0.1), example_inputs=(X,))
+    )
     with pytest.warns(UserWarning, match=r"Streaming\.scales is a generator"):
         lrlint.graph(model, (X,))
     assert model.scales is scales
