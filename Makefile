@@ -12,7 +12,7 @@ TEST := $(VENV)/.test
 LINT := $(VENV)/.lint
 DEV := $(VENV)/.dev
 
-.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations bench-faults clean
+.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations bench-faults fuzz clean
 
 venv: $(DEV)
 
@@ -71,6 +71,13 @@ bench-mutations: $(TEST)
 # Pairs of a faulty and a fixed setup from public reports: recall by kind, and findings on the fixed twins.
 bench-faults: $(TEST)
 	$(BIN)/python -m benchmarks.faults
+
+# What nobody wrote: fuzzed inputs for so many minutes, hostile targets between good ones, generated setups in training.
+MINUTES ?= 2
+fuzz: $(TEST)
+	$(BIN)/python -m benchmarks.fuzz.inputs --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.fuzz.run_hostile 2> /dev/null
+	$(BIN)/python -m benchmarks.fuzz.setups --count 500
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

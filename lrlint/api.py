@@ -161,7 +161,10 @@ def inspect(
 
 
 def graph(model: nn.Module, inputs: object = None) -> Graph:
-    """The observed forward pass as a ``torch.fx.Graph``; nodes carry module path and source line in ``meta``."""
+    """The observed forward pass as a ``torch.fx.Graph``; nodes carry module path and source line in ``meta``.
+
+    Warns of what the pass changed and could not be undone (a generator that it took something out of).
+    """
     from lrlint.inspection.graph.observe import trace
 
     return trace(model, inputs)

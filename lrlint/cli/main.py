@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -14,6 +15,7 @@ from lrlint.cli.commands import baseline, check, diff, fix, report, rule, show
 from lrlint.cli.options import Group
 from lrlint.cli.output import complain
 from lrlint.errors import LrlintError, UsageError
+from lrlint.text.cleaning import clean_lines
 
 INTERRUPTED = 130
 DEFECT = 70
@@ -40,7 +42,9 @@ def _run(arguments: list[str]) -> int:
         complain(error.message, error.hint, getattr(error, "trace", ""))
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(clean_lines(shown.getvalue().rstrip()), err=True)  # it repeats what was given
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
         complain("interrupted")

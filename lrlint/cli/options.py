@@ -85,6 +85,18 @@ def _times(context: click.Context, parameter: click.Parameter, value: str | None
     return int(steps), int(epochs)
 
 
+def _bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """``512M``, ``8G``."""
+    if value is None:
+        return None
+    from lrlint.runner.memory import parse
+
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 _EXISTING = click.Path(path_type=Path)
 
 TARGET = together(
@@ -123,6 +135,13 @@ TARGET = together(
         type=click.FloatRange(min=0, min_open=True),
         section="Target",
         help="Limit for the target's own code.",
+    ),
+    option(
+        "--memory-limit",
+        metavar="SIZE",
+        callback=_bytes,
+        section="Target",
+        help="Limit for the memory of a target's process, such as 8G (Linux).",
     ),
     option(
         "--total-steps", metavar="N", type=click.IntRange(min=1), section="Target", help="Optimizer steps of the run."

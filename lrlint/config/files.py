@@ -98,7 +98,8 @@ def dump(data: Any) -> str:
 
     So do lone surrogates (a file name that is no UTF-8): other readers reject a document that holds one.
     """
-    return json.dumps(plain(data), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    text = json.dumps(plain(data), indent=2, ensure_ascii=True, allow_nan=False)
+    return text.replace("##[", "#\\u0023[") + "\n"  # a command to GitHub's runner wherever it is printed
 
 
 def plain(data: Any) -> Any:

@@ -89,9 +89,16 @@ def load(start: Path | None = None, file: Path | None = None) -> Settings:
         file, root = find((start or Path.cwd()).resolve())
         if file is None:
             return Settings(root=root)
-    elif not file.is_file():
+    elif not _is_file(file):
         raise UsageError(f"there is no configuration file {file}")
     return _Reader(file.resolve()).settings()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long
+        return False
 
 
 def layer(settings: Settings, flags: Mapping[str, Any]) -> Settings:

@@ -56,6 +56,7 @@ class Target:
     ``scheduler``) are factories, or ``script`` is a training script to run with ``script_args`` to its first step
     (or to the step of number ``at_step``; of the optimizer called ``steps_of``, where that is given).
     ``declared`` are facts about the run (``total_steps``, ...). ``overrides`` are the rule selection of its table.
+    ``timeout`` (seconds) and ``memory_limit`` (bytes) bound its process.
     ``configured``: it is one of the targets table (``span`` is its line there).
     """
 
@@ -70,6 +71,7 @@ class Target:
     steps_of: str = ""
     args: Mapping[str, Any] = field(default_factory=dict)
     timeout: float | None = None
+    memory_limit: int | None = None
     graph: bool = True
     source_hook: bool = True
     declared: Mapping[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ class Baseline:
 
 def load(path: Path) -> Baseline:
     """The baseline of a file; an empty one where there is no file. Raises UsageError."""
-    if not path.exists():
-        return Baseline({})
+    with suppress(OSError):  # no path at all: reading it says so
+        if not path.exists():
+            return Baseline({})
     data = files.read_json(path, "baseline", _REPAIR)
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UsageError(f"{path.name} is not a baseline of this version (schema {SCHEMA!r})", _REPAIR)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from lrlint.errors import UsageError
@@ -28,6 +30,7 @@ from lrlint.facts import (
 from lrlint.facts.loop import LoopLocation
 from lrlint.lint.engine_rules import Builtin
 from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Finding, Related, Severity
+from lrlint.lint.registry import shipped
 from lrlint.lint.rule import Rule
 
 CRASHED = ("LR003", "rule-crashed")
@@ -64,21 +67,31 @@ def run_rules(
     findings: list[Finding] = []
     skipped: list[Skipped] = []
     ran = 0
+    theirs: Setup | None = None
     for declared in rules:
         if reason := _missing(setup, declared):
             skipped.append(Skipped(declared.code, declared.name, reason))
             continue
         ran += 1
+        judged = setup
+        if not _is_shipped(declared):  # a rule of the user's may change what it reads
+            judged = theirs = theirs or copy.deepcopy(setup)
         values = (options or {}).get(declared.name, {})
         check_options(declared, values)
         severity: Severity | Literal[""] = (severities or {}).get(declared.name, "")
         try:
-            for found in declared.run(setup, values) or ():
-                findings.append(complete(_sound(found), declared, setup, severity))
-        except (Exception, SystemExit) as error:
+            for found in declared.run(judged, values) or ():
+                findings.append(complete(_sound(found), declared, judged, severity))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             findings.append(_crash(declared, setup, error))
     findings.sort(key=lambda f: ([-part for part in f.rank], f.rule, f.groups, f.parameters, f.message))
     return LintOutcome(tuple(findings), tuple(skipped), ran)
+
+
+def _is_shipped(declared: Rule) -> bool:
+    return Path(declared.path).is_relative_to(shipped("rules"))
 
 
 def _missing(setup: Setup, declared: Rule) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrlint.errors import UsageError
-from lrlint.lint.rule import Rule
+from lrlint.lint.rule import Rule, apart
 from lrlint.text import names
 
 if TYPE_CHECKING:
@@ -101,8 +101,12 @@ def load(folders: Iterable[str | Path] = (), *, entry_points: bool = True) -> Ca
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        hint = "name the folder it lies in" if folder.is_file() else "check `extra-rules`"
+    try:
+        is_folder, is_file = folder.is_dir(), folder.is_file()
+    except OSError as error:  # its name is too long
+        raise UsageError(f"no folder of rules at {folder}: {error.strerror}", "check `extra-rules`") from None
+    if not is_folder:
+        hint = "name the folder it lies in" if is_file else "check `extra-rules`"
         raise UsageError(f"no folder of rules at {folder}", hint)
     return sorted(p for p in folder.rglob("*.py") if not p.name.startswith("_"))
 
@@ -117,8 +121,11 @@ def load_file(path: Path) -> list[Rule]:
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with apart():
+            spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         del sys.modules[name]
         raise UsageError(f"rule file {path} does not load: {type(error).__name__}: {error}") from error
     return [value.rule for value in vars(module).values() if isinstance(getattr(value, "rule", None), Rule)]
@@ -145,7 +152,9 @@ def _published(entry: EntryPoint) -> list[Path]:
         module = import_module(entry.module)
         folders = list(getattr(module, "__path__", ()))
         return [file for folder in folders for file in _files(Path(folder))] or [Path(module.__file__ or "")]
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         text = f"the rules of {entry.name} = {entry.value!r} do not load: {type(error).__name__}: {error}"
         raise UsageError(text, "repair or uninstall the package that declares this entry point") from error
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -115,6 +117,23 @@ def rule(
         return check
 
     return declare
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What rules print in this block goes to standard error: standard output carries results only."""
+    with redirect_stdout(_Told()):
+        yield
+
+
+class _Told(io.TextIOBase):
+    """Standard error, which a rule cannot close."""
+
+    def write(self, text: str) -> int:
+        return 0 if sys.stderr is None else sys.stderr.write(text)
+
+    def close(self) -> None:
+        pass
 
 
 def _type_name(parameter: inspect.Parameter) -> str:

@@ -42,6 +42,7 @@ def render(run: Run, style: Style | None = None) -> str:
     worst = next((s for s in ("error", "warning", "info") if run.counts()[s]), None)
     colour = "red" if run.failures else SEVERITY_COLOUR[worst] if worst else "green"
     blocks += _rehearsals(run, several)
+    blocks += _lasting(run, several, style)
     closing = summary(run)
     head, dot, tail = closing.partition(" · ")
     blocks.append(style.paint(head, colour) + dot + tail)
@@ -53,6 +54,13 @@ def _rehearsals(run: Run, several: bool) -> list[str]:
     seen = [(setup.target, setup.loop) for setup in run.setups if setup.loop is not None]
     lines = [f"{clean(target)}: {line(loop)}" if several else line(loop) for target, loop in seen]
     return ["\n".join(lines)] if lines else []
+
+
+def _lasting(run: Run, several: bool, style: Style) -> list[str]:
+    """What running the target's code changed in live objects for good."""
+    found = [(setup.target, note.reason) for setup in run.setups for note in setup.notes if note.fact == "state"]
+    lines = [wrap(f"note: {f'{target}: ' if several else ''}{reason}", style.width, "  ") for target, reason in found]
+    return ["\n".join(line.removeprefix("  ") for line in lines)] if lines else []
 
 
 def _heading(target: str, style: Style) -> str:

@@ -16,10 +16,10 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from lrlint.errors import LrlintError
+from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import LoopFacts, Setup
 from lrlint.fixes.overlay import overlaid
-from lrlint.runner import channel
+from lrlint.runner import channel, console, memory
 from lrlint.runner.job import Job, cores
 
 #: Errors of the system for want of files, processes or memory.
@@ -28,16 +28,21 @@ _SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, err
 _PDEATHSIG = 1
 
 
-def run(job: Job, sender: Connection, mark: bytes, inherited: Sequence[Connection]) -> None:
-    """The whole life of a child: do the job, send what it gave, leave. ``inherited``: the parent's ends of pipes."""
+def run(job: Job, sender: Connection, mark: bytes, written: Connection | None, inherited: Sequence[Connection]) -> None:
+    """The whole life of a child: do the job, send what it gave, leave.
+
+    ``written`` takes what is printed (None: standard error does). ``inherited`` are the parent's ends of pipes.
+    """
     _leave_the_family(inherited)
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent reports the interruption
-    sys.stdout.flush()
-    os.dup2(2, 1)  # whatever is printed here is not a result
+    console.attach(written)
     leave = os._exit  # the user's code may have put something else there
     try:
-        message = attempt(job)
+        with memory.limited(job.target.memory_limit):
+            message = attempt(job)
+    except UsageError as error:
+        message = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
     except BaseException as error:  # a KeyboardInterrupt that nobody's keyboard sent
         message = _stopped(job, error)
     with suppress(Exception):
@@ -85,14 +90,24 @@ def attempt(job: Job, inspect: Callable[[], Any] | None = None) -> dict[str, Any
             change(job.folder)
         with overlaid(job.overlay):
             return inspect() if inspect is not None else _inspect(job)  # type: ignore[no-any-return]
-    except LrlintError as error:
-        trace = getattr(error, "trace", "")
-        return {"message": error.message, "hint": error.hint, "exit_code": error.exit_code, "trace": trace}
     except Exception as error:
-        return _fault(job, error)
+        told = _told(error)
+        if told is None:
+            return _fault(job, error)
+        trace = getattr(told, "trace", "")
+        return {"message": told.message, "hint": told.hint, "exit_code": told.exit_code, "trace": trace}
     finally:
         with suppress(OSError):
             change(before)
+
+
+def _told(error: BaseException | None) -> LrlintError | None:
+    """The error that says what is wrong: this one, or the one in whose wake it was raised (a target that failed may
+    have left a process in which nothing can be tidied up any more).
+    """
+    while error is not None and not isinstance(error, LrlintError):
+        error = error.__context__
+    return error
 
 
 def _fault(job: Job, error: Exception) -> dict[str, Any]:
@@ -154,7 +169,7 @@ def _reported(job: Job, built: Any, loop: LoopFacts | None = None) -> dict[str, 
     setup = build(built, graph=job.target.graph, loop=loop)
     setup = replace(setup, target=job.target.name, span=setup.span or job.target.span)
     if job.probe is not None:
-        setup = replace(setup, probe=_probe(built, setup, job.probe))
+        setup = replace(setup, probe=_probe(built, setup, job.probe, job.watched))
     return {"setup": setup.to_dict(), "root": str(built.recording.root)}
 
 
@@ -185,11 +200,11 @@ def _rehearsed(job: Job) -> dict[str, Any]:
         message["setup"]["loop"].update(mode=held.mode, held=list(held.files))
     if job.probe is not None and "setup" in message:
         setup, built = Setup.from_dict(message["setup"]), _load(job)
-        message["setup"] = replace(setup, probe=_probe(built, setup, job.probe)).to_dict()
+        message["setup"] = replace(setup, probe=_probe(built, setup, job.probe, job.watched)).to_dict()
     return message
 
 
-def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any]) -> Any:
+def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any], watched: bool) -> Any:
     """The probe's facts about a built target, on a GPU where there is one; what takes long is told on a terminal."""
     from lrlint.probing.run import examine
     from lrlint.probing.training.device import require
@@ -199,14 +214,14 @@ def _probe(built: Any, setup: Setup, arguments: Mapping[str, Any]) -> Any:
     if required is not None:
         require(required)
     device = options.pop("device", None) or required or "auto"
-    with _progress() as tell:
+    with _progress(watched) as tell:
         return examine(built, setup, **options, device=device, progress=tell)
 
 
 @contextmanager
-def _progress() -> Iterator[Any]:
+def _progress(watched: bool) -> Iterator[Any]:
     """A line on standard error with the steps done and the time that is left; None where nobody is looking."""
-    if not sys.stderr.isatty():
+    if not watched:
         yield None
         return
     started = shown = time.monotonic()

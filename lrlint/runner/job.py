@@ -18,7 +18,7 @@ class Job:
     ``folder`` is where its paths start; ``probe`` holds the probe's arguments (None: no probe), ``rehearsal`` those of
     the rehearsal of a script (None: it stops before its first step). ``beside``: how many such processes share the cores.
     ``env``: variables of the process (its rank, where several make up one run). ``overlay``: edited source by absolute
-    path, which is loaded in place of the files.
+    path, which is loaded in place of the files. ``watched``: somebody sees what is told while it runs.
     """
 
     target: Target
@@ -28,6 +28,7 @@ class Job:
     beside: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
     overlay: Mapping[str, str] = field(default_factory=dict)
+    watched: bool = False
 
 
 def cores() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from lrlint.errors import LrlintError, UsageError
 from lrlint.facts import Setup
 from lrlint.facts.snapshot_v1 import upgraded
 from lrlint.fixes.repair import Repair
+from lrlint.lint.rule import apart
 from lrlint.lint.run import Checked, Failure, Run, conclude, examine
 from lrlint.lint.selection import select
 from lrlint.runner import ranks
@@ -112,6 +112,8 @@ def request(names: Sequence[str], options: Mapping[str, Any]) -> Request:
     nproc = options.get("nproc") or 1
     if nproc > 1 and options.get("jobs") == 0:
         raise UsageError("--nproc starts processes, and --jobs 0 forbids them", "give one of them")
+    if options.get("memory_limit") and options.get("jobs") == 0:
+        raise UsageError("--memory-limit bounds processes, and --jobs 0 starts none", "give one of them")
     # Several ranks wait for each other: each stops before its first step.
     several = nproc > 1 or ranks.peers() is not None
     rehearsal = None if only_probe or several else _rehearsal(settings, options)
@@ -139,7 +141,7 @@ def check(asked: Request) -> Run:
     settings = asked.settings
     if asked.only_probe and not settings.select:
         settings = replace(settings, select=("probe",))
-    with redirect_stdout(sys.stderr):  # a rule may print; standard output carries results only
+    with apart():
         selections = {target.name: select(settings, target) for target in asked.targets}
         peers = ranks.peers()
         all_inspected = inspect(asked)
@@ -273,7 +275,7 @@ def repairs(asked: Request) -> tuple[Run, list[Repair]]:
             (result,) = workers.inspect_all([job], 1 if asked.jobs is None else asked.jobs)
             if isinstance(result, Failure):
                 return None
-            with redirect_stdout(sys.stderr):
+            with apart():
                 return examine(result.setup, selections[target.name], result.root)
 
         repairs_.append(repair(part, root, edited))
@@ -342,6 +344,8 @@ def _with_flags(target: Target, options: Mapping[str, Any]) -> Target:
         changes["args"] = {**target.args, **split_arguments(options["args"])}
     if options.get("timeout"):
         changes["timeout"] = options["timeout"]
+    if options.get("memory_limit"):
+        changes["memory_limit"] = options["memory_limit"]
     declared = {key: options[key] for key in ("total_steps", "resume") if options.get(key)}
     if declared:
         changes["declared"] = {**target.declared, **declared}

@@ -21,8 +21,9 @@ from typing import Any
 
 from lrlint.facts import Setup
 from lrlint.lint.run import Failure
-from lrlint.runner import channel, child
+from lrlint.runner import channel, child, memory
 from lrlint.runner.channel import Inbox
+from lrlint.runner.console import Console
 from lrlint.runner.job import Job as Job
 from lrlint.runner.job import cores as cores
 
@@ -49,6 +50,13 @@ class _Worker:
     receiver: Connection
     inbox: Inbox
     deadline: float | None
+    console: Console | None = None
+
+    @property
+    def ends(self) -> list[Connection]:
+        """The ends of pipes out of which something may come."""
+        told = self.console is not None and not self.console.ended
+        return [self.receiver, self.console.receiver] if told and self.console else [self.receiver]
 
 
 #: Exit codes with which a target can fail.
@@ -64,14 +72,17 @@ def inspect_all(jobs: Sequence[Job], processes: int, together: bool = False) -> 
     if processes == 0:
         return [_received(job, child.attempt(replace(job, rehearsal=None))) for job in jobs]
     context = _context(len(jobs))
-    waiting = list(enumerate(replace(job, beside=min(processes, len(jobs))) for job in jobs))
+    if any(job.target.memory_limit for job in jobs):
+        memory.require_limits()
+    shared: dict[str, Any] = {"beside": min(processes, len(jobs)), "watched": sys.stderr.isatty()}
+    waiting = list(enumerate(replace(job, **shared) for job in jobs))
     running: dict[int, _Worker] = {}
     results: dict[int, Inspected | Failure] = {}
     try:
         while waiting or running:
             while waiting and len(running) < processes:
                 position, job = waiting.pop(0)
-                running[position] = _start(context, job, len(jobs), [w.receiver for w in running.values()])
+                running[position] = _start(context, job, len(jobs), [end for w in running.values() for end in w.ends])
             for position, result in _finished(running):
                 results[position] = result
                 del running[position]
@@ -110,13 +121,16 @@ def _start(context: Any, job: Job, several: int, others: Sequence[Connection]) -
     if several > 1:
         job = replace(job, target=replace(job.target, timeout=limit))
     mark = channel.token()
-    inherited = [receiver, *others] if context.get_start_method() == "fork" else []
-    process = context.Process(target=child.run, args=(job, sender, mark, inherited), daemon=False)
+    written, writes = context.Pipe(duplex=False) if sys.platform != "win32" else (None, None)
+    inherited = [receiver, written, *others] if context.get_start_method() == "fork" else []
+    process = context.Process(target=child.run, args=(job, sender, mark, writes, inherited), daemon=False)
     process.start()
     sender.close()
+    if writes is not None:
+        writes.close()
     beyond = GRACE if job.rehearsal is None else GRACE + 2 * job.rehearsal.get("seconds", 30.0)
     deadline = None if limit is None else time.monotonic() + limit + beyond
-    return _Worker(job, process, receiver, channel.Inbox(receiver, mark), deadline)
+    return _Worker(job, process, receiver, channel.Inbox(receiver, mark), deadline, written and Console(written))
 
 
 def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Failure]]:
@@ -127,9 +141,11 @@ def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Fa
     deadlines = [worker.deadline for worker in running.values() if worker.deadline is not None]
     timeout = min([_POLL, *(max(deadline - time.monotonic(), 0.0) for deadline in deadlines)])
     dead = [position for position, worker in running.items() if not worker.process.is_alive()]
-    ready = wait([worker.receiver for worker in running.values()], 0.0 if dead else timeout)
+    ready = wait([end for worker in running.values() for end in worker.ends], 0.0 if dead else timeout)
     for position, worker in list(running.items()):
         name = worker.job.target.name
+        if worker.console is not None and worker.console.receiver in ready:
+            worker.console.relay()
         if worker.receiver in ready:
             worker.inbox.read()
             try:
@@ -140,28 +156,31 @@ def _finished(running: dict[int, _Worker]) -> Iterator[tuple[int, Inspected | Fa
                 continue
             if message is None and not worker.inbox.ended:
                 continue
-            _end(worker, GRACE if message is not None else 5.0)
-            yield position, _dead(worker) if message is None else _received(worker.job, message)
+            crash = _end(worker, GRACE if message is not None else 5.0)
+            yield position, _dead(worker, crash) if message is None else _told(worker, message)
         elif position in dead:
-            _end(worker)
-            yield position, _dead(worker)
+            yield position, _dead(worker, _end(worker))
         elif worker.deadline is not None and time.monotonic() >= worker.deadline:
             _end(worker)
             text = f"did not finish within {worker.job.target.timeout:g} s and was ended"
             yield position, Failure(name, text, 3, "give it more time with --timeout")
 
 
-def _end(worker: _Worker, patience: float = 0.0) -> None:
-    """Wait for the process, then end it and what it has started: it is the leader of a group of its own."""
-    _wait(worker.process, patience)
+def _end(worker: _Worker, patience: float = 0.0) -> str:
+    """Wait for the process, then end it and what it has started: it is the leader of a group of its own.
+
+    Gives the place where its code was as it crashed, if it did.
+    """
+    _wait(worker, patience)
     if worker.process.is_alive():
         worker.process.terminate()
-        _wait(worker.process, 2.0)
+        _wait(worker, 2.0)
     _kill_group(worker.process.pid)
     if worker.process.is_alive():
         worker.process.kill()
         worker.process.join()
     worker.receiver.close()
+    return worker.console.close(crashed=(worker.process.exitcode or 0) < 0) if worker.console is not None else ""
 
 
 def _kill_group(leader: int) -> None:
@@ -170,24 +189,35 @@ def _kill_group(leader: int) -> None:
             os.killpg(leader, signal.SIGKILL)
 
 
-def _wait(process: Any, seconds: float) -> None:
-    """`Process.join(seconds)` would wait for the processes that it has forked, too."""
+def _wait(worker: _Worker, seconds: float) -> None:
+    """`Process.join(seconds)` would wait for the processes that it has forked, too; and it may have much to tell."""
     until = time.monotonic() + seconds
-    while process.is_alive() and time.monotonic() < until:
-        time.sleep(0.01)
+    while worker.process.is_alive() and time.monotonic() < until:
+        if worker.console is None or not worker.console.relay():
+            time.sleep(0.01)
 
 
-def _dead(worker: _Worker) -> Failure:
+def _dead(worker: _Worker, crash: str) -> Failure:
+    failure = _death(worker, crash)
+    return memory.explained(failure, worker.job.target.memory_limit, worker.console.last if worker.console else "")
+
+
+def _told(worker: _Worker, message: dict[str, Any]) -> Inspected | Failure:
+    result = _received(worker.job, message)
+    return memory.explained(result, worker.job.target.memory_limit) if isinstance(result, Failure) else result
+
+
+def _death(worker: _Worker, crash: str) -> Failure:
     code = worker.process.exitcode
     if code is not None and code < 0:
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        hint = "out of memory?" if name == "SIGKILL" else "native code crashed; run it with `python -X faulthandler`"
-        return Failure(worker.job.target.name, f"its process was killed by {name}", 3, hint)
+        hint = {"SIGKILL": "out of memory?", "SIGTERM": ""}.get(name, "native code crashed")
+        return Failure(worker.job.target.name, f"its process was killed by {name}", 3, hint, crash)
     if code == 3 and worker.deadline is not None and time.monotonic() >= worker.deadline - GRACE:
-        # the guard's last resort has said why on standard error
+        # the guard's last resort has said why
         limit = worker.job.target.timeout or 0
         return Failure(worker.job.target.name, f"did not finish within {limit:g} s and could not be interrupted", 3)
     return Failure(worker.job.target.name, f"its code ended the process with exit code {code}", 3)

@@ -7,6 +7,7 @@ import io
 import linecache
 import tokenize
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -73,13 +74,16 @@ class Sources:
         if path not in self._files:
             text = _read(self.root / path)
             if text is None:  # a notebook cell, or code from a string
-                text = "".join(linecache.getlines(path)) or None
+                with suppress(ValueError):  # no path at all
+                    text = "".join(linecache.getlines(path)) or None
             self._files[path] = None if text is None else SourceFile(path, text)
         return self._files[path]
 
 
 def _read(path: Path) -> str | None:
     try:
+        if not path.is_file():  # a pipe or a device may never end
+            return None
         data = path.read_bytes()
     except (OSError, ValueError):
         return None

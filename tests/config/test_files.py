@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+import setups
+from commands import lrlint
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrlint.config import files
@@ -27,6 +29,7 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(st.one_of(JSON, st.builds(lambda e: {"schema": baseline.SCHEMA, "findings": e}, st.lists(ENTRY, max_size=3))))
 def test_any_json_is_a_baseline_or_a_usage_error(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     path = tmp_path_factory.mktemp("baseline") / "b.json"
@@ -50,6 +53,7 @@ def _is_sound(entry: Any) -> bool:
     return isinstance(entry.get("fingerprint"), str) and texts and is_number and names
 
 
+@settings(max_examples=40)
 @given(st.one_of(st.binary(max_size=40), JSON.map(lambda data: json.dumps(data).encode())))
 def test_any_content_is_a_snapshot_or_a_usage_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("snapshot") / "s.json"
@@ -73,6 +77,45 @@ def test_a_pipe_or_a_device_is_not_waited_for(tmp_path: Path) -> None:
     for path in (pipe, Path("/dev/zero"), tmp_path):
         with pytest.raises(UsageError, match=r"is no regular file|is a folder"):
             files.read_json(path, "baseline")
+
+
+RULE = """from lrlint import Finding, rule
+import os, sys
+{outside}
+
+@rule("ACME001", severity="warning", confidence="high")
+def mine(setup):
+    {inside}
+    yield Finding(setup, "seen")
+"""
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside", "code", "told"),
+    [
+        ("print('loading')", "print('judging'); sys.stdout.close()", 1, ["ACME001"]),
+        ("raise SystemExit(0)", "pass", 2, "SystemExit"),
+        ("raise BaseException('mine')", "pass", 2, "BaseException"),
+        ("", "sys.exit(0)", 1, ["LR003"]),
+        ("", "raise BaseException('mine')", 1, ["LR003"]),
+        ("", "yield 3", 1, ["LR003"]),
+        ("", "object.__setattr__(setup, 'optimizers', None)", 1, ["ACME001"]),
+        ("", "setup.optimizers[0].groups[0].options.clear()", 1, ["ACME001"]),
+    ],
+)
+def test_a_rule_file_does_as_it_likes_to_itself_alone(
+    tmp_path: Path, outside: str, inside: str, code: int, told: str | list[str]
+) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "mine.py").write_text(RULE.format(outside=outside, inside=inside))
+    (tmp_path / "setup.json").write_text(files.dump(setups.decoder().to_dict()))
+    command = ("check", "setup.json", "--extra-rules", "rules", "--select", "ACME001,LR103", "--format", "json")
+    result = lrlint(*command, cwd=tmp_path)
+    assert result.returncode == code, result.stderr
+    if isinstance(told, str):
+        assert (result.stdout, told in result.stderr, "mine.py" in result.stderr) == ("", True, True)
+    else:
+        assert {found["rule"] for found in json.loads(result.stdout)["findings"]} == set(told)
 
 
 def test_two_updates_of_a_baseline_lose_nothing(tmp_path: Path) -> None:

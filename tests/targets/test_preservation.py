@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import functools
+import io
 import itertools
 import random
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 import lrlint
+from lrlint.reports import render
 
 CALLS = itertools.count()
 SEEN: list[int] = []
@@ -169,6 +174,34 @@ class Norms(nn.Module):
         return self.parametrised(self.weighted(self.spectral(self.body(x))))
 
 
+class Elsewhere(nn.Module):
+    """State of the thread, the context, in streams, in what a function remembers, and in a norm that hangs in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.norms = nn.Linear(6, 1), [nn.BatchNorm1d(6)]
+        self.text, self.bytes, self.written = (
+            io.StringIO("1234567890" * 99),
+            io.BytesIO(bytes(range(99)) * 9),
+            io.StringIO(),
+        )
+        self.thread, self.context = threading.local(), contextvars.ContextVar("steps", default=0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.thread.n = getattr(self.thread, "n", 0) + 1
+        self.context.set(self.context.get() + 1)
+        self.written.write("x")
+        remembered(self.thread.n % 2).append(1)
+        total = self.thread.n + self.context.get() + self.written.tell() + len(remembered(0)) + len(remembered(1))
+        total += int(self.text.read(1)) + self.bytes.read(1)[0]
+        return self.body(self.norms[0](x) + self.norms[0].running_mean) * (1 + 0.01 * total)
+
+
+@functools.lru_cache
+def remembered(key: int) -> list[int]:
+    return []
+
+
 def _lazy() -> nn.Module:
     model = nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.Dropout(0.2), nn.LazyLinear(1))
     model(torch.zeros(4, 6))
@@ -189,7 +222,7 @@ class Recurrent(nn.Module):
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    kind.__name__: kind for kind in (Containers, Random, Iterators, Module, Hooks, Norms, Recurrent)
+    kind.__name__: kind for kind in (Containers, Random, Iterators, Module, Hooks, Norms, Recurrent, Elsewhere)
 }
 MODELS["lazy"] = _lazy
 X, Y = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)), torch.zeros(8, 1)
@@ -210,6 +243,7 @@ def _losses(make: Callable[[], nn.Module], door: Door | None) -> list[str]:
     SEEN.clear()
     Containers.shared.clear()
     table.cache_clear()
+    remembered.cache_clear()
     torch.manual_seed(0)
     model = make()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -361,8 +395,31 @@ def test_a_note_names_the_iterator_that_cannot_be_wound_back() -> None:
         "Streaming.scales is a generator: what was taken out of it is gone"
     ]
     assert setup.graph is not None
+    assert "note: Streaming.scales is a generator" in render(
+        "full", lrlint.check(model, torch.optim.SGD(model.parameters(), lr=0.1), example_inputs=(X,))
+    )
+    with pytest.warns(UserWarning, match=r"Streaming\.scales is a generator"):
+        lrlint.graph(model, (X,))
     assert model.scales is scales
     assert list(model.unused) == [0, 1, 2]
+
+
+def test_hooks_on_all_modules_do_not_pile_up() -> None:
+    class Hooking(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            nn.modules.module.register_module_forward_hook(lambda module, inputs, output: output)
+            optimizers.register_optimizer_step_pre_hook(lambda *given: None)
+            return super().forward(x)
+
+    def held() -> tuple[int, int]:
+        return len(nn.modules.module._global_forward_hooks), len(optimizers._global_optimizer_pre_hooks)
+
+    optimizers: Any = sys.modules["torch.optim.optimizer"]
+    model, before = Hooking(6, 1), held()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    lrlint.check(model, optimizer, example_inputs=(X,))
+    lrlint.probe(model, optimizer, batches=[(X, Y)] * 2, loss_fn=nn.MSELoss(), steps=10, headroom=False)
+    assert held() == before
 
 
 def test_a_scheduler_on_a_copy_draws_from_a_copy_of_its_generator() -> None:

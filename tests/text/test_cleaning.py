@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrlint.cli.output import complain
@@ -52,13 +54,18 @@ def test_a_word_without_end_is_cut() -> None:
     assert clean("word " * 1000) == "word " * 1000
 
 
+@settings(max_examples=40)
 @given(hostile)
 def test_reports_and_errors_of_hostile_targets_are_harmless(text: str) -> None:
-    finding = Finding(None, f"m {text}", rule="LR999", name="mine", severity="error", target=text)
+    finding = Finding(None, f"m {text}", rule="LR999", name="mine", severity="error", confidence="high", target=text)
     run = Run((finding,), failures=(Failure(text, f"raised {text}", 3, text, f"Traceback\n{text}"),))
-    for format_ in ("full", "concise", "markdown", "junit"):
-        for line in render(format_, run).split("\n"):
-            assert not line.lstrip().startswith("::"), format_
+    for format_ in ("full", "concise", "markdown", "junit", "github", "json", "sarif", "gitlab"):
+        shown = render(format_, run)
+        if format_ in ("json", "sarif", "gitlab"):
+            json.loads(shown)
+        for line in shown.split("\n"):
+            own = format_ == "github" and re.match(r"::(error|warning|notice) ", line)
+            assert own or not line.lstrip().startswith("::"), format_
             assert "##[" not in line, format_
             assert not [c for c in line if unicodedata.category(c) in ("Cf", "Cs", "Zl", "Zp", "Cc")], format_
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -55,7 +56,7 @@ def trace(model: nn.Module, inputs: Any = None) -> fx.Graph:
     """One observed training pass as a graph: a node per operator, with ``module`` and ``line`` in its ``meta``.
 
     ``inputs`` is a tuple of positional arguments, a dict of keyword arguments or the pair of both; without them they are
-    looked for. Raises TargetError where the model cannot be run.
+    looked for. Raises TargetError where the model cannot be run; warns of what the pass changed and could not be undone.
     """
     from lrlint.inspection.model.parameters import Registry, register_tree
     from lrlint.inspection.model.tree import walk
@@ -64,14 +65,17 @@ def trace(model: nn.Module, inputs: Any = None) -> fx.Graph:
 
     registry, tree = Registry(), walk({"": model})
     register_tree(registry, tree, "model", {"": model})
-    with process_preserved(), preserved([model], [], [inputs], lazily=True):
+    with process_preserved(), preserved([model], [], [inputs], lazily=True) as kept:
         try:
             name_of = {id(tensor): name for tensor, name in registry.names()}
-            return _capture(model, "", name_of, inputs, None, lines=True).graph
+            graph = _capture(model, "", name_of, inputs, None, lines=True).graph
         except NotObserved as error:
             raise TargetError(
                 str(error), "pass inputs: lrlint.graph(model, (x,)) or lrlint.graph(model, {...})"
             ) from None
+    for note in kept.notes:
+        warnings.warn(note, stacklevel=3)
+    return graph
 
 
 def _capture(

@@ -85,11 +85,18 @@ def _load(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), _records():
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     except OSError as error:
         raise UsageError(f"cannot read the checkpoint {path}: {error.strerror or error}") from error
     except Exception as error:
         raise UsageError(f"cannot read the checkpoint {path}: {_reason(path, error)}", _HINT) from error
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # damaged in such a way that not even this can be told
+        return False
 
 
 _HINT = "it must be a file of torch.save with tensors and plain data only: save state_dicts, not objects"
@@ -103,7 +110,7 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and (match := _GLOBAL.search(text)):
         name = next(group for group in match.groups() if group)
         return f"it holds `{name.rstrip('.')}`, which could run code when loaded; nothing was run"
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         return "it is damaged, or was not written by torch.save"
     return text.split("\n", 1)[0] or type(error).__name__
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lrlint.errors import UsageError
 from lrlint.facts.resume import ArgumentChange, OptionChange, ResumedOptimizer, ResumedScheduler, ResumeFacts
 from lrlint.inspection.schedules import kinds
 from lrlint.inspection.schedules.checkpoint import read
@@ -37,10 +38,14 @@ def resume(built: LiveTarget, path: str | Path) -> ResumeFacts:
     Raises UsageError as `checkpoint.read` does.
     """
     optimizers, schedulers = read(Path(path))
-    pairs = enumerate(zip(built.optimizers.values(), optimizers, strict=False))
-    records = (
-        _optimizer(built, index, kinds.unwrap_optimizer(live), saved, schedulers) for index, (live, saved) in pairs
-    )
+    records = []
+    for index, (optimizer, saved) in enumerate(zip(built.optimizers.values(), optimizers, strict=False)):
+        live = kinds.unwrap_optimizer(optimizer)
+        try:
+            records.append(_optimizer(built, index, live, saved, schedulers))
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+            text = f"the checkpoint {path} holds what no optimizer saves ({type(error).__name__}: {error})"
+            raise UsageError(text, "save optimizer.state_dict()") from error
     return ResumeFacts(Path(path).name, tuple(records))
 
 

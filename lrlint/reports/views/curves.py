@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from lrlint.facts import GroupSchedule, Schedule, Trace
-from lrlint.reports.style import wrap
+from lrlint.reports.style import clean, wrap
 from lrlint.text.wording import listing, number, rate
 
 #: Groups whose peaks (or values that are shown whole) are further apart than this are drawn on a logarithmic axis.
@@ -41,12 +41,12 @@ def schedule_lines(
     if schedule.ends is not None:
         title += f" ({schedule.ends})"
     if schedule.skipped:
-        return [f"not simulated: {schedule.skipped}"]
+        return [clean(f"not simulated: {schedule.skipped}")]
     drawn = courses(schedule.groups)
     if not drawn:
-        return [f"{title}: no rate to show"]
+        return [clean(f"{title}: no rate to show")]
     unit = schedule.unit + ("" if schedule.horizon == 1 else "s")
-    lines = [f"{title}, {schedule.horizon} {unit}{remark(schedule)}"]
+    lines = [clean(f"{title}, {schedule.horizon} {unit}{remark(schedule)}")]
     lines += chart([trace for _, trace in drawn], width=width, height=height, ascii=ascii)
     names = labels or {}
     arrow = "->" if ascii else "→"

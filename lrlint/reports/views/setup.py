@@ -143,4 +143,4 @@ def _shape(parameters: Iterable[Parameter]) -> str:
 
 
 def _role(parameters: Iterable[Parameter]) -> str:
-    return ", ".join(dict.fromkeys(p.role for p in parameters))
+    return clean(", ".join(dict.fromkeys(p.role for p in parameters)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import gc
 import sys
 import types
 from collections.abc import Iterator
@@ -23,6 +24,17 @@ def is_settled(kind: type) -> bool:
 def is_cache(item: Any) -> bool:
     """Whether a function is one that remembers its results (`functools.lru_cache`)."""
     return isinstance(item, _CACHE)
+
+
+def cached(item: Any) -> list[Any]:
+    """The arguments and results that a function remembers, as far as the garbage collector knows them."""
+    found: list[Any] = []
+    for held in gc.get_referents(item):
+        if type(held) is dict:  # the cache's own table, which is not to be written into
+            found += gc.get_referents(held)
+        elif held is not item.__wrapped__:
+            found.append(held)
+    return found
 
 
 def codes(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextvars
 import enum
 import functools
 import io
@@ -139,6 +140,13 @@ class ObjectGraph:
             self.records.append(State(item[:], functools.partial(item.__setitem__, slice(None))))
         elif type(item).__module__.partition(".")[0] == "numpy":
             self._numpy(item)
+        elif isinstance(item, (io.StringIO, io.BytesIO)):
+            stream: Any = item
+            self.records.append(State(stream.__getstate__(), stream.__setstate__))
+            return
+        elif isinstance(item, contextvars.ContextVar):
+            self._context_variable(item)
+            return
         elif isinstance(item, io.IOBase):
             self._file(item)
             return
@@ -146,6 +154,8 @@ class ObjectGraph:
             self.iterators.append(item)
             self._push(parts(item))
             return
+        elif isinstance(item, threading.local):
+            pass  # its attributes are those of this thread
         elif self._is_followed(item):
             self._function(item)
             self._class(type(item))
@@ -193,6 +203,7 @@ class ObjectGraph:
             self._stack += [item.func, item.args, item.keywords]
         elif code.is_cache(item):
             self.records.append(Cache(item))
+            self._stack += code.cached(item)
 
     def _globals(self, function: types.FunctionType) -> None:
         """What the function's code names in its module, and assigns there."""
@@ -233,6 +244,13 @@ class ObjectGraph:
                 self.records.append(State(item.copy(), functools.partial(numpy.copyto, item)))
             if item.dtype.hasobject and item.size <= _BULK:
                 self._stack += item.ravel().tolist()
+
+    def _context_variable(self, item: contextvars.ContextVar[Any]) -> None:
+        """Its value in this context. One that has none is left out: a value cannot be taken away again."""
+        with suppress(LookupError):
+            value = item.get()
+            self.records.append(State(value, item.set))
+            self._stack.append(value)
 
     def _file(self, item: Any) -> None:
         """How far a file has been read. Of one that is written nothing can be taken back."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ class Snapshot:
         self._room = SnapshotStorage([region(extent) for extent in (*at_once, *data)], place, reserve)
         self.nbytes, self.place = self._room.nbytes, self._room.place
         devices = {tensor.device for tensor in walk.tensors}
-        self._process = [*random_states(), *_modes(devices)]
+        self._process = [*random_states(), *_modes(devices), *_global_hooks()]
         self._iterators = StandIns(walk.iterators, [record for record in walk.records if isinstance(record, Holder)])
         self.notes: list[str] = []
         if not walk.complete:
@@ -237,6 +238,13 @@ def _modes(devices: set[torch.device]) -> list[Record]:
             enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
             modes.append(State((kind, enabled, dtype), _set_autocast))
     return modes
+
+
+def _global_hooks() -> list[Record]:
+    """Hooks on all modules and all optimizers, of which a pass may register more each time."""
+    places = [sys.modules[kind.__module__] for kind in (nn.Module, torch.optim.Optimizer)]
+    held = [value for place in places for name, value in vars(place).items() if name.startswith("_global_")]
+    return [Contents(value) for value in held if isinstance(value, dict)]
 
 
 def _set_grad_enabled(enabled: bool) -> None:

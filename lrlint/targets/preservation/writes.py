@@ -15,6 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrlint.targets.preservation.storage import Extent, region
 
+#: Arguments that batch norms write without their schemas saying so. Source: native_functions.yaml of torch.
+_WRITTEN_SILENTLY = ("running_mean", "running_var")
+
 
 class CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Active as a context; `restore` puts the memory of the given extents back where something was written."""
@@ -26,9 +29,8 @@ class CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func._schema.is_mutable:
-            for tensor in _written(func)(args, kwargs):
-                self._save(tensor)
+        for tensor in _written(func)(args, kwargs):
+            self._save(tensor)
         return func(*args, **kwargs)
 
     def _save(self, tensor: torch.Tensor) -> None:
@@ -57,7 +59,7 @@ def _written(func: Any) -> Callable[[Sequence[Any], dict[str, Any]], list[torch.
     arguments = [
         (index, argument.name)
         for index, argument in enumerate(func._schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
+        if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _WRITTEN_SILENTLY
     ]
 
     def read(args: Sequence[Any], kwargs: dict[str, Any]) -> list[torch.Tensor]:
