@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import signal
+import stat
 import sys
 import time
 import traceback
@@ -34,6 +36,8 @@ def run(job: Job, sender: Connection, mark: bytes, written: Connection | None, i
     ``written`` takes what is printed (None: standard error does). ``inherited`` are the parent's ends of pipes.
     """
     _leave_the_family(inherited)
+    if inherited:  # by a fork
+        _close_pipes_of_others({end.fileno() for end in (sender, written) if end is not None})
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent reports the interruption
     console.attach(written)
@@ -71,6 +75,21 @@ def _leave_the_family(inherited: Sequence[Connection]) -> None:
             ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died in between
             os._exit(3)
+
+
+def _close_pipes_of_others(own: set[int]) -> None:
+    """Close what the parent talks through: what a target wrote there would end the parent's conversations (those of a
+    test runner that distributes tests among processes, for one). What multiprocessing needs stays.
+    """
+    tracker = getattr(multiprocessing.resource_tracker._resource_tracker, "_fd", None)
+    sentinel = getattr(multiprocessing.parent_process(), "sentinel", None)
+    with suppress(OSError):
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            with suppress(OSError):
+                mode = os.fstat(descriptor).st_mode
+                talks = descriptor > 2 and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+                if talks and descriptor not in {tracker, sentinel, *own}:
+                    os.close(descriptor)
 
 
 def _stopped(job: Job, error: BaseException) -> dict[str, Any]:

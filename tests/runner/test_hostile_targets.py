@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,25 @@ def test_what_a_target_writes_is_told_clean_and_a_crash_with_its_place(tmp_path:
     assert lines[5] == f'  File "{tmp_path}/job.py", line 4 in build'
     assert lines[6] == "lrlint: job.py:build: its process was killed by SIGABRT"
     assert "Fatal Python error" not in result.stderr
+
+
+def test_a_target_does_not_reach_the_pipes_of_whoever_runs_lrlint(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(
+        "import os, stat, torch\n"
+        "def build():\n"
+        "    for number in range(3, 256):\n"
+        "        try:\n"
+        "            stat.S_ISFIFO(os.fstat(number).st_mode) and os.write(number, b'garbage')\n"
+        "        except OSError:\n"
+        "            pass\n"
+        "    model = torch.nn.Linear(2, 2)\n"
+        "    return model, torch.optim.SGD(model.parameters(), lr=0.1)\n"
+    )
+    reads, writes = os.pipe()
+    with open(reads, "rb") as end:
+        lrlint("check", "job.py:build", "--no-graph", cwd=tmp_path)
+        os.close(writes)
+        assert end.read() == b""
 
 
 def test_a_limit_of_memory_is_a_size_and_leaves_room(tmp_path: Path) -> None:
