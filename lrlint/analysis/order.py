@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from lrlint.facts.loop import LoopFacts
@@ -89,3 +89,64 @@ def exclude_each_other(source: SourceFacts) -> bool:
             return False
         found = found or bool(pairs)
     return found
+
+
+def take_turns(setup: Setup, indices: Collection[int]) -> bool:
+    """Whether each of these optimizers steps after a backward pass of its own: as a rehearsal saw it, else as it reads."""
+    seen = [o for o in setup.loop.optimizers if o.optimizer in indices and o.steps] if setup.loop is not None else []
+    if len(seen) == len(indices):
+        return not any(o.shared for o in seen)
+    return setup.source is not None and _in_turn(setup, setup.source, indices)
+
+
+def _in_turn(setup: Setup, source: SourceFacts, indices: Collection[int]) -> bool:
+    """Whether the loops step these optimizers, and each after a backward pass of its own with cleared gradients."""
+    ours, turns = _bound(setup, source, indices), False
+    for calls in source.functions():
+        last = ""
+        since: set[str] = set()
+        for call in calls:
+            stepped = call.covers[0] if call.kind == "scaler_step" and call.covers else call.receiver
+            if call.kind not in STEPS or (ours and stepped not in ours):
+                since.add("backward" if "backward" in call.kind else call.kind)
+                continue
+            if last and stepped != last:
+                if not {"backward", "zero_grad"} <= since:
+                    return False
+                turns = True
+            last, since = stepped, set()
+    return turns
+
+
+def _bound(setup: Setup, source: SourceFacts, indices: Collection[int]) -> set[str]:
+    """The names that these optimizers are bound to, by where they are built; none where one of them is not known."""
+    bound: set[str] = set()
+    for optimizer in (setup.optimizers[index] for index in indices):
+        where = optimizer.span and (optimizer.span.path, optimizer.span.line)
+        names = {c.receiver for c in source.of_kind("optimizer") if (c.span.path, c.span.line) == where}
+        if not names:
+            return set()
+        bound |= names
+    return bound
+
+
+def scheduler_window(calls: Sequence[SourceCall], call: SourceCall, beside: Sequence[SourceCall]) -> str:
+    """The accumulation window that every step of the loop waits for, and the scheduler, unconditional, does not."""
+    if not beside or any(set(call.guards) - set(step.guards) for step in beside):
+        return ""
+    windows = [[guard for guard in step.guards if "%" in guard and guard not in call.guards] for step in beside]
+    if not all(windows):
+        return ""
+    backward = [other for other in calls if "backward" in other.kind and other.loops == call.loops]
+    return windows[0][0] if any(windows[0][0] not in other.guards for other in backward) else ""
+
+
+def is_ahead(
+    calls: Sequence[SourceCall], call: SourceCall, place: int, first: int, inside: Sequence[tuple[int, SourceCall]]
+) -> bool:
+    """Whether a scheduler steps before its optimizer: before the ``first`` step of all, with a backward pass between.
+
+    The order in the loop is that of the text, unless the loop starts with the steps of the batch before.
+    """
+    passes = any("backward" in between.kind for between in calls[place : inside[0][0]]) if inside else False
+    return passes and not call.guards and place < first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lrlint.text.wording import MULTIPLIER_KEYS, listing
@@ -200,3 +200,23 @@ _QUERY_KEY = re.compile(
 def is_query_key_norm(member: Member) -> bool:
     """Whether the member scales the queries or keys of an attention layer."""
     return _QUERY_KEY.match(member.parameter.module.rpartition(".")[2]) is not None
+
+
+def distinction(decayed: Members, spared: Members, key: Callable[[Member], str]) -> str:
+    """What always sets two lots of members apart, in words; "" where nothing does."""
+    missed, known = ({key(member): None for member in members} for members in (decayed, spared))
+    if missed.keys() & known.keys() or "" in missed or "" in known:
+        return ""
+    quoted = [listing([f"`{text}`" for text in texts][:3]) for texts in (known, missed)]
+    return f"{quoted[0]} and not {quoted[1]}"
+
+
+def why_far_apart(groups: Sequence[Group], warning: float) -> str:
+    """Why rates more than ``warning`` times apart are a family of recipes, or ""."""
+    if is_ladder(groups):
+        return f"a layer-wise ladder of {len({peak(group) for group in groups})} rates"
+    slowest = min(map(peak, groups))
+    fast = [group for group in groups if exceeds(peak(group) / slowest, warning)]
+    if fast and all(runs_fast(parameter) for group in fast for parameter in group.trainable):
+        return "the fast groups hold only tables, adapters, scalars or free-standing tensors"
+    return ""

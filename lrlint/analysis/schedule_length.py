@@ -13,7 +13,7 @@ from lrlint.facts.schedule import NEGLIGIBLE_SHARE
 if TYPE_CHECKING:
     from lrlint.facts.optimizers import Group, Optimizer
     from lrlint.facts.schedule import Schedule, Trace
-    from lrlint.facts.setup import Training
+    from lrlint.facts.setup import Setup, Training
 
 
 #: A rate that rises by no more than this from one step to the next does not jump.
@@ -145,7 +145,17 @@ def explained(schedule: Schedule, end: float, training: Training) -> str:
     return f"a factor of {power}: processes, or accumulation steps?" if power else ""
 
 
-def replaced(optimizer: Optimizer, group: Group, cycled: bool) -> Iterator[OptionChange]:
+def replaced_by_target(setup: Setup) -> Iterator[tuple[Optimizer, list[OptionChange]]]:
+    """Optimizers whose state the target has loaded, with the options of groups that it replaced by the saved ones."""
+    kinds = {schedule.optimizer: schedule.kinds for schedule in setup.schedules}
+    for optimizer in setup.optimizers:
+        cycled = "cycle" in kinds.get(optimizer.index, ())
+        changes = [change for group in optimizer.groups for change in _replaced(optimizer, group, cycled)]
+        if optimizer.state_size and changes:
+            yield optimizer, changes
+
+
+def _replaced(optimizer: Optimizer, group: Group, cycled: bool) -> Iterator[OptionChange]:
     """Options that the constructor set for the group and that it no longer has: a loaded state replaced them.
 
     Only options that the user did not write on this very group, and only for an optimizer whose construction was seen.

@@ -234,3 +234,11 @@ def _one_slip(one: str, other: str) -> bool:
     a, b = one[start:], other[start:]
     swapped = len(a) == len(b) and a[:2] == b[:2][::-1] and a[2:] == b[2:]
     return a != b and (a[1:] == b or a == b[1:] or a[1:] == b[1:] or swapped)
+
+
+def numbered_prefixes(name: str) -> Iterator[str]:
+    """Each leading part of the name that ends with a numbered segment: `blocks.3`, `blocks.3.mlp.0`."""
+    segments = name.split(".")[:-1]
+    for end, segment in enumerate(segments, 1):
+        if any(character.isdigit() for character in segment):
+            yield ".".join(segments[:end])

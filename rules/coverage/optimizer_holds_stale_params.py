@@ -31,9 +31,7 @@ _ADVICE = "build the optimizer after the model has its final parameters"
 @rule("LR102", severity="error", confidence="high", needs=("optimizer",))
 def optimizer_holds_stale_params(setup: Setup) -> Iterator[Finding]:
     cover = coverage(setup)
-    ghosts = [
-        member for member in cover.orphaned_members if not setup.optimizers[member.group.optimizer].master_weights
-    ]
+    ghosts = [m for m in cover.orphaned_members if not setup.optimizers[m.group.optimizer].master_weights]
     if not ghosts:
         return
     if cover.disjoint:

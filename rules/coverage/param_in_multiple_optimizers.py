@@ -20,8 +20,8 @@ groups for Muon and AdamW), https://arxiv.org/abs/2402.01868 (Adam, then LBFGS),
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.order import take_turns
 from lrlint.analysis.param_groups import peak
-from lrlint.facts.source import STEPS
 from lrlint.text.names import describe
 from lrlint.text.wording import count
 
@@ -44,43 +44,5 @@ def param_in_multiple_optimizers(setup: Setup) -> Iterator[Finding]:
             related={"also in": [member for members in found for member in members[1:]]},
             data={"parameters": len(found), "optimizers": len(indices)},
             help="give each parameter to one optimizer; build the second from what the first does not hold",
-            severity="info" if _apart(setup, indices) else "",
+            severity="info" if take_turns(setup, indices) else "",
         )
-
-
-def _apart(setup, indices):
-    """Whether each steps after a backward pass of its own: as a rehearsal saw it, else as the source reads."""
-    seen = [o for o in setup.loop.optimizers if o.optimizer in indices and o.steps] if setup.loop else []
-    if len(seen) == len(indices):
-        return not any(o.shared for o in seen)
-    return setup.source is not None and _in_turn(setup, indices)
-
-
-def _in_turn(setup, indices):
-    """Whether the loops step these optimizers, and each after a backward pass of its own with cleared gradients."""
-    ours, turns = _bound(setup, indices), False
-    for calls in setup.source.functions():
-        last, since = "", set()
-        for call in calls:
-            stepped = call.covers[0] if call.kind == "scaler_step" and call.covers else call.receiver
-            if call.kind not in STEPS or (ours and stepped not in ours):
-                since.add("backward" if "backward" in call.kind else call.kind)
-                continue
-            if last and stepped != last:
-                if not {"backward", "zero_grad"} <= since:
-                    return False
-                turns = True
-            last, since = stepped, set()
-    return turns
-
-
-def _bound(setup, indices):
-    """The names that these optimizers are bound to, by where they are built; none where one of them is not known."""
-    found = set()
-    for optimizer in (setup.optimizers[index] for index in indices):
-        places = optimizer.span and (optimizer.span.path, optimizer.span.line)
-        names = {c.receiver for c in setup.source.of_kind("optimizer") if (c.span.path, c.span.line) == places}
-        if not names:
-            return set()
-        found |= names
-    return found

@@ -13,9 +13,8 @@ those that the observed forward pass does not use (`trainable-param-unused`). Co
 (teachers, target networks, averages: by name, or by having the values of a module that trains) are *info*. `ignore`
 holds globs of names that are left out on purpose.
 
-Where the loop was rehearsed, also parameters outside every module that an optimizer trains (a forgotten second critic, a
-coefficient of an equation): they got gradients, are in no optimizer and never moved. *Info* in modules in evaluation mode
-(a frozen feature extractor).
+Where the loop was rehearsed, also parameters outside every module that an optimizer trains (a forgotten second critic):
+they got gradients, are in no optimizer and never moved. *Info* in evaluation mode (a frozen feature extractor).
 
 Sources: https://github.com/adapter-hub/adapters/issues/260, https://github.com/ACEsuit/mace/issues/525,
 https://github.com/ultralytics/ultralytics/pull/2855

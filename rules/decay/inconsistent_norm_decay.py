@@ -29,6 +29,7 @@ from lrlint.analysis.param_groups import (
     WholeModuleGroups,
     chosen,
     decays,
+    distinction,
     is_query_key_norm,
     trainable,
 )
@@ -71,15 +72,6 @@ def _split_on_purpose(decayed, spared):
 
 
 def _cause(decayed, spared):
-    classes = _different(decayed, spared, lambda member: member.module_class)
-    modules = _different(decayed, spared, lambda member: star(member.module.rpartition(".")[2]))
+    classes = distinction(decayed, spared, lambda member: member.module_class)
+    modules = distinction(decayed, spared, lambda member: star(member.module.rpartition(".")[2]))
     return f"; the filter knows {classes or modules}" if classes or modules else ""
-
-
-def _different(decayed, spared, key):
-    """What sets the two apart, in words, when it always does."""
-    missed, known = ({key(member): None for member in members} for members in (decayed, spared))
-    if missed.keys() & known.keys() or "" in missed or "" in known:
-        return ""
-    quoted = [listing([f"`{text}`" for text in texts][:3]) for texts in (known, missed)]
-    return f"{quoted[0]} and not {quoted[1]}"

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.param_groups import NEGLIGIBLE_DECAY, trainable
-from lrlint.text.names import describe, star
+from lrlint.text.names import describe, numbered_prefixes, star
 from lrlint.text.wording import count, number
 
 
@@ -52,27 +52,19 @@ def _decay(member):
     return member.weight_decay if member.weight_decay > NEGLIGIBLE_DECAY else 0.0
 
 
-def _prefixes(name):
-    """Each leading part of the name that ends with a numbered segment: `blocks.3`, `blocks.3.mlp.0`."""
-    segments = name.split(".")[:-1]
-    for end, segment in enumerate(segments, 1):
-        if any(character.isdigit() for character in segment):
-            yield ".".join(segments[:end])
-
-
 def _layers(judged):
     """Numbered part of the model → its matrices."""
     found = {}
     for member in judged:
         if member.role == "matrix":
-            for prefix in _prefixes(member.name):
+            for prefix in numbered_prefixes(member.name):
                 found.setdefault(prefix, []).append(member)
     return found
 
 
 def _policy(member, layers, rare_ones):
     """Whether a layer around the member is treated alike as a whole, and apart from its siblings as a whole."""
-    for rank, prefix in enumerate(_prefixes(member.name)):
+    for rank, prefix in enumerate(numbered_prefixes(member.name)):
         matrices = layers.get(prefix, ())
         if all(_decay(matrix) == _decay(member) for matrix in matrices):
             others = [matrix for matrix in matrices if matrix.index != member.index]

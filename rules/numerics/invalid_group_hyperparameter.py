@@ -16,13 +16,12 @@ https://github.com/weecology/DeepForest/issues/881, https://github.com/pytorch/p
 torch 2.13
 """
 
-import math
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.group_values import invalid_values
 from lrlint.text.wording import listing
 
-_NUMBERS = ("lr", "weight_decay", "eps", "momentum", "alpha", "rho")
 _FLAGS = ("fused", "foreach", "capturable")
 _SCHEDULER = ("T_max", "T_0", "factor", "eps", "eta_min", "min_lr", "threshold", "gamma", "power", "start_factor")
 
@@ -34,7 +33,7 @@ def invalid_group_hyperparameter(setup: Setup) -> Iterator[Finding]:
             yield Finding(rejection, f"torch refuses to build {rejection.class_name}: {rejection.error}")
     for optimizer in setup.optimizers:
         for group in optimizer.groups:
-            for key, problem in _problems(group.options):
+            for key, problem in invalid_values(group.options):
                 yield Finding(
                     group,
                     f"{group.label} of {optimizer.label} has {key} {problem}",
@@ -52,20 +51,6 @@ def invalid_group_hyperparameter(setup: Setup) -> Iterator[Finding]:
                 data={"attributes": texts},
                 help="convert where the configuration is read: float(cfg.min_lr)",
             )
-
-
-def _problems(options):
-    for key in _NUMBERS:
-        value = options.get(key)
-        value = value.get("tensor", 0.0) if isinstance(value, dict) else value
-        if isinstance(value, str):
-            yield key, f"{value!r}, a text"
-        elif isinstance(value, (int, float)) and (not math.isfinite(value) or value < 0):
-            yield key, f"{value}"
-    betas = options.get("betas")
-    numbers = betas if isinstance(betas, (list, tuple)) else ()
-    if any(isinstance(beta, str) or (isinstance(beta, (int, float)) and not 0 <= beta < 1) for beta in numbers):
-        yield "betas", f"{tuple(numbers)}, outside [0, 1)"
 
 
 def _flags(optimizer):

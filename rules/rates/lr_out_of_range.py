@@ -6,20 +6,20 @@ SGD at 1e-5, Lion at AdamW's rate (it wants a third to a tenth of it, with as mu
 
 What to do: Adam family 1e-5 to 1e-2, Lion 3 to 10 times less, SGD 1e-3 to 1.
 
-Upper limits, judged on dense, convolutional and recurrent weights: Adam family above `adam` (published recipes: at
-most 0.01 for such weights); Lion and other sign optimizers above `sign`, *error* above 1e-3; SGD above `sgd` with
-more than four trainable tensors (linear probes use up to 30), twenty times that for recurrent networks, whose gradients
-are clipped to a norm of 0.25 (AWD-LSTM trains at 30); RMSprop from 0.1, Adagrad from 1. Lower limits, judged
-on the fastest group: SGD up to `sgd-low`, Adam family up to 1e-8. Tables, prompts, scalars and splats may run faster.
-No rule for Prodigy, D-Adaptation, schedule-free, LBFGS, Adadelta, Adafactor, LARS, LAMB and Muon: their rates have
-other units. A group alone far above its siblings is `group-lr-far-above-siblings`. The limits for Adam and SGD are
-those that left all sound setups of our survey of published recipes silent.
+Upper limits, judged on dense, convolutional and recurrent weights: Adam family above `adam` (published recipes: at most
+0.01 for such weights); Lion and other sign optimizers above `sign`, *error* above 1e-3; SGD above `sgd` with more than
+four trainable tensors (linear probes use up to 30), twenty times that for recurrent networks, whose gradients are
+clipped to a norm of 0.25 (AWD-LSTM trains at 30); RMSprop from 0.1, Adagrad from 1. Lower limits, judged on the fastest
+group: SGD up to `sgd-low`, Adam family up to 1e-8. Tables, prompts, scalars and splats may run faster. No rule for
+Prodigy, D-Adaptation, schedule-free, LBFGS, Adadelta, Adafactor, LARS, LAMB and Muon: their rates have other units. A
+group alone far above its siblings is `group-lr-far-above-siblings`. The limits for Adam and SGD are those that left all
+sound setups of our survey of published recipes silent.
 
 Sources: https://github.com/rajveermalviya/language-modeling/issues/3, https://github.com/PeizeSun/OneNet/issues/18,
 https://github.com/jfzhang95/pytorch-deeplab-xception/issues/9, https://arxiv.org/abs/2302.06675 (Lion),
 https://github.com/mlfoundations/open_clip/pull/432 (best Lion rate 2e-4), https://github.com/wandb/senpai/pull/2871,
-https://github.com/Canjie-Luo/MORAN_v2/issues/46 (1 is right for Adadelta),
-https://github.com/salesforce/awd-lstm-lm (30), https://github.com/pytorch/examples/tree/main/word_language_model (20)
+https://github.com/Canjie-Luo/MORAN_v2/issues/46 (1 is right for Adadelta), https://github.com/salesforce/awd-lstm-lm (30),
+https://github.com/pytorch/examples/tree/main/word_language_model (20)
 """
 
 import math
@@ -63,8 +63,8 @@ def lr_out_of_range(
                     found.setdefault(peak(group), []).append(group)
             for value, fast in found.items():
                 severity = "error" if family == "sign" and value > 1e-3 else ""
-                shown = rate(float(f"{limit:.1g}"))
-                yield _finding(optimizer, fast, value, f"above what it is used with ({shown})", severity)
+                why = f"above what it is used with ({rate(float(f'{limit:.1g}'))})"
+                yield _finding(optimizer, fast, value, why, severity)
 
 
 def _finding(optimizer, groups, value, why, severity=""):

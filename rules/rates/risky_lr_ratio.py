@@ -25,7 +25,7 @@ https://github.com/KellerJordan/modded-nanogpt, https://github.com/huggingface/s
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.param_groups import by_family, exceeds, is_ladder, outlier, peak, rated, runs_fast, written
+from lrlint.analysis.param_groups import by_family, exceeds, outlier, peak, rated, why_far_apart, written
 from lrlint.text.names import describe
 from lrlint.text.wording import rate, times
 
@@ -41,7 +41,7 @@ def risky_lr_ratio(setup: Setup, *, info: float = 20.0, warning: float = 1e3, er
         ratio = peak(fast) / peak(slow)
         if not exceeds(ratio, info):
             continue
-        reason = _accepted(groups, warning)
+        reason = why_far_apart(groups, warning)
         severe = exceeds(ratio, error), exceeds(ratio, warning)
         ranks = ("warning", "info") if reason else ("error", "warning")
         severity = next((rank for rank, reached in zip(ranks, severe, strict=True) if reached), "info")
@@ -69,14 +69,3 @@ def _finding(slow, fast, ratio, severity, why):
 
 def _who(group):
     return describe((parameter.name for parameter in group.trainable), limit=2)
-
-
-def _accepted(groups, warning):
-    """Why rates so far apart are a family of recipes, or ""."""
-    if is_ladder(groups):
-        return f"a layer-wise ladder of {len({peak(group) for group in groups})} rates"
-    slowest = min(map(peak, groups))
-    fast = [group for group in groups if exceeds(peak(group) / slowest, warning)]
-    if fast and all(runs_fast(parameter) for group in fast for parameter in group.trainable):
-        return "the fast groups hold only tables, adapters, scalars or free-standing tensors"
-    return ""

@@ -20,8 +20,9 @@ https://github.com/facebookresearch/ParlAI/issues/3116, https://github.com/Answe
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.schedule_length import replaced
-from lrlint.text.wording import count, listing, number, rate
+from lrlint.analysis.resume_messages import misplaced_state, replaced_arguments, replaced_options
+from lrlint.analysis.schedule_length import replaced_by_target
+from lrlint.text.wording import rate
 
 HELP = "set the options again after the load (lr, initial_lr and the scheduler's base_lrs), or load only the state"
 
@@ -38,66 +39,41 @@ def resume_overrides_hyperparameters(setup: Setup) -> Iterator[Finding]:
             yield Finding(optimizer, f"{name} does not load: {record.refused}", help="", severity="error")
             continue
         if changes := record.changes:
-            told = listing(_told(change, optimizer) for change in changes[:3])
-            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
             subject = [optimizer.groups[index] for index in dict.fromkeys(change.group for change in changes)]
-            text = f"loading {name} replaces {told}{more}"
-            yield Finding(subject, text, data={"changes": _data(changes)}, help=HELP, key=changes[0].option)
-        yield from _misplaced(optimizer, record, name)
+            text = f"loading {name} replaces {replaced_options(changes, optimizer)}"
+            yield Finding(
+                subject, text, data={"changes": [c.data() for c in changes]}, help=HELP, key=changes[0].option
+            )
+        if text := misplaced_state(record, name):
+            yield Finding(optimizer, text, help="keep parameters in the order they were saved in", severity="error")
         if record.scheduler is not None:
             yield from _rescheduled(setup, record.scheduler, name)
             yield from _undone(setup, optimizer, record.scheduler, name)
 
 
-def _data(changes):
-    return [change.data() for change in changes]
-
-
-def _told(change, optimizer):
-    label = optimizer.groups[change.group].label
-    old, new = (rate(v) if isinstance(v, float) else v for v in (change.configured, change.loaded))
-    return f"{change.option} {old} of {label} by {new}"
-
-
-def _misplaced(optimizer, record, name):
-    if record.shapes:
-        text = f"the state in {name} is in another order: {count(record.shapes, 'parameter')} of "
-        text += f"{record.parameters} would get state of another shape"
-    elif names := record.names:
-        text = f"the state in {name} is in another order: that of `{names[0]}` lands on `{names[1]}`"
-    else:
-        return
-    yield Finding(optimizer, text, help="keep parameters in the order they were saved in", severity="error")
-
-
 def _rescheduled(setup, scheduler, name):
     """Arguments of the scheduler that its loaded state replaces, or the state of another class."""
     if changes := scheduler.changes:
-        told = listing(
-            f"{c.option} {_shown(c.configured)} of {c.class_name} by {_shown(c.loaded)}" for c in changes[:3]
-        )
-        text = f"loading {name} replaces {told}"
+        text = f"loading {name} replaces {replaced_arguments(changes)}"
         help = "build the scheduler anew with last_epoch, or set the arguments again after the load"
     elif scheduler.foreign:
         text = f"the scheduler state in {name} was not saved by a {scheduler.foreign}: its arguments are not in it"
         help = "do not load the state of another scheduler class"
     else:
         return
-    yield Finding(setup.schedules[scheduler.index], text, data={"changes": _data(changes)}, help=help, key="scheduler")
-
-
-def _shown(value):
-    if isinstance(value, list):
-        return ", ".join(map(number, value))
-    return value if isinstance(value, str) else number(value)
+    yield Finding(
+        setup.schedules[scheduler.index],
+        text,
+        data={"changes": [c.data() for c in changes]},
+        help=help,
+        key="scheduler",
+    )
 
 
 def _undone(setup, optimizer, after, name):
     """A scheduler that was not loaded moves the rate away from the loaded one in one step."""
-    if after.loaded:
-        return
     for group, lr, following in zip(optimizer.groups, after.lr, after.next_lr, strict=False):
-        if lr and following and not 0.5 <= following / lr <= 2:
+        if not after.loaded and lr and following and not 0.5 <= following / lr <= 2:
             schedules = [s.of(group.index) for s in setup.schedules if s.optimizer == optimizer.index]
             text = f"{group.label}: {rate(lr)} after loading {name}, {rate(following)} one scheduler step later"
             yield Finding([*schedules[:1], group], text, data={"group": group.index}, help=HELP)
@@ -106,15 +82,7 @@ def _undone(setup, optimizer, after, name):
 
 def _loaded_by_factory(setup):
     """Options that the constructor was given for all groups, and that the groups no longer have."""
-    shapes = {s.optimizer: s.kinds for s in setup.schedules}
-    for optimizer in setup.optimizers:
-        if not optimizer.state_size:
-            continue
-        cycled = "cycle" in shapes.get(optimizer.index, ())
-        changes = [change for group in optimizer.groups for change in replaced(optimizer, group, cycled)]
-        if changes:
-            told = listing(_told(change, optimizer) for change in changes[:3])
-            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            subject = [optimizer, *(optimizer.groups[i] for i in dict.fromkeys(c.group for c in changes))]
-            text = f"the state loaded by the target replaced {told}{more}"
-            yield Finding(subject, text, data={"changes": _data(changes)}, help=HELP)
+    for optimizer, changes in replaced_by_target(setup):
+        subject = [optimizer, *(optimizer.groups[i] for i in dict.fromkeys(c.group for c in changes))]
+        text = f"the state loaded by the target replaced {replaced_options(changes, optimizer)}"
+        yield Finding(subject, text, data={"changes": [c.data() for c in changes]}, help=HELP)

@@ -26,16 +26,14 @@ https://github.com/NovaSky-AI/SkyRL/pull/873, https://github.com/ContextualAI/HA
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.schedule_faults import cause, early_message, late_message
 from lrlint.analysis.schedule_length import (
     counted_in_steps,
     ending,
-    explained,
     gone_per_batch,
-    lead,
     own_end,
     runs_out,
 )
-from lrlint.text.wording import rate
 
 #: A schedule shorter than this share of the run has ended early.
 EARLY = 0.8
@@ -84,47 +82,19 @@ def _judge(schedule, training):
         text = (
             f"{short[0]} has total_steps={short[1]}, the run {schedule.horizon} steps: it raises at step {short[2]:.0f}"
         )
-        return text + followed + _cause(schedule, short[2], training), "error", "high"
+        return text + followed + cause(schedule, short[2], training), "error", "high"
     if not schedule.has_declared_horizon:
         return "", "", ""
     if error is not None:
         past = end is not None and error.step >= end
         text = f"{name} raises at step {error.step} of {schedule.horizon}: {error.message}"
-        return (text + _cause(schedule, end, training), "error", "high") if past else ("", "", "")
+        return (text + cause(schedule, end, training), "error", "high") if past else ("", "", "")
     found = ending(schedule)
     if found is None or found.step >= EARLY * schedule.horizon:
-        return _late(schedule, end, training), "", ""
+        return late_message(schedule, end, training), "", ""
     if schedule.clock.source == "assumed":
         if end is None and schedule.kinds == ("decay",):
             return "", "", ""  # a decay without a length is mostly stepped once per epoch
         if 20 * found.step <= schedule.horizon:
-            return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
-    return _early(schedule, found, training), "", ""
-
-
-def _early(schedule, found, training):
-    named = ""
-    if schedule.ends is not None:
-        named = f" ({schedule.ends})"
-        then = f" and then stays at {rate(found.low)}"
-    else:
-        then = f": no more than {rate(found.low)} is left"
-    if found.rises:
-        then = f" and then rises again to {rate(found.after)}"
-    where = f"{schedule.class_name} ends at {schedule.unit} {found.step:.0f} of {schedule.horizon}{named}"
-    return f"{where}{then}{_cause(schedule, found.step, training)}"
-
-
-def _late(schedule, end, training):
-    """It is at least twice as long as the run, and the rate is still above half of its peak at the end."""
-    trace = lead(schedule)
-    if end is None or trace is None or end < 2 * schedule.horizon or trace.last <= 0.5 * trace.peak:
-        return ""
-    named = f"{schedule.class_name} ({schedule.length})"
-    text = f"the run ends after {schedule.horizon / end:.0%} of {named}, with the rate still at {rate(trace.last)}"
-    return text + _cause(schedule, end, training)
-
-
-def _cause(schedule, end, training):
-    text = explained(schedule, end, training)
-    return f"; {text}" if text else ""
+            return f"{early_message(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
+    return early_message(schedule, found, training), "", ""

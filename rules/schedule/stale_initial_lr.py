@@ -22,10 +22,8 @@ from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.driven import driven
+from lrlint.analysis.schedule_faults import built_late, stale_base
 from lrlint.text.wording import count, rate
-
-#: Classes whose rate follows a curve from the first step on, starting at the base rate.
-CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
 
 
 @rule("LR406", severity="warning", confidence="high", needs=("optimizer", "schedule"))
@@ -36,11 +34,11 @@ def stale_initial_lr(setup: Setup) -> Iterator[Finding]:
         if optimizer.state_size:
             yield from _resumed(schedule, optimizer)
             continue
-        said = _fresh(schedule)
+        said = built_late(schedule)
         if said:
             yield Finding(schedule, said, data={"last_epoch": schedule.position.constructed_at}, help=HELP)
             continue
-        texts = {g.group: _stale(schedule, g, optimizer.groups[g.group].label) for g in schedule.groups}
+        texts = {g.group: stale_base(schedule, g, optimizer.groups[g.group].label) for g in schedule.groups}
         stale = [index for index, text in texts.items() if text]
         if stale:
             subject = [schedule.of(*stale), *(optimizer.groups[index] for index in stale)]
@@ -51,38 +49,6 @@ def stale_initial_lr(setup: Setup) -> Iterator[Finding]:
 
 
 HELP = "delete initial_lr from the groups before building a scheduler for a fresh run, and leave last_epoch at -1"
-
-
-def _fresh(schedule):
-    at = schedule.position.constructed_at
-    if at is None:
-        return ""
-    if at == 0:
-        return f"{schedule.class_name} was built with last_epoch=0 on a fresh optimizer: it begins at its second step"
-    first = schedule.groups[0].lr
-    base = (schedule.base_lrs or (0.0,))[0]
-    if schedule.class_name in CURVES and first is not None and base and abs(first.first / base - 1) < 1e-9:
-        return (
-            f"{schedule.class_name} was built with last_epoch={at} on a fresh optimizer: the rate is still the full "
-            f"{rate(base)}, not where the curve is by then"
-        )
-    return ""
-
-
-def _stale(schedule, scheduled, label):
-    given, initial = scheduled.before.get("lr"), scheduled.before.get("initial_lr")
-    if given and initial is not None and abs(initial - given) > 1e-6 * given:
-        return f"{label} has lr {rate(given)}, but {schedule.class_name} scales its initial_lr {rate(initial)}"
-    bases, start = schedule.base_lrs, schedule.position.start
-    if scheduled.lr is None or scheduled.group >= len(bases) or start or schedule.class_name not in CURVES:
-        return ""
-    base, first = bases[scheduled.group], scheduled.lr.first
-    found = dict(enumerate(schedule.position.last_lrs))
-    if scheduled.group in found and abs(found[scheduled.group] - base) <= 1e-6 * base:
-        return ""  # the rate was changed after the scheduler was built
-    if abs(first - base) > 1e-6 * max(first, base):
-        return f"{label} has lr {rate(first)}, but {schedule.class_name} scales the initial_lr {rate(base)} it found"
-    return ""
 
 
 def _resumed(schedule, optimizer):

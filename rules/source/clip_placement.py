@@ -22,11 +22,13 @@ from collections.abc import Iterator
 from typing import Literal
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.loop_messages import clip_message
 from lrlint.analysis.order import is_too_early, is_too_late, read_functions, seen_loop, step_window
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.grades import Severity
 
+ONCE = "clip once, right before the optimizer's step"
 _GROUP = re.compile(r"""^\w*(group|pg|g)\w*\[['"]params['"]\]$""")
 
 
@@ -38,22 +40,10 @@ def clip_placement(setup: Setup) -> Iterator[Finding]:
 
 def _seen(loop):
     for clip in loop.clips:
-        late, partial, times = clip.used + clip.empty == clip.times, clip.partial >= 2, clip.times
-        if clip.foreign or times < 2:
-            continue
-        if clip.empty == times:
-            text = f"{times} of {times} times there is no gradient yet to clip"
-        elif clip.used and late:
-            text = f"{clip.used} of {times} times gradients are clipped after the step that has used them"
-        elif partial and 2 * clip.partial >= times:
-            text = f"{clip.partial} of {times} times another backward pass adds to what was clipped before the step"
-        else:
-            continue
-        severity: Severity = "warning" if partial and not late else "error"
-        help = "clip once, right before the optimizer's step"
-        yield Finding(
-            LoopLocation(clip.span), text, data={"times": times}, help=help, severity=severity, confidence="high"
-        )
+        if message := clip_message(clip):
+            text, severity = message
+            where, data = LoopLocation(clip.span), {"times": clip.times}
+            yield Finding(where, text, data=data, help=ONCE, severity=severity, confidence="high")
 
 
 def _read(setup):
@@ -79,7 +69,7 @@ def _read(setup):
                 clip,
                 text,
                 related=beside[0][1] if beside else (),
-                help="clip once, right before the optimizer's step",
+                help=ONCE,
                 severity=severity,
             )
     yield from found.values()

@@ -20,7 +20,7 @@ https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pyt
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.order import read_functions, seen_loop
+from lrlint.analysis.order import is_ahead, read_functions, scheduler_window, seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.grades import Severity
@@ -47,12 +47,14 @@ def _read(setup):
             inside = [(k, step) for k, step in steps if step.loops[: len(call.loops)] == call.loops]
             beside = [step for _, step in inside if step.loops == call.loops and not step.excludes(call)]
             severity: Severity = "warning"
-            if window := _window(calls, call, beside):
+            if window := scheduler_window(calls, call, beside):
                 text = f"`{call.receiver}` steps for every batch, its optimizer only where `{window}`"
                 if setup.training.accumulation:
                     text += f": {number(setup.training.accumulation)} times too fast"
                 where = "move `step()` under the condition of the optimizer's"
-            elif _ahead(calls, call, place, steps, inside) and not seen_loop(setup).reached(call.span):
+            elif is_ahead(calls, call, place, steps[0][0] if steps else 0, inside) and not seen_loop(setup).reached(
+                call.span
+            ):
                 text = f"`{call.receiver}` steps before its optimizer: the first rate of the schedule is never used"
                 where = "step the scheduler after the optimizer"
             elif beside and beside[-1].kind == "scaler_step" and _may_skip(setup, call, beside):
@@ -65,26 +67,6 @@ def _read(setup):
                 call, text, related=step, data={"guards": list(call.guards)}, help=where, severity=severity
             )
     yield from found.values()
-
-
-def _ahead(calls, call, place, steps, inside):
-    return inside and not call.guards and place < steps[0][0] and _backward(calls[place : inside[0][0]])
-
-
-def _window(calls, call, beside):
-    """The accumulation window that every step of the loop waits for, and the scheduler, unconditional, does not."""
-    if not beside or any(set(call.guards) - set(step.guards) for step in beside):
-        return ""
-    windows = [[guard for guard in step.guards if "%" in guard and guard not in call.guards] for step in beside]
-    if not all(windows):
-        return ""
-    backward = [other for other in calls if "backward" in other.kind and other.loops == call.loops]
-    return windows[0][0] if any(windows[0][0] not in other.guards for other in backward) else ""
-
-
-def _backward(calls):
-    """The order in the loop is that of the text, unless the loop starts with the steps of the batch before."""
-    return any("backward" in call.kind for call in calls)
 
 
 def _may_skip(setup, call, beside):

@@ -24,10 +24,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from lrlint import Finding, Setup, rule
+from lrlint.analysis.loop_messages import lost_message, stale_message
 from lrlint.analysis.order import is_undone, read_functions, seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import trained
-from lrlint.text.names import describe
 
 ONCE = "call `optimizer.zero_grad()` once per step"
 #: A backward pass that is cleared unused in fewer of the intervals between steps than this is a skipped step.
@@ -43,32 +43,19 @@ def zero_grad_placement(setup: Setup) -> Iterator[Finding]:
 def _seen(loop):
     for o in loop.optimizers:
         if o.stale >= 2 or (o.stale and o.steps == 2):
-            text = f"{o.label}: {o.stale} of {o.steps} steps also use gradients of an earlier step"
-            always = o.stale >= max(2, o.steps - 1 - o.repeated)
-            text += ": nothing clears them" if always and not o.repeated else ""
-            place = LoopLocation(o.stale_span, o.parameters, o.optimizer)
-            yield Finding(
-                place,
-                f"{text} ({describe(o.parameters)})",
-                data={"steps": o.steps, "stale": o.stale},
-                help=ONCE,
-                severity="" if always and not o.repeated else "warning",
-                confidence="high",
-            )
+            text, always = stale_message(o)
+            where, data = LoopLocation(o.stale_span, o.parameters, o.optimizer), {"steps": o.steps, "stale": o.stale}
+            yield Finding(where, text, data=data, help=ONCE, severity="" if always else "warning", confidence="high")
         elif o.steps >= 2 and o.empty == o.steps and not o.inside:
             text = f"{o.label}: no gradient is there at any of its {o.steps} steps: nothing trains"
             yield Finding(LoopLocation(o.step_span, (), o.optimizer), text, help="clear them before the backward pass")
     for lost in loop.lost:
         if lost.lost >= 2 and lost.share >= MOST and not lost.explained:
-            text = f"{lost.lost} of {lost.passes} backward passes seen are cleared before {lost.label} has used them"
-            yield Finding(
-                LoopLocation(lost.cleared, (), lost.optimizer),
-                f"{text}: {'only the last of a window counts' if lost.used else 'none counts'}",
-                related=LoopLocation(lost.span),
-                data={"lost": lost.lost, "used": lost.used, "passes": lost.passes},
-                help="clear gradients once per step of the optimizer, not per backward pass",
-                confidence="high",
-            )
+            where, data = LoopLocation(lost.cleared, (), lost.optimizer), {"lost": lost.lost, "used": lost.used}
+            data |= {"passes": lost.passes}
+            help = "clear gradients once per step of the optimizer, not per backward pass"
+            backward = LoopLocation(lost.span)
+            yield Finding(where, lost_message(lost), related=backward, data=data, help=help, confidence="high")
 
 
 def _read(setup):
@@ -79,17 +66,13 @@ def _read(setup):
         for zero, step in pairwise(calls):
             if zero.span not in told and is_undone(calls, zero, step):
                 told.add(zero.span)
-                yield Finding(
-                    zero,
-                    f"`{zero.receiver}` clears the gradients right before it steps: the step finds none, nothing trains",
-                    related=step,
-                    help="clear them before the backward pass, or after the step",
+                text = (
+                    f"`{zero.receiver}` clears the gradients right before it steps: the step finds none, nothing trains"
                 )
+                yield Finding(zero, text, related=step, help="clear them before the backward pass, or after the step")
         step = next(trained(calls), None) if calls[0].function in setup.source.uncleared else None
         if step is not None and step.span not in told:
             told.add(step.span)
             yield Finding(
-                step,
-                "nothing clears the gradients: each step adds those of its batch to all before",
-                help=ONCE,
+                step, "nothing clears the gradients: each step adds those of its batch to all before", help=ONCE
             )
