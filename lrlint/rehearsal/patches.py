@@ -122,6 +122,7 @@ class Patches:
                 "step",
                 optimizer=number,
                 closure=closure,
+                guards=recorder.guards(),
                 held=held,
                 all=recorder.ledger.numbers(everything),
                 moved=changes.moved,
@@ -265,7 +266,8 @@ class Patches:
                 self._scheduling.pop()
             with self._recorder.own() as on:
                 if on and not again and not self._building:
-                    self._recorder.emit("scheduler_step", scheduler=self._recorder.scheduler(scheduler), nested=nested)
+                    number, guards = self._recorder.scheduler(scheduler), self._recorder.guards()
+                    self._recorder.emit("scheduler_step", scheduler=number, nested=nested, guards=guards)
             return result
 
         return step

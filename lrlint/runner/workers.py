@@ -114,7 +114,7 @@ def _start(context: Any, job: Job, several: int, others: Sequence[Connection]) -
     process = context.Process(target=child.run, args=(job, sender, mark, inherited), daemon=False)
     process.start()
     sender.close()
-    beyond = GRACE if job.rehearsal is None else GRACE + 2 * job.rehearsal.get("seconds", 30.0)
+    beyond = GRACE if job.rehearsal is None else GRACE + 4 * job.rehearsal.get("seconds", 30.0)
     deadline = None if limit is None else time.monotonic() + limit + beyond
     return _Worker(job, process, receiver, channel.Inbox(receiver, mark), deadline)
 
