@@ -49,7 +49,7 @@ class Patches:
         self._replace(nn.Module, "__setstate__", self._modules.built)
         self._replace(DataLoader, "__init__", _without_workers)
         self._replace(DataLoader, "__iter__", lambda original: passes(self._recorder.loops, original))
-        self._set(torch, "compile", lambda model=None, *_, **__: model if model is not None else lambda f: f)
+        self._set(torch, "compile", _uncompiled)
         self._set(nn.Module, "compile", lambda self, *_, **__: None)
 
     # -- optimizers ------------------------------------------------------------------------------------------------
@@ -315,6 +315,17 @@ class Patches:
             if isinstance(module, types.ModuleType) and isinstance(names, dict):
                 for name, value in [(name, value) for name, value in list(names.items()) if id(value) in patched]:
                     self._set(module, name, patched[id(value)])
+
+
+def _uncompiled(model: Any = None, *_: Any, **__: Any) -> Any:
+    """`torch.compile` that compiles nothing: what it gives has the names of a compiled module (``_orig_mod.``)."""
+    if model is None:
+        return _uncompiled
+    if not isinstance(model, nn.Module):
+        return model
+    from torch._dynamo.eval_frame import DisableContext, OptimizedModule
+
+    return OptimizedModule(model, DisableContext())
 
 
 def _without_workers(original: Callable[..., None]) -> Callable[..., None]:
