@@ -172,7 +172,9 @@ class SchedulerSeen:
     ``total`` the calls of the whole run. ``interval``: ``step``, ``epoch`` or ``""`` where neither holds throughout.
     ``outer``: iterations of the outermost loop that were seen; ``ended``: the loop came to its own end.
     ``mentioned``: some ``.step()`` in the source that was not reached may be its. ``early``: it was stepped before its
-    optimizer's first step. ``unreached``: (rate that it wrote, rate that the optimizer stepped with, steps) where they differ.
+    optimizer's first step. ``guarded``: its calls stand under a condition like ``epoch <= warm``, which may hold for a part
+    of the run only, and its optimizer's steps do not: what was seen says nothing of the rest, so there is no interval.
+    ``unreached``: (rate that it wrote, rate that the optimizer stepped with, steps) where they differ.
     """
 
     class_name: str
@@ -188,6 +190,7 @@ class SchedulerSeen:
     ended: bool = False
     mentioned: bool = False
     early: bool = False
+    guarded: bool = False
     nested: bool = False
     unreached: tuple[float, float, int] | None = None
 

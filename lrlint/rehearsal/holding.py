@@ -24,6 +24,11 @@ class Held:
         """What the script has written, and nothing on disk knows of."""
         return [] if self.source is None else [file.path for file in self.source.files]
 
+    @property
+    def full(self) -> bool:
+        """Whether what the script wrote filled the memory that holds it."""
+        return self.source is not None and self.source.full
+
 
 def hold(root: Path, plan: Plan) -> Held:
     """Hold the writes of this process and of those it starts. Call it before any of the user's code runs.

@@ -11,7 +11,7 @@ import builtins
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lrlint.rehearsal.loops import Loops
+from lrlint.rehearsal.loops import Guard, Loops
 from lrlint.targets.provenance.project import literal_span
 
 _NAMES = {"over": "__lrlint_over__", "measure": "__lrlint_measure__", "enter": "__lrlint_enter__"}
@@ -42,6 +42,12 @@ def callable_from_sources(loops: Loops) -> Iterator[None]:
 class _Rewriter(ast.NodeTransformer):
     def __init__(self, path: str, lines: list[str], loops: Loops) -> None:
         self._path, self._lines, self._loops = path, lines, loops
+
+    def visit_If(self, node: ast.If) -> ast.If:
+        self.generic_visit(node)
+        if any(isinstance(part, ast.Compare) and _orders(part) for part in ast.walk(node.test)):
+            self._loops.guards.append(Guard(self._path, node.body[0].lineno, node.end_lineno or node.lineno))
+        return node
 
     def visit_For(self, node: ast.For) -> ast.For:
         self.generic_visit(node)
@@ -78,3 +84,8 @@ class _Rewriter(ast.NodeTransformer):
     def _call(self, method: str, at: ast.AST, *arguments: ast.expr) -> ast.Call:
         function = ast.copy_location(ast.Name(_NAMES[method], ast.Load()), at)
         return ast.copy_location(ast.Call(function, list(arguments), []), at)
+
+
+def _orders(compare: ast.Compare) -> bool:
+    """Whether it asks which of two is larger: such a condition holds up to a point, or from there on."""
+    return any(isinstance(operator, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)) for operator in compare.ops)

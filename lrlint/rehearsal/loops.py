@@ -33,6 +33,14 @@ class Position(NamedTuple):
     visited: int
 
 
+class Guard(NamedTuple):
+    """The lines of a condition's branches, where the condition compares by order (``epoch < 5``)."""
+
+    path: str
+    first: int
+    last: int
+
+
 @dataclass(frozen=True)
 class Limits:
     """Iterations with a step that an innermost loop (``steps``) and the loops around it (``epochs``) may make."""
@@ -74,6 +82,7 @@ class Loops:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.sites: list[Span] = []
+        self.guards: list[Guard] = []
         self.stack: list[Run] = []
         self.lengths: list[int] = []  # of what is inside enumerate(...), tqdm(...): the last call's
         self.steps = 0

@@ -30,6 +30,7 @@ class Material:
     sub_schedulers: frozenset[int] = frozenset()
     sites: Sequence[Span] = ()
     runs: Sequence[tuple[int, int, int, int | None, int]] = ()
+    open_runs: frozenset[int] = frozenset()  # those that were not over when the rehearsal was
     step_calls: Sequence[str] = ()
     averages: Sequence[AverageSeen] = ()
     variables: Sequence[Occurrence] = ()

@@ -35,7 +35,7 @@ class _Observer:
         self.events = material.events
         self.replay: Replay = replay(material.events)
         self.shared = self.replay.shared()
-        self.counting = Counting(material.events)
+        self.counting = Counting(material.events, material.open_runs)
         for _, run, visited, _, _ in material.runs:
             self.counting.note(run, visited)
 

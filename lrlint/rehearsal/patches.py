@@ -49,7 +49,7 @@ class Patches:
         self._replace(nn.Module, "__setstate__", self._modules.built)
         self._replace(DataLoader, "__init__", _without_workers)
         self._replace(DataLoader, "__iter__", lambda original: passes(self._recorder.loops, original))
-        self._set(torch, "compile", lambda model=None, *_, **__: model if model is not None else lambda f: f)
+        self._set(torch, "compile", _uncompiled)
         self._set(nn.Module, "compile", lambda self, *_, **__: None)
 
     # -- optimizers ------------------------------------------------------------------------------------------------
@@ -122,6 +122,7 @@ class Patches:
                 "step",
                 optimizer=number,
                 closure=closure,
+                guards=recorder.guards(),
                 held=held,
                 all=recorder.ledger.numbers(everything),
                 moved=changes.moved,
@@ -265,7 +266,8 @@ class Patches:
                 self._scheduling.pop()
             with self._recorder.own() as on:
                 if on and not again and not self._building:
-                    self._recorder.emit("scheduler_step", scheduler=self._recorder.scheduler(scheduler), nested=nested)
+                    number, guards = self._recorder.scheduler(scheduler), self._recorder.guards()
+                    self._recorder.emit("scheduler_step", scheduler=number, nested=nested, guards=guards)
             return result
 
         return step
@@ -313,6 +315,17 @@ class Patches:
             if isinstance(module, types.ModuleType) and isinstance(names, dict):
                 for name, value in [(name, value) for name, value in list(names.items()) if id(value) in patched]:
                     self._set(module, name, patched[id(value)])
+
+
+def _uncompiled(model: Any = None, *_: Any, **__: Any) -> Any:
+    """`torch.compile` that compiles nothing: what it gives has the names of a compiled module (``_orig_mod.``)."""
+    if model is None:
+        return _uncompiled
+    if not isinstance(model, nn.Module):
+        return model
+    from torch._dynamo.eval_frame import DisableContext, OptimizedModule
+
+    return OptimizedModule(model, DisableContext())
 
 
 def _without_workers(original: Callable[..., None]) -> Callable[..., None]:

@@ -209,7 +209,7 @@ class _Watch:
                 if data is None:
                     raise Died(self._code() if code is None else code, self._reached)
                 if not data:
-                    self._reached, until = True, time.monotonic() + self._plan.seconds + GRACE
+                    self._reached, until = True, time.monotonic() + self._plan.wall + GRACE
                     continue
                 return pickle.loads(data)  # type: ignore[no-any-return]
             now = time.monotonic()

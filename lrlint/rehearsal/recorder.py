@@ -90,6 +90,24 @@ class Recorder:
             self._spans[key] = self.project.frame_span(frame)
         return self._spans[key]
 
+    def guards(self) -> frozenset[int]:
+        """The ordering conditions, inside the outermost loop, that the code being run stands under."""
+        found: set[int] = set()
+        frame: FrameType | None = sys._getframe(1)
+        chain = frames_of(frame)
+        outermost = next((run for run in self.loops.stack if run.frame in chain), None)
+        while frame is not None and outermost is not None:
+            at_loop = id(frame) == outermost.frame
+            if self.project.owns(frame.f_code.co_filename):
+                path, line = self._span(frame).path, frame.f_lineno
+                above = self.loops.sites[outermost.site].line if at_loop else 0
+                known = enumerate(self.loops.guards)
+                found |= {n for n, g in known if g.path == path and g.first <= line <= g.last and g.first > above}
+            if at_loop:
+                break
+            frame = frame.f_back
+        return frozenset(found)
+
     # -- events ----------------------------------------------------------------------------------------------------
 
     def emit(self, kind: str, **data: Any) -> Event:

@@ -35,9 +35,18 @@ _STEP_CALL = re.compile(r"([\w.\[\]'\"]+)\.step\(")
 _BINDING = re.compile(r"\s*([\w.,\s\[\]\"']+?)\s*(?::[^=]+)?=[^=]")
 
 
+#: By the clock, a rehearsal may take so many times its seconds of CPU.
+WALL = 3.0
+#: Seconds between two looks at the clocks.
+_LOOK = 0.25
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How far a rehearsal may go: steps in each of so many epochs, and seconds after the first step."""
+    """How far a rehearsal may go: steps in each of so many epochs, and seconds of CPU after the first step.
+
+    A busy machine does not make them shorter: by the clock it may take `wall` seconds.
+    """
 
     steps: int = 3
     epochs: int = 3
@@ -48,6 +57,21 @@ class Plan:
     @property
     def limits(self) -> Limits:
         return Limits(self.steps, self.epochs)
+
+    @property
+    def wall(self) -> float:
+        """Seconds by the clock after which it is over, whatever it has computed."""
+        return WALL * self.seconds
+
+    def over(self, cpu: float, wall: float) -> str:
+        """Why it is over after so many seconds of CPU and by the clock; "" where it is not.
+
+        The CPU time is that of the thread that trains, with child processes that have ended: about what an idle machine
+        would take, however many threads torch computes with. What only waits is bound by the clock.
+        """
+        if cpu >= self.seconds:
+            return f"{self.seconds:g} s were over"
+        return f"{self.wall:g} s by the clock were over" if wall >= self.wall else ""
 
 
 class Rehearsal:
@@ -89,9 +113,13 @@ class Rehearsal:
         """Call ``over`` with the reason, from a thread, when the time is up; and where another bound is reached."""
         self.recorder.over = over
 
+        began, cpu = time.monotonic(), _cpu_clock()
+        used = cpu()
+
         def wait() -> None:
-            time.sleep(self.plan.seconds)
-            over(f"{self.plan.seconds:g} s were over")
+            while not (why := self.plan.over(cpu() - used, time.monotonic() - began)):
+                time.sleep(min(_LOOK, self.plan.seconds / 4))
+            over(why)
 
         threading.Thread(target=wait, daemon=True, name="lrlint-rehearsal").start()
 
@@ -148,6 +176,7 @@ class Rehearsal:
             sub_schedulers=frozenset(n for n, s in schedulers if id(s) in inner),
             sites=self.loops.sites,
             runs=[(r.site, r.serial, r.visited, r.length, r.iteration) for r in self.loops.visited.values()],
+            open_runs=frozenset(run.serial for run in self.loops.stack) if not ended else frozenset(),
             step_calls=sorted({call for text in self._sources for call in _STEP_CALL.findall(text)}),
             averages=[AverageSeen(a.class_name, a.span, len(a.holders), a.moved()) for a in self.modules.averages],
             variables=list(self._unused_variables()),
@@ -187,6 +216,19 @@ class Rehearsal:
             same = all(rate == rates[0] for rate in [*rates, tuple(rates_of(variable.optimizer))])
             if same and len(rates) > 1 and rates[0] and set(rates[0]) == {values[0]} and len(set(values)) > 1:
                 yield Occurrence("rate-variable", variable.span, len(rates), variable.name, (values[0], values[-1]))
+
+
+def _cpu_clock() -> Callable[[], float]:
+    """The CPU seconds of the calling thread and of child processes that have ended, readable from any thread."""
+    import resource  # there is none on Windows, where nothing is rehearsed
+
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+
+    def read() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.clock_gettime(clock) + children.ru_utime + children.ru_stime
+
+    return read
 
 
 def _finite(tensor: torch.Tensor) -> bool:

@@ -45,6 +45,7 @@ class SchedulerObserver:
         after = [event for event in steps if event.time > built.time]
         skip = depth(built) if after and same_loops(built, after[0]) else 0
         apart = [x for s in self.replay.steps for x in s.event["scheduled"] if x[0] == number and s.optimizer != driven]
+        guarded = self._guarded(calls, after)
         return SchedulerSeen(
             class_name=built["label"],
             schedule=self.material.schedulers.get(number),
@@ -53,8 +54,9 @@ class SchedulerObserver:
             step_span=calls[0].span if calls else None,
             calls=len(calls),
             steps=len(after),
-            total=self.counting.total(calls, skip) if calls else None,
-            interval=interval(calls, after, skip, self.material.ended),
+            total=self.counting.total(calls, skip, sure=not guarded) if calls else None,
+            interval="" if guarded else interval(calls, after, skip, self.material.ended),
+            guarded=guarded,
             outer=len({(e.loops[skip].run, e.loops[skip].iteration) for e in after if len(e.loops) > skip}),
             ended=self.material.ended,
             mentioned=not calls and not nested and self._mentioned(number),
@@ -62,6 +64,12 @@ class SchedulerObserver:
             nested=nested,
             unreached=(apart[0][1], apart[0][2], len(apart)) if apart else None,
         )
+
+    @staticmethod
+    def _guarded(calls: list[Event], steps: list[Event]) -> bool:
+        """Whether some condition that may end, or begin, stands over every call and not over the optimizer's steps."""
+        over = frozenset.intersection(*(event["guards"] for event in calls)) if calls else frozenset()
+        return bool(over - frozenset().union(*(event["guards"] for event in steps)))
 
     def _mentioned(self, number: int) -> bool:
         """Whether the source has a `.step()` that was not reached and may be this scheduler's."""

@@ -26,6 +26,8 @@ from lrlint.runner.job import Job, cores
 
 #: Errors of the system for want of files, processes or memory.
 _SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EAGAIN))
+#: Said where a script's writes filled the memory that holds them: its "no space left" is then none of its own.
+FULL = 'what the script wrote filled the memory that holds it back, so that it may have met "no space left"'
 #: prctl's option for the signal that comes when the parent dies.
 _PDEATHSIG = 1
 
@@ -217,6 +219,8 @@ def _rehearsed(job: Job) -> dict[str, Any]:
         os._exit(death.code)
     if message.get("setup", {}).get("loop"):
         message["setup"]["loop"].update(mode=held.mode, held=list(held.files))
+    if held.full and "setup" in message:
+        message["setup"].setdefault("notes", []).append({"fact": "loop", "reason": FULL})
     if job.probe is not None and "setup" in message:
         setup, built = Setup.from_dict(message["setup"]), _load(job)
         message["setup"] = replace(setup, probe=_probe(built, setup, job.probe, job.watched)).to_dict()

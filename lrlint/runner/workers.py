@@ -128,7 +128,7 @@ def _start(context: Any, job: Job, several: int, others: Sequence[Connection]) -
     sender.close()
     if writes is not None:
         writes.close()
-    beyond = GRACE if job.rehearsal is None else GRACE + 2 * job.rehearsal.get("seconds", 30.0)
+    beyond = GRACE if job.rehearsal is None else GRACE + 4 * job.rehearsal.get("seconds", 30.0)
     deadline = None if limit is None else time.monotonic() + limit + beyond
     return _Worker(job, process, receiver, channel.Inbox(receiver, mark), deadline, written and Console(written))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from tests.rehearsal.running import rehearsed, serious
+from tests.rehearsal.running import rehearsed, serious, write
 
 CASES = Path(__file__).parent / "cases"
 
@@ -57,3 +58,20 @@ def test_a_sound_loop_that_looks_odd(name: str, monkeypatch: pytest.MonkeyPatch)
     assert run.setup.loop is not None
     assert run.setup.loop.judged
     assert serious(run) == set()
+
+
+def test_a_compiled_module_has_the_names_that_it_has_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+    model = torch.compile(nn.Sequential(OrderedDict(backbone=nn.Linear(4, 4), head=nn.Linear(4, 1))))
+    slow = [p for n, p in model.named_parameters() if n.startswith("backbone.")]
+    fast = [p for n, p in model.named_parameters() if not n.startswith("backbone.")]
+    optimizer = torch.optim.AdamW([{"params": slow, "lr": 1e-4}, {"params": fast, "lr": 1e-3}])
+    for _ in range(3):
+        loss = model(torch.randn(4, 4)).square().mean()
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+    """
+    imports = "from collections import OrderedDict\nimport torch\nfrom torch import nn\n"
+    run = rehearsed(write(tmp_path, imports + textwrap.dedent(text)), monkeypatch)
+    assert ("LR705", 6) in serious(run)

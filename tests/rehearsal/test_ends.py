@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lrlint.lint.run import Failure
+from lrlint.rehearsal.sandbox import scratch
 from tests.rehearsal.running import inspected, write
 
 START = """
@@ -105,3 +106,11 @@ def test_a_loop_without_a_length_is_named(tmp_path: Path, monkeypatch: pytest.Mo
     setup = inspected(script(tmp_path, "while True:\n    step()"), monkeypatch)
     assert setup.training.total_steps is None
     assert setup.note("total_steps") == "the loop at train.py:9 has no length (total_steps)"
+
+
+def test_a_script_that_fills_what_holds_its_writes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "memory_bytes", lambda: 4 << 20)
+    text = "step(); step()\nopen('large', 'wb').write(bytes(8 << 20))"
+    setup = inspected(script(tmp_path, text), monkeypatch)
+    assert setup.loop.raised.type == "OSError"
+    assert any("filled the memory" in note.reason for note in setup.notes)

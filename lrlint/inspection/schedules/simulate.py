@@ -92,6 +92,9 @@ class _Entry:
             self.skipped = f"{type(self.scheduler).__name__} holds no optimizer that could be followed"
         if any(base.__name__ == "Trainer" for base in type(built.owner).__mro__):
             loop = "step"  # as transformers' own loop does
+        self.open_end = self.skipped is None and not _may_be_extrapolated(self.scheduler, seen)
+        if self.open_end:
+            self.skipped = f"{type(self.scheduler).__name__} was not seen being stepped all through the run"
         calls = calls_per_step(self.config, training)
         observed = None if seen is None or seen.nested else seen.interval or None
         self.clock: Timing = clock_of(self.scheduler, self.config, training, calls, loop, observed)
@@ -109,7 +112,13 @@ class _Entry:
         return [before_of(built.recording.before(self.optimizer, i)) for i in range(len(self.optimizer.param_groups))]
 
     def stand_back(self, entries: Sequence[_Entry]) -> None:
-        """Beside another scheduler, SWALR waits until the training loop switches to it."""
+        """Beside another scheduler, SWALR waits until the training loop switches to it; and none can be followed beside
+        one that sets the rate for a time that is not known.
+        """
+        beside = next((e for e in entries if e is not self and e.open_end and _share_optimizer(e, self)), None)
+        if self.active and beside is not None:
+            self.skipped = f"{type(self.scheduler).__name__} takes turns with {type(beside.scheduler).__name__}"
+            return
         others = any(e is not self and e.active and _share(e, self) for e in entries)
         if self.active and others and kinds.kind_of(self.scheduler) == "averaging":
             self.stands_back = True
@@ -210,6 +219,19 @@ def config_fact(config: Mapping[str, Any]) -> SchedulerConfig:
     )
 
 
+def _may_be_extrapolated(scheduler: Any, seen: SchedulerSeen | None) -> bool:
+    """Whether its formula may be followed beyond the calls that a rehearsal has seen.
+
+    A warm-up that is stepped under ``if epoch <= warm`` grows without bound when it is stepped on. torch's own classes
+    end by themselves; a function, or a class of the user's, need not.
+    """
+    if seen is None or seen.nested or seen.interval:
+        return True
+    leaves = [node for node in kinds.tree(scheduler) if not kinds.children_of(node)]
+    unbounded = {"lambda", "other"} if seen.guarded else {"other"}
+    return not any(kinds.kind_of(leaf) in unbounded and not kinds.is_timm(leaf) for leaf in leaves)
+
+
 def _dropped(built: LiveTarget, optimizers: Sequence[Any]) -> list[Schedule]:
     """Schedulers that a LightningModule builds and does not return: Lightning will not step them."""
     owner = built.owner
@@ -241,8 +263,12 @@ def _dropped(built: LiveTarget, optimizers: Sequence[Any]) -> list[Schedule]:
     return dropped
 
 
+def _share_optimizer(first: _Entry, second: _Entry) -> bool:
+    return kinds.same_optimizer(first.optimizer, second.optimizer)
+
+
 def _share(first: _Entry, second: _Entry) -> bool:
-    return kinds.same_optimizer(first.optimizer, second.optimizer) and first.clock.unit == second.clock.unit
+    return _share_optimizer(first, second) and first.clock.unit == second.clock.unit
 
 
 def _follow_all(entries: Sequence[_Entry]) -> dict[int, Followed]:
