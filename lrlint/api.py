@@ -254,7 +254,9 @@ def scale(
     from lrlint.scaling.run import build_with
     from lrlint.scaling.run import scale as compare
 
-    return ScaleResult(*compare(build_with(factory, vary), vary, list(widths), steps=steps, seed=seed, transfers=transfers))
+    return ScaleResult(
+        *compare(build_with(factory, vary), vary, list(widths), steps=steps, seed=seed, transfers=transfers)
+    )
 
 
 def diff(before: Setup, after: Setup) -> Comparison:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lrlint.facts.parameters import Parameter, Values
     from lrlint.facts.probe import ProbeFacts
     from lrlint.facts.ranks import RankGroup, RankView
-    from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
     from lrlint.facts.scale import ScaleFacts
+    from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
     from lrlint.facts.setup import Note, Setup, Training
     from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
     from lrlint.facts.span import Span

@@ -221,7 +221,9 @@ def inspect(asked: Request) -> list[Found | Failure]:
         asked.progress(f"inspecting {live[0].name if len(live) == 1 else f'{len(live)} targets'} …")
         from lrlint.runner import workers
 
-        jobs = [workers.Job(target, asked.settings.folder, asked.probe, asked.rehearsal, asked.scale) for target in live]
+        jobs = [
+            workers.Job(target, asked.settings.folder, asked.probe, asked.rehearsal, asked.scale) for target in live
+        ]
         if asked.nproc > 1:
             results = {job.target.name: _in_ranks(job, asked.nproc) for job in jobs}
         else:

@@ -48,8 +48,7 @@ def judged(layers: Sequence[ScaledLayer], stream: Sequence[tuple[int, float]] = 
     faults: dict[int, _Fault] = {}
     for k, layer in enumerate(layers):
         if layer.kind == "output":
-            came = _inherited(layer)  # a factor in front of it is a convention, chance and others' faults are not its own
-            found = _readout(layer, came if faults or abs(came) <= LIMIT else 0.0)
+            found = _readout(layer, _arriving(layer, layers[:k], bool(faults)))
         elif layer.kind in ("input", "hidden"):
             found = _inner(layers, k, faults, stream)
         else:
@@ -85,25 +84,51 @@ def _inner(
             fault = _Fault("initialisation", signal - (came if abs(came) > LIMIT and faults else 0.0))
     if layer.update is None:
         return fault
-    excess = tail + usual if layer.scalar_rate else 0.0  # a larger gradient is not this layer's doing, but its step's size
+    excess = (
+        tail + usual if layer.scalar_rate else 0.0
+    )  # a larger gradient is not this layer's doing, but its step's size
     moved = layer.update - usual - excess - came * (2 if layer.scalar_rate else 1)
     if fault is not None:
         return replace(fault, kind="multiplier") if abs(moved - UPDATE) > LIMIT else fault
     return _Fault("rate", moved) if abs(moved - UPDATE) > LIMIT else None
 
 
-def _readout(layer: ScaledLayer, came: float) -> _Fault | None:
-    """The readout's fault. What comes out of it times the gradient there does not depend on factors behind it."""
-    tail = layer.sensitivity or 0.0
+def _readout(layer: ScaledLayer, arriving: Sequence[float]) -> _Fault | None:
+    """The readout's fault. What comes out of it times the gradient there does not depend on factors behind it.
+
+    ``arriving``: what may be inherited; it is a fault only where it is one on any of these counts.
+    """
+    gradient = layer.sensitivity or 0.0
+    chance = gradient if abs(gradient) <= LIMIT else 0.0  # how wrong the first guesses are; more is a factor behind it
+    tail = gradient - chance
     fault = None
-    if layer.signal is not None and (over := layer.signal + tail - came - SIGNAL["output"]) > LIMIT:
-        fault = _Fault("initialisation", over)
+    if layer.signal is not None:
+        over = min(layer.signal + tail - came - SIGNAL["output"] for came in arriving)
+        fault = _Fault("initialisation", over) if over > LIMIT else None
     if layer.update is None:
         return fault
-    moved = layer.update + tail - came * (2 if layer.scalar_rate else 1)
-    if abs(moved - UPDATE) <= LIMIT:
-        return fault
-    return replace(fault, kind="multiplier") if fault is not None else _Fault("rate", moved)
+    power = 2 if layer.scalar_rate else 1
+    moved = min((layer.update + tail - chance * (power - 1) - came * power for came in arriving), key=abs)
+    off = abs(moved - UPDATE) > LIMIT
+    if fault is not None:
+        return replace(fault, kind="multiplier") if off else fault
+    # What arrives larger at a step that is a multiple of the gradient changes the loss itself: nothing can be said.
+    unknown = layer.scalar_rate and max(map(abs, arriving)) > LIMIT
+    return _Fault("rate", moved) if off and not unknown else None
+
+
+def _arriving(layer: ScaledLayer, before: Sequence[ScaledLayer], faulty: bool) -> tuple[float, ...]:
+    """How what arrives at the readout depends on the width through chance or the faults of others.
+
+    A factor in front of it is a convention, and none of these: there the output of the layer before tells.
+    """
+    came = _inherited(layer)
+    if abs(came) <= LIMIT:
+        return (came,)
+    sent = next((b.signal for b in reversed(before) if b.signal is not None), 0.0)
+    if faulty:
+        return (0.0, came, sent)
+    return (sent if abs(sent) <= LIMIT else 0.0,)
 
 
 def _inherited(layer: ScaledLayer) -> float:

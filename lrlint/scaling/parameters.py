@@ -34,7 +34,9 @@ def compared(widths: Sequence[float], setups: Sequence[Setup]) -> tuple[ScaledPa
 def _compared(widths: Sequence[float], setups: Sequence[Setup], same: Sequence[Parameter]) -> ScaledParameter:
     groups = [next(iter(setup.groups_of(p)), None) for setup, p in zip(setups, same, strict=True)]
     std = tuple(None if p.values is None else p.values.rms for p in same)
-    rates = tuple(None if group is None else group.peak_lr if group.peak_lr is not None else group.lr for group in groups)
+    rates = tuple(
+        None if group is None else group.peak_lr if group.peak_lr is not None else group.lr for group in groups
+    )
     shapes = tuple(p.shape or () for p in same)
     return ScaledParameter(
         same[0].name,

@@ -138,7 +138,11 @@ def _at(width: float, built: LiveTarget, steps: int, seed: int) -> Width:
     models, optimizers, others = built.state()
     if not optimizers:
         raise UsageError("the setup has no optimizer: its rates cannot be compared over widths")
-    names = {id(p): f"{lead}{'.' if lead else ''}{name}" for lead, m in built.models.items() for name, p in m.named_parameters()}
+    names = {
+        id(p): f"{lead}{'.' if lead else ''}{name}"
+        for lead, m in built.models.items()
+        for name, p in m.named_parameters()
+    }
     observer = Observer(built.models, names, seed)
     losses: list[float] = []
     notes: list[str] = []
@@ -151,7 +155,9 @@ def _at(width: float, built: LiveTarget, steps: int, seed: int) -> Width:
         try:
             batches, loss_fn, made_up = data_of(built, setup, 1, device, seed)
         except NoData as error:
-            raise UsageError(f"no step can be taken: {error}", "return `batches` and `loss_fn` from the factory") from None
+            raise UsageError(
+                f"no step can be taken: {error}", "return `batches` and `loss_fn` from the factory"
+            ) from None
         notes += made_up
         one = Batches([batches.at(0)], device)  # always the same, as in a coordinate check
         stepper = Stepper(models, optimizers, one, loss_fn, setup.training, seed=seed, statistics=False)
@@ -222,7 +228,9 @@ def _layers(
     return layers, stream
 
 
-def _kind(of: Callable[[Callable[[LayerSeen], float | None]], float | None], weight: ScaledParameter | None) -> LayerKind:
+def _kind(
+    of: Callable[[Callable[[LayerSeen], float | None]], float | None], weight: ScaledParameter | None
+) -> LayerKind:
     """By what grows of what goes in and what comes out, else by the weight's shape."""
     grows_in, grows_out = of(lambda item: float(item.features_in)), of(lambda item: float(item.features_out))
     if grows_in is None or grows_out is None:

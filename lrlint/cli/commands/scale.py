@@ -46,7 +46,9 @@ from lrlint.errors import UsageError
     section="Output",
     help="What standard output carries.",
 )
-@option("--output", "-o", "outputs", metavar="FILE", multiple=True, section="Output", help="Write the JSON. Repeatable.")
+@option(
+    "--output", "-o", "outputs", metavar="FILE", multiple=True, section="Output", help="Write the JSON. Repeatable."
+)
 @COLOUR
 def scale(vary: str, **options: Any) -> int:
     """Build a target at several widths, take a few steps at each, and say which layer keeps rates from carrying over.
