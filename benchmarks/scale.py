@@ -135,7 +135,7 @@ def rate(
     if optimizer == "muon":
         return 0.05
     if optimizer == "sgd":
-        return 0.05 * (times if (outward and not inward) or scaled else 1.0 if inward and outward else 1 / times)
+        return 0.05 * (times if scaled or (outward and not inward) else 1.0 if outward else 1 / times)
     return 2e-3 * (1.0 if not inward or scaled else 1 / times)
 
 

@@ -36,7 +36,8 @@ class Request:
     """What the user asked for: settings with the flags on top, and the targets in order.
 
     ``complete``: these are all configured targets. ``probe``: arguments of the probe, None for no probe;
-    ``rehearsal``: those of the rehearsal of scripts, ``scale`` those of a comparison of widths, None for none. ``nproc``: processes that each target runs in, as
+    ``rehearsal``: those of the rehearsal of scripts, ``scale`` those of a comparison
+    of widths, None for none. ``nproc``: processes that each target runs in, as
     the ranks of one run.
     """
 

@@ -55,12 +55,21 @@ def judged(layers: Sequence[ScaledLayer], stream: Sequence[tuple[int, float]] = 
             continue
         if found is not None:
             faults[k] = found
-    if not faults:
-        faults = _behind(layers)
+    faults = _own(layers, faults) if faults else _behind(layers)
     return tuple(
         replace(layer, fault=faults[k].kind, off=faults[k].off) if k in faults else layer
         for k, layer in enumerate(layers)
     )
+
+
+def _own(layers: Sequence[ScaledLayer], faults: dict[int, _Fault]) -> dict[int, _Fault]:
+    """Without what a larger fault elsewhere explains: a step that is a multiple of the gradient feels every one of them."""
+    largest = max(abs(fault.off) for fault in faults.values())
+    return {
+        k: fault
+        for k, fault in faults.items()
+        if not (layers[k].scalar_rate and fault.kind == "rate" and 2 * abs(fault.off) < largest)
+    }
 
 
 def _inner(

@@ -21,6 +21,7 @@ from lrlint.probing.training.determinism import repeatable, uncompiled
 from lrlint.probing.training.device import place_of
 from lrlint.probing.training.seeding import seed_all
 from lrlint.probing.training.stepper import Stepper
+from lrlint.scaling.average import averaged
 from lrlint.scaling.judge import LIMIT, judged
 from lrlint.scaling.observe import LayerSeen, Observer
 from lrlint.scaling.parameters import compared, differ, kind_of
@@ -31,6 +32,8 @@ from lrlint.targets.sandbox import user_code
 
 #: Steps at each width: the first few show every update once, and none of them is far from the start.
 STEPS = 4
+#: Builds with different random numbers at each width, whose slopes are averaged.
+BUILDS = 2
 #: Builds one setup, given the value of the argument that varies.
 Build = Callable[[Any], LiveTarget]
 
@@ -63,11 +66,14 @@ def scale(
     positive numbers, widths that change no parameter's shape, and setups of which no step can be taken.
     """
     ordered = ascending(widths, vary)
-    seen = []
+    builds: list[list[Width]] = []
     with user_code():  # random states and settings come back
-        for number, value in ordered:
-            seed_all(seed, 0)
-            seen.append(_at(number, build_at(value), steps or STEPS, seed))
+        for build_seed in range(seed, seed + BUILDS):
+            builds.append([])
+            for number, value in ordered:
+                seed_all(build_seed, 0)
+                builds[-1].append(_at(number, build_at(value), steps or STEPS, seed))
+    seen = builds[0]
     numbers = [number for number, _ in ordered]
     parameters = compared(numbers, [one.setup for one in seen])
     if all(len(set(parameter.shapes)) == 1 for parameter in parameters):
@@ -75,7 +81,7 @@ def scale(
             f"{vary} changes no parameter's shape: the setup is the same at {', '.join(f'{n:g}' for n in numbers)}",
             "name the argument that makes the model wider: --vary NAME=64,128,256",
         )
-    layers, stream = _layers(numbers, seen, parameters)
+    layers, stream = averaged([_layers(numbers, one, parameters) for one in builds])
     facts = ScaleFacts(
         vary,
         tuple(numbers),
@@ -217,7 +223,7 @@ def _layers(
                 record.weight,
                 kind,
                 input=came,
-                signal=of(lambda item: item.probed if kind == "output" and item.probed is not None else item.signal),
+                signal=of(_probed if kind == "output" else _signal),
                 sensitivity=of(lambda item: item.sensitivity),
                 update=of(lambda item: item.update),
                 change=of(lambda item: item.change),
@@ -226,6 +232,15 @@ def _layers(
             )
         )
     return layers, stream
+
+
+def _signal(item: LayerSeen) -> float | None:
+    return item.signal
+
+
+def _probed(item: LayerSeen) -> float | None:
+    """A readout has few outputs: random inputs tell its size better than the few that data brings."""
+    return item.signal if item.probed is None else item.probed
 
 
 def _kind(
