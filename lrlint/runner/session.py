@@ -48,8 +48,8 @@ class Request:
     probe: dict[str, Any] | None = None
     rehearsal: dict[str, Any] | None = None
     only_probe: bool = False
-    scale: dict[str, Any] | None = None
     nproc: int = 1
+    scale: dict[str, Any] | None = None
     progress: Callable[[str], None] = field(default=lambda text: None)
 
 
