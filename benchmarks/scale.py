@@ -1,8 +1,8 @@
 """How well `lrlint scale` names the layer that breaks transfer: ``python -m benchmarks.scale [--quick]``.
 
 Sound setups in the maximal update parametrisation (an MLP and a transformer by hand, with SGD, Adam and Muon, in the
-conventions that people use), and 60 with one wrong exponent in one layer's initialisation, factor or rate. The limit was set
-on the even ones; both halves are printed. A case counts as found where the planted layer is the first that is named, and
+conventions that people use), and 60 with one wrong exponent in one layer's initialisation, factor or rate. The halves are
+printed apart; neither is blind, the judgement was written with both in sight. A case counts as found where the planted layer is the first that is named, and
 `alone` where no other is.
 """
 
@@ -260,7 +260,7 @@ def main() -> None:
             print(
                 f"{number:2} {' '.join(case):24} {plant.layer:16} {plant.what:10} {plant.exponent:+}: {names(result)}"
             )
-    for half, name in ((0, "limits set on"), (1, "held out")):
+    for half, name in ((0, "limits set on"), (1, "other half")):
         count, first, alone = tally[half]
         print(f"{name:14} {count} planted, {first} named ({first / count:.0%}), {alone} alone")
     print(f"sound: {len(SOUND) * options.sound_seeds}, false alarms {alarms}; {time.monotonic() - began:.0f} s")

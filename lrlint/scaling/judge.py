@@ -23,7 +23,7 @@ from lrlint.facts.scale import ScaledLayer, ScaleFault
 
 #: A slope that is this far from what is asked is a fault. Wrong parametrisations are wrong by 1/2 or more; what the
 #: random numbers and the finite width add to a slope over a factor of four in width stays under 0.2
-#: (`python -m benchmarks.scale` measures both; set on one half of its cases, reported on the other).
+#: (`python -m benchmarks.scale` measures both; neither half of its cases is blind).
 LIMIT = 0.3
 #: What is asked of each kind of layer.
 SIGNAL = {"input": 0.0, "hidden": 0.0, "output": -0.5}
