@@ -2,7 +2,8 @@
 
 Sound setups in the maximal update parametrisation (an MLP and a transformer by hand, with SGD, Adam and Muon, in the
 conventions that people use), and 60 with one wrong exponent in one layer's initialisation, factor or rate. The halves are
-printed apart; neither is blind, the judgement was written with both in sight. A case counts as found where the planted layer is the first that is named, and
+printed apart; neither is blind, the judgement was written with both in sight. A case counts as found where the planted layer
+is the first that is named, and
 `alone` where no other is.
 """
 
