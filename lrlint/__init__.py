@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lrlint._version import __version__
 
 if TYPE_CHECKING:
-    from lrlint.api import check, diff, graph, inspect, probe
+    from lrlint.api import check, diff, graph, inspect, probe, scale
     from lrlint.facts import Setup
     from lrlint.lint.finding import Finding
     from lrlint.lint.rule import rule
@@ -22,13 +22,14 @@ _HOMES = {
     "graph": "lrlint.api",
     "probe": "lrlint.api",
     "diff": "lrlint.api",
+    "scale": "lrlint.api",
     "rule": "lrlint.lint.rule",
     "Finding": "lrlint.lint.finding",
     "Setup": "lrlint.facts",
     "Run": "lrlint.results",
 }
 
-__all__ = ["Finding", "Run", "Setup", "__version__", "check", "diff", "graph", "inspect", "probe", "rule"]
+__all__ = ["Finding", "Run", "Setup", "__version__", "check", "diff", "graph", "inspect", "probe", "rule", "scale"]
 
 if not TYPE_CHECKING:  # a type checker sees the imports above, and with them a misspelt name
 

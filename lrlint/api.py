@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lrlint.config.settings import Settings
     from lrlint.lint.setup_diff import Comparison
     from lrlint.probing.result import ProbeResult
+    from lrlint.scaling.result import ScaleResult
 
 
 class Trainer(Protocol):
@@ -230,6 +231,35 @@ def probe(
             progress=tell,
             **arguments,  # type: ignore[arg-type]
         )
+
+
+def scale(
+    factory: Callable[..., object],
+    widths: Iterable[float],
+    *,
+    vary: str = "width",
+    steps: int | None = None,
+    seed: int = 0,
+    transfers: bool = False,
+) -> ScaleResult:
+    """Build a setup at several widths, take a few steps at each, and compare: which layer's rates do not carry over.
+
+    ``factory(width=...)`` returns what a target returns: a model, its optimizer, and batches and a loss where it has
+    some; ``vary`` is the name of its argument. ``steps``: at each width (default 4). ``seed`` decides all random numbers
+    that the factory does not seed itself. ``transfers=True`` says that a rate found at one width is meant to be right at
+    the others, so that what breaks it is a finding; a factory that returns ``transfers=True`` says so too, and so do
+    parameters with mup's shapes, and rates that depend on the width, each group's in its own way.
+
+    Raises UsageError for an argument that the factory does not take, fewer than two widths and widths that change no
+    parameter's shape, TargetError when the factory's own code fails.
+    """
+    from lrlint.scaling.result import ScaleResult
+    from lrlint.scaling.run import build_with
+    from lrlint.scaling.run import scale as compare
+
+    return ScaleResult(
+        *compare(build_with(factory, vary), vary, list(widths), steps=steps, seed=seed, transfers=transfers)
+    )
 
 
 def diff(before: Setup, after: Setup) -> Comparison:

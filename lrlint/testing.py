@@ -168,6 +168,8 @@ def setup_of(case: Case) -> Setup:
     from lrlint.inspection.model.roles import UNDECIDED
     from lrlint.targets.load import load as load_target
 
+    if "scale" in case.rule.needs:
+        return _at_widths(case)
     built = load_target(f"{case.path}:{case.function}", root=case.path.parent)
     rules = [case.rule, *(found for found in _others(case) if found is not case.rule)]
     seen = any(map(_reads_graph, rules))
@@ -179,6 +181,20 @@ def setup_of(case: Case) -> Setup:
 
         setup = replace(setup, probe=examine(built, setup))
     return setup
+
+
+#: Widths at which the fixtures of rules about scaling are built, by their argument ``width``.
+_WIDTHS = (64, 128, 256)
+
+
+def _at_widths(case: Case) -> Setup:
+    from lrlint.scaling.run import scale
+    from lrlint.targets.load import load as load_target
+
+    def build_at(width: object) -> LiveTarget:
+        return load_target(f"{case.path}:{case.function}", root=case.path.parent, args={"width": width})
+
+    return scale(build_at, "width", _WIDTHS)[1]
 
 
 def judge(case: Case, setup: Setup) -> list[Finding]:

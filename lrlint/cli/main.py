@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from lrlint._version import __version__
-from lrlint.cli.commands import baseline, check, diff, fix, report, rule, show
+from lrlint.cli.commands import baseline, check, diff, fix, report, rule, scale, show
 from lrlint.cli.options import Group
 from lrlint.cli.output import complain
 from lrlint.errors import LrlintError, UsageError
@@ -68,7 +68,10 @@ def cli() -> None:
     """
 
 
-_COMMANDS = (check.check, check.probe, fix.fix, show.show, report.report, diff.diff, rule.rule, baseline.baseline)
+_COMMANDS = (
+    *(check.check, check.probe, fix.fix, show.show, scale.scale),
+    *(report.report, diff.diff, rule.rule, baseline.baseline),
+)
 for command in _COMMANDS:
     cli.add_command(command)
 

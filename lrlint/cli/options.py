@@ -10,7 +10,7 @@ import click
 
 COMMANDS = {
     "Check": ("check", "probe", "fix"),
-    "Understand": ("show", "diff", "rule"),
+    "Understand": ("show", "scale", "diff", "rule"),
     "Adopt": ("baseline", "report"),
 }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lrlint.facts.parameters import Parameter, Values
     from lrlint.facts.probe import ProbeFacts
     from lrlint.facts.ranks import RankGroup, RankView
+    from lrlint.facts.scale import ScaleFacts
     from lrlint.facts.schedule import GroupSchedule, Schedule, Trace
     from lrlint.facts.setup import Note, Setup, Training
     from lrlint.facts.source import NamePattern, SourceCall, SourceFacts
@@ -30,6 +31,7 @@ _HOMES = {
     "loop": "LoopFacts",
     "probe": "ProbeFacts",
     "ranks": "RankGroup RankView",
+    "scale": "ScaleFacts",
     "schedule": "GroupSchedule Schedule Trace",
     "source": "NamePattern SourceCall SourceFacts",
     "span": "Span",
@@ -57,6 +59,7 @@ __all__ = [
     "RankGroup",
     "RankView",
     "Rejection",
+    "ScaleFacts",
     "Schedule",
     "Setup",
     "SourceCall",

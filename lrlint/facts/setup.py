@@ -20,6 +20,7 @@ from lrlint.facts.parameters import Parameter
 from lrlint.facts.probe import ProbeFacts
 from lrlint.facts.ranks import RankView
 from lrlint.facts.resume import ResumeFacts
+from lrlint.facts.scale import ScaleFacts
 from lrlint.facts.schedule import Schedule
 from lrlint.facts.snapshot import decode, encode
 from lrlint.facts.source import SourceFacts
@@ -89,6 +90,7 @@ class Setup:
     ranks: tuple[RankView, ...] = ()
     graph: GraphFacts | None = None
     probe: ProbeFacts | None = None
+    scale: ScaleFacts | None = None  # what building it at several widths showed (`lrlint scale`)
     source: SourceFacts | None = None
     loop: LoopFacts | None = None
     notes: tuple[Note, ...] = ()

@@ -15,7 +15,9 @@ from lrlint.lint.finding import CONFIDENCES, SEVERITIES, Confidence, Finding, Se
 Check = Callable[..., Iterator[Finding]]
 
 #: Facts a rule can require; the engine lists it as skipped, with the reason, where one is missing.
-Need: TypeAlias = Literal["optimizer", "graph", "schedule", "total_steps", "values", "probe", "source", "loop", "order"]
+Need: TypeAlias = Literal[
+    "optimizer", "graph", "schedule", "total_steps", "values", "probe", "scale", "source", "loop", "order"
+]
 NEEDS: tuple[Need, ...] = get_args(Need)
 
 

@@ -158,6 +158,8 @@ def _inspect(job: Job) -> dict[str, Any]:
 
     if job.beside > 1:
         limit_threads(max(1, cores() // job.beside))
+    if job.scale is not None:
+        return _at_widths(job, **job.scale)
     if job.target.script and job.rehearsal is not None:
         return _rehearsed(job)
     return _reported(job, _load(job))
@@ -182,6 +184,23 @@ def _load(job: Job, observer: Any = None) -> Any:
         at_step=target.at_step,
         steps_of=target.steps_of,
     )
+
+
+def _at_widths(job: Job, vary: str, widths: Sequence[Any], **options: Any) -> dict[str, Any]:
+    """The facts of a target at its smallest width, with what the others show beside it."""
+    from lrlint.scaling.run import scale
+
+    roots = []
+
+    def build_at(value: Any) -> Any:
+        target = replace(job.target, args={**job.target.args, vary: value})
+        built = _load(replace(job, target=target))
+        roots.append(built.recording.root)
+        return built
+
+    _, setup = scale(build_at, vary, widths, **options)
+    setup = replace(setup, target=job.target.name, span=setup.span or job.target.span)
+    return {"setup": setup.to_dict(), "root": str(roots[0])}
 
 
 def _reported(job: Job, built: Any, loop: LoopFacts | None = None) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from lrlint.runner import ranks
 if TYPE_CHECKING:
     from lrlint.runner.job import Job
 
+#: The rule that judges a comparison of widths; it is off where there is none.
+SCALING = "LR218"
 #: Options of the command line that fill the settings, by field name.
 FLAGS = ("select", "extend_select", "ignore", "extend_ignore", "fail_on", "min_confidence", "baseline", "extra_rules")
 _FACTORIES = ("model", "optimizer", "scheduler")
@@ -34,7 +36,8 @@ class Request:
     """What the user asked for: settings with the flags on top, and the targets in order.
 
     ``complete``: these are all configured targets. ``probe``: arguments of the probe, None for no probe;
-    ``rehearsal``: those of the rehearsal of scripts, None for none. ``nproc``: processes that each target runs in, as
+    ``rehearsal``: those of the rehearsal of scripts, ``scale`` those of a comparison
+    of widths, None for none. ``nproc``: processes that each target runs in, as
     the ranks of one run.
     """
 
@@ -46,6 +49,7 @@ class Request:
     rehearsal: dict[str, Any] | None = None
     only_probe: bool = False
     nproc: int = 1
+    scale: dict[str, Any] | None = None
     progress: Callable[[str], None] = field(default=lambda text: None)
 
 
@@ -141,6 +145,8 @@ def check(asked: Request) -> Run:
     settings = asked.settings
     if asked.only_probe and not settings.select:
         settings = replace(settings, select=("probe",))
+    if asked.scale is not None:
+        settings = replace(settings, select=(SCALING,), extend_select=())
     with apart():
         selections = {target.name: select(settings, target) for target in asked.targets}
         peers = ranks.peers()
@@ -218,7 +224,9 @@ def inspect(asked: Request) -> list[Found | Failure]:
         asked.progress(f"inspecting {live[0].name if len(live) == 1 else f'{len(live)} targets'} …")
         from lrlint.runner import workers
 
-        jobs = [workers.Job(target, asked.settings.folder, asked.probe, asked.rehearsal) for target in live]
+        jobs = [
+            workers.Job(target, asked.settings.folder, asked.probe, asked.rehearsal, asked.scale) for target in live
+        ]
         if asked.nproc > 1:
             results = {job.target.name: _in_ranks(job, asked.nproc) for job in jobs}
         else:
