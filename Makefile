@@ -12,7 +12,7 @@ TEST := $(VENV)/.test
 LINT := $(VENV)/.lint
 DEV := $(VENV)/.dev
 
-.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations bench-faults clean
+.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations bench-faults screenshots clean
 
 venv: $(DEV)
 
@@ -71,6 +71,10 @@ bench-mutations: $(TEST)
 # Pairs of a faulty and a fixed setup from public reports: recall by kind, and findings on the fixed twins.
 bench-faults: $(TEST)
 	$(BIN)/python -m benchmarks.faults
+
+# The pictures in docs/, with the Chromium of this machine.
+screenshots: $(DEMO)
+	$(BIN)/python benchmarks/screenshots.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
