@@ -12,7 +12,7 @@ TEST := $(VENV)/.test
 LINT := $(VENV)/.lint
 DEV := $(VENV)/.dev
 
-.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations bench-faults fuzz clean
+.PHONY: venv check test test-long fast lint format wheel bench bench-probe bench-mutations bench-faults fuzz screenshots clean
 
 venv: $(DEV)
 
@@ -78,6 +78,10 @@ fuzz: $(TEST)
 	$(BIN)/python -m benchmarks.fuzz.inputs --minutes $(MINUTES)
 	$(BIN)/python -m benchmarks.fuzz.run_hostile 2> /dev/null
 	$(BIN)/python -m benchmarks.fuzz.setups --count 500
+
+# The pictures in docs/, with the Chromium of this machine.
+screenshots: $(DEMO)
+	$(BIN)/python benchmarks/screenshots.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

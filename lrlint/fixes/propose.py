@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from lrlint.fixes.edits import Edit, Source
 from lrlint.lint.finding import Finding
@@ -201,11 +202,34 @@ def _rate_per_group(finding: Finding, source: Source) -> Candidates:
         if call is None or optimizer is None:
             continue
         name = source.segment(optimizer)
-        for keyword in call.keywords:
-            if keyword.arg == "max_lr":
-                yield [source.replace(keyword.value, f'[group["lr"] for group in {name}.param_groups]')]
-        if len(call.args) > 1 and source.segment(call.func).endswith("OneCycleLR"):
-            yield [source.replace(call.args[1], f'[group["lr"] for group in {name}.param_groups]')]
+        own = f'[group["lr"] for group in {name}.param_groups]'
+        cyclic = source.segment(call.func).endswith("CyclicLR")
+        peak = _argument(
+            call, "max_lr", 2 if cyclic else 1 if source.segment(call.func).endswith("OneCycleLR") else None
+        )
+        floor = _argument(call, "base_lr", 1) if cyclic else None
+        if peak is None:
+            continue
+        edits = [source.replace(peak, own)]
+        if floor is not None:  # one floor for all would lie above the peaks of some
+            edits.append(source.replace(floor, own.replace('["lr"]', f'["lr"] * {_ratio(floor, peak, source)}', 1)))
+        yield edits
+
+
+def _argument(call: ast.Call, name: str, position: int | None) -> ast.expr | None:
+    """An argument of a call, by keyword or by position."""
+    found = next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
+    if found is None and position is not None and len(call.args) > position:
+        found = call.args[position]
+    return None if isinstance(found, ast.Starred) else found
+
+
+def _ratio(floor: ast.expr, peak: ast.expr, source: Source) -> str:
+    """One rate over the other, as a number where both are, or as the expression that says so."""
+    if isinstance(floor, ast.Constant) and isinstance(peak, ast.Constant):
+        with suppress(TypeError, ZeroDivisionError):
+            return f"{floor.value / peak.value:g}"  # type: ignore[operator]
+    return f"({source.segment(floor)}) / ({source.segment(peak)})"
 
 
 def _without(finding: Finding, source: Source) -> Candidates:

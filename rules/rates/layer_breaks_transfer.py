@@ -13,8 +13,8 @@ What to do: correct the exponent of that layer. For Adam and AdamW, with initial
 Exempt: a factor in front of or behind a layer that another one undoes; readouts that begin smaller, or at zero; a setup that
 does not declare that it transfers (`--transfers`, `transfers=True`, mup's shapes, rates that depend on the width).
 
-The limit, 0.3, lies between what chance adds to a sound exponent over a factor of four in width (under 0.2) and the
-smallest wrong one in use (1/2): `python -m benchmarks.scale`.
+The limit, 0.3, is set well below the smallest wrong exponent in use (1/2). Chance adds 0.3 to 0.4 to a sound one in single
+builds now and then, so that two builds are averaged: `python -m benchmarks.scale`.
 
 Sources: https://arxiv.org/abs/2203.03466 (table 3, appendix D), https://arxiv.org/abs/2011.14522,
 https://arxiv.org/abs/2310.17813 (the spectral form, for any optimizer), https://github.com/microsoft/mup (coordinate check)

@@ -1,28 +1,23 @@
 """A team adopts lrlint: first run, baseline, clean run, a new fault fails, fix, prune. And what CI runs."""
 
 import json
-import os
 import re
-import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from commands import lrlint
+from documented import Shell, install
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = Path(__file__).parent / "sample_project"
+SAMPLE = ROOT / "tests" / "sample_project"
 
 
 @pytest.fixture(scope="module")
 def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the `lrlint` command, as an installation would have it on the path."""
     folder = tmp_path_factory.mktemp("bin")
-    script = folder / "lrlint"
-    script.write_text(f"#!{sys.executable}\nfrom lrlint.cli.main import main\nmain()\n")
-    script.chmod(0o755)
+    install(folder)
     return folder
 
 
@@ -30,27 +25,6 @@ def bin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(tmp_path: Path) -> Path:
     shutil.copytree(SAMPLE, tmp_path / "shop", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "shop"
-
-
-class Shell:
-    """Runs command lines in the project, as a user or a CI job would: bare calls of `lrlint` in this process, which
-    has torch already, and whatever else a line says in a shell.
-    """
-
-    def __init__(self, project: Path, bin_folder: Path) -> None:
-        keep = {key: value for key, value in os.environ.items() if not key.startswith(("GITHUB", "LRLINT"))}
-        path = f"{bin_folder}{os.pathsep}{keep['PATH']}"
-        self.env = {**keep, "PATH": path, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        self.project = project
-
-    def __call__(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        name, *arguments = shlex.split(command)
-        if name == "lrlint" and not set(command) & set("|;&<>$\n"):
-            return lrlint(*arguments, cwd=self.project, **environment)
-        env = {**self.env, **environment}
-        return subprocess.run(
-            ["bash", "-ec", command], cwd=self.project, env=env, capture_output=True, text=True, timeout=300
-        )
 
 
 @pytest.fixture
@@ -159,16 +133,6 @@ def test_what_the_github_action_runs(project: Path, shell: Shell) -> None:
     assert failing.returncode == 1
     assert json.loads((project / "lrlint.sarif").read_text())["runs"][0]["results"]
     assert (project / "summary.md").read_text().count("## lrlint") == 2
-
-
-def test_every_command_of_the_documentation_runs(project: Path, shell: Shell) -> None:
-    text = (ROOT / "docs" / "adoption.md").read_text()
-    commands = re.findall(r"^\$ (.+)$", text, re.MULTILINE)
-    assert len(commands) > 8
-    for command in commands:
-        done = shell(command)
-        wanted = 1 if command == "lrlint check" and not (project / "lrlint-baseline.json").exists() else 0
-        assert done.returncode == wanted, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
 def test_every_configuration_of_the_documentation_is_valid(project: Path, shell: Shell) -> None:

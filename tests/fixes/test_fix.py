@@ -23,7 +23,7 @@ HEAD = """
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 
 
 class Block(nn.Module):
@@ -170,6 +170,20 @@ def test_a_scheduler_gets_a_rate_per_group(tmp_path: Path) -> None:
     )
     line = 'return model, opt, OneCycleLR(opt, max_lr=[group["lr"] for group in opt.param_groups], total_steps=100)'
     assert added(found) == [line]
+
+
+@pytest.mark.parametrize("arguments", ["base_lr=1e-4, max_lr=1e-3", "1e-4, 1e-3"])
+def test_a_cycle_gets_a_floor_and_a_peak_per_group(tmp_path: Path, arguments: str) -> None:
+    """One floor for all would lie above the peak of the slower group."""
+    body = f"""
+        def build():
+            model = Net()
+            opt = AdamW([{{"params": model.body.parameters(), "lr": 1e-5}}, {{"params": model.head.parameters(), "lr": 1e-3}}])
+            return model, opt, CyclicLR(opt, {arguments}, step_size_up=20, cycle_momentum=False)
+        """
+    (line,) = added(fixed(tmp_path, body, "LR401"))
+    assert '[group["lr"] * 0.1 for group in opt.param_groups]' in line
+    assert '[group["lr"] for group in opt.param_groups]' in line
 
 
 def test_what_would_change_other_parameters_is_not_offered(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """The audit report: what stands in it, for whom, and that nothing from a model becomes markup. No torch, no browser
-but for the tests marked slow, which measure the page in Chromium where there is one."""
+but for the tests that say so, which measure the page in Chromium where there is one."""
 
 from __future__ import annotations
 
@@ -280,7 +280,19 @@ def chromium(page: Path, *arguments: str) -> str:
     return subprocess.run(base, capture_output=True, text=True, check=True, timeout=240).stdout
 
 
-@pytest.mark.slow
+def printed_pages(page: Path) -> int:
+    """Of A4."""
+    chromium(page, f"--print-to-pdf={page.with_suffix('.pdf')}")
+    return len(re.findall(rb"/Type\s*/Page[^s]", page.with_suffix(".pdf").read_bytes()))
+
+
+def four_targets() -> Run:
+    setups = {"tiny": ladder(12), "vit": ladder(), "small": decoder(8), "large": decoder(32)}
+    selection = select(Settings())
+    return conclude([examine(replace(setup, target=name), selection) for name, setup in setups.items()], Settings())
+
+
+@pytest.mark.long
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium to measure the page with")
 def test_eighty_groups_in_a_browser(tmp_path: Path) -> None:
     run = conclude([examine(ladder(), select(Settings(select=("LR201", "LR9"))))], Settings())
@@ -291,6 +303,20 @@ def test_eighty_groups_in_a_browser(tmp_path: Path) -> None:
     width, _, above = map(int, found.groups())
     assert width <= 1400
     assert above <= 2 * 900, "two screens above the table of parameters"
-    chromium(page, f"--print-to-pdf={tmp_path / 'audit.pdf'}")
-    pages = re.findall(rb"/Type\s*/Page[^s]", (tmp_path / "audit.pdf").read_bytes())
-    assert 1 <= len(pages) <= 4
+    assert 1 <= printed_pages(page) <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium to print the page with")
+def test_four_targets_are_four_pages_on_paper(tmp_path: Path) -> None:
+    page = tmp_path / "audit.html"
+    page.write_text(html.render(four_targets(), Context(WHO)), encoding="utf-8")
+    assert 1 <= printed_pages(page) <= 4
+
+
+def test_four_targets_are_told_why_once() -> None:
+    page = html.render(four_targets(), Context(WHO))
+    assert len(page) < 300_000
+    reasons = re.findall(r'<p class="why">(.*?)</p>', page, re.DOTALL)
+    assert reasons
+    assert len(reasons) == len(set(reasons)) < page.count('<article class="finding')

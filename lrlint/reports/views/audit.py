@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,9 @@ class Unchecked:
 
 @dataclass(frozen=True)
 class FindingView:
-    """A finding with an anchor on the page, the paragraph of its rule that says why it matters, and the rule's page."""
+    """A finding with an anchor on the page, the paragraph of its rule that says why it matters (at the rule's first
+    finding in a report), and the rule's page.
+    """
 
     finding: Finding
     anchor: str
@@ -122,9 +124,18 @@ def audit(run: Run, context: Context | None = None) -> Audit:
     targets = [_target(part, run, context, index) for index, part in enumerate(run.checked, 1)]
     targets += [_failed(failure, index) for index, failure in enumerate(run.failures, len(targets) + 1)]
     targets = [replace(t, findings=tuple(v for v in views if v.finding.target == t.name)) for t in targets]
+    told: set[str] = set()  # in the order of the page
+    targets = [replace(t, findings=tuple(_told_once(t.findings, told))) for t in targets]
     known = {target.name for target in targets}
     general = tuple(view for view in views if view.finding.target not in known)
     return Audit(tuple(targets), general, _beside([t for t in targets if t.setup is not None]), context)
+
+
+def _told_once(views: Iterable[FindingView], told: set[str]) -> Iterator[FindingView]:
+    """Without a paragraph that the page has above."""
+    for view in views:
+        yield replace(view, why="") if view.why in told else view
+        told.add(view.why)
 
 
 def matched(before: Setup | None, run: Run) -> dict[str, Setup]:
