@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 #: Commands that find something in the project: they exit with 1 until it is repaired or accepted.
-FINDS = re.compile(r"lrlint (check|report|fix)\b(?!.*(--apply|tagger))")
+FINDS = re.compile(r"lrlint (check|report|fix|scale .*--transfers)\b(?!.*(--apply|tagger))")
 
 
 def test_the_pages_of_the_rules_are_current() -> None:

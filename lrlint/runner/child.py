@@ -143,6 +143,13 @@ def _fault(job: Job, error: Exception) -> dict[str, Any]:
         where = f" at {frame.filename}:{frame.lineno}" if frame else ""
         message = f"its code raised {type(error).__name__} while it was looked at{where}: {first_line(error)}"
         return {"message": message.rstrip(": "), "hint": "", "exit_code": 3, "trace": trim(error, project)}
+    if isinstance(error, ImportError) and "torch" in sys.modules and sys.modules["torch"] is None:
+        return {
+            "message": f"its code made torch impossible to import: {description}",
+            "hint": "",
+            "exit_code": 3,
+            "trace": "",
+        }
     if isinstance(error, RecursionError):
         hint = "its modules or containers are nested too deeply for Python; raise sys.setrecursionlimit in the target"
         return {"message": f"it cannot be walked through: {description}", "hint": hint, "exit_code": 3, "trace": ""}

@@ -42,7 +42,8 @@ def attach(sender: Connection | None) -> None:
     sys.stderr = sys.stdout = open(  # noqa: SIM115
         2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
     )
-    faulthandler.enable(file=2)  # whoever enabled it before (a test runner) did so for its own terminal
+    faulthandler.disable()  # whoever enabled it before (a test runner) did so for its own terminal; and some signals
+    faulthandler.enable(file=2)  # may have been given to others since: only what is off takes them again
 
 
 class Console:

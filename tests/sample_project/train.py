@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import AdamW
 
 
-def build(rate: float = 1e-3):
-    model = Ranker()
+def build(rate: float = 1e-3, width: int = 8):
+    model = Ranker(width)
     optimizer = AdamW(model.body.parameters(), lr=rate)
     batches = [(torch.randn(4, 8), torch.randn(4, 1)) for _ in range(2)]
     return {

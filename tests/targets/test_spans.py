@@ -402,7 +402,7 @@ def test_recording_code_that_is_already_imported(tmp_path: Path) -> None:
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     span = record.optimizer(optimizer)
     assert span is not None
-    assert span.path == "tests/test_spans.py"
+    assert span.path == "tests/targets/test_spans.py"
     late = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
     assert record.optimizer(late) is None
 

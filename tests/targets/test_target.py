@@ -847,7 +847,7 @@ def test_adopting_objects() -> None:
     assert built.training == Training(total_steps=10, precision="bf16", options={"note": "x"})
     assert built.recording.optimizer(optimizer) is None
     assert built.span is not None
-    assert built.span.path == "tests/test_target.py"
+    assert built.span.path == "tests/targets/test_target.py"
 
 
 def test_adopting_several_and_wrong_objects() -> None:

@@ -18,6 +18,7 @@ from lrlint.lint.run import lint
 from lrlint.targets.load import load
 
 HERE = Path(__file__).parent
+#: Every second one in `make test`; CI runs the others as well.
 RECIPES = [
     (path, node.name)
     for path in sorted((HERE / "recipes").glob("[!_]*.py"))
@@ -31,7 +32,13 @@ def check(path: Path, function: str, *, graph: bool = True) -> tuple[Setup, list
     return setup, list(lint(setup, Settings()).findings)
 
 
-@pytest.mark.parametrize(("path", "function"), RECIPES, ids=[f"{path.stem}:{name}" for path, name in RECIPES])
+@pytest.mark.parametrize(
+    ("path", "function"),
+    [
+        pytest.param(path, name, id=f"{path.stem}:{name}", marks=(pytest.mark.long,) if index % 2 else ())
+        for index, (path, name) in enumerate(RECIPES)
+    ],
+)
 def test_a_published_recipe_is_clean(path: Path, function: str) -> None:
     setup, findings = check(path, function)
     assert setup.optimizers, "the recipe gave no optimizer"

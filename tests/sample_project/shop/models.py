@@ -4,10 +4,10 @@ from torch import nn
 
 
 class Ranker(nn.Module):
-    def __init__(self):
+    def __init__(self, width=8):
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
-        self.head = nn.Linear(8, 1)
+        self.body = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, width))
+        self.head = nn.Linear(width, 1)
 
     def forward(self, x):
         return self.head(self.body(x))
