@@ -110,9 +110,9 @@ def commands(runs: int) -> tuple[list[list[object]], list[str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="small cases only")
-    parser.add_argument("--runs", type=int, default=0, help="processes per number (default: 5, smoke: 2)")
+    parser.add_argument("--runs", type=int, default=0, help="processes per number (default: 5, smoke: 1)")
     options = parser.parse_args()
-    runs = options.runs or (2 if options.smoke else 5)
+    runs = options.runs or (1 if options.smoke else 5)
     cheap, slow = commands(3 * runs)
     print(tabulate(cheap, headers=["command", "wall ms", "processor ms"], floatfmt=".0f"), end="\n\n")
     rows, too_slow = targets([name for name, small in TARGETS.items() if small or not options.smoke], runs)

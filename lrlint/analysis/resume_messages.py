@@ -9,7 +9,7 @@ from lrlint.text.wording import count, listing, number, rate
 
 if TYPE_CHECKING:
     from lrlint.facts import Optimizer
-    from lrlint.facts.resume import ArgumentChange, OptionChange, ResumedOptimizer
+    from lrlint.facts.resume import ArgumentChange, OptionChange, ResumedOptimizer, ResumedScheduler
 
 
 def replaced_options(changes: Sequence[OptionChange], optimizer: Optimizer) -> str:
@@ -21,7 +21,7 @@ def replaced_options(changes: Sequence[OptionChange], optimizer: Optimizer) -> s
     return listing(shown) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
 
 
-def replaced_arguments(changes: Sequence[ArgumentChange]) -> str:
+def _replaced_arguments(changes: Sequence[ArgumentChange]) -> str:
     """Arguments of schedulers with the values that were configured and loaded: three."""
     return listing(f"{c.option} {_shown(c.configured)} of {c.class_name} by {_shown(c.loaded)}" for c in changes[:3])
 
@@ -40,3 +40,14 @@ def misplaced_state(record: ResumedOptimizer, name: str) -> str:
     if names := record.names:
         return f"the state in {name} is in another order: that of `{names[0]}` lands on `{names[1]}`"
     return ""
+
+
+def replaced_schedule(scheduler: ResumedScheduler, name: str) -> tuple[str, str] | None:
+    """Arguments of a scheduler that its loaded state replaces, or the state of another class; and what to do."""
+    if scheduler.changes:
+        help = "build the scheduler anew with last_epoch, or set the arguments again after the load"
+        return f"loading {name} replaces {_replaced_arguments(scheduler.changes)}", help
+    if scheduler.foreign:
+        text = f"the scheduler state in {name} was not saved by a {scheduler.foreign}: its arguments are not in it"
+        return text, "do not load the state of another scheduler class"
+    return None

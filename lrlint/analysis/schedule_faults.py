@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isclose
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from lrlint.analysis.schedule_length import Ending, explained, lead
-from lrlint.text.grades import Severity
+from lrlint.analysis.schedule_length import (
+    Ending,
+    counted_in_steps,
+    ending,
+    explained,
+    gone_per_batch,
+    lead,
+    own_end,
+    runs_out,
+)
+from lrlint.text.grades import Confidence, Severity
 from lrlint.text.wording import rate
 
 if TYPE_CHECKING:
     from lrlint.facts import Group, Schedule, Training
-    from lrlint.facts.schedule import GroupSchedule
+    from lrlint.facts.schedule import GroupSchedule, Trace
 
 #: (message, severity, what to do)
 Fault = tuple[str, Severity, str]
@@ -24,6 +33,8 @@ _CRASHES = ("ZeroDivisionError", "TypeError")
 _ARGUMENTS = ("T_max", "eta_min", "total_iters", "step_size", "gamma", "power", "start_factor", "end_factor")
 #: Classes whose rate follows a curve from the first step on, starting at the base rate.
 _CURVES = ("CosineAnnealingLR", "PolynomialLR", "ExponentialLR")
+#: A schedule shorter than this share of the run has ended early.
+_EARLY = 0.8
 
 
 def raising(schedule: Schedule) -> Fault | None:
@@ -148,3 +159,51 @@ def cause(schedule: Schedule, end: float | None, training: Training) -> str:
     """Why it ends there, as the end of a message; "" where nothing explains it."""
     text = explained(schedule, end, training) if end is not None else ""
     return f"; {text}" if text else ""
+
+
+def length_fault(
+    schedule: Schedule, training: Training
+) -> tuple[str, Severity | Literal[""], Confidence | Literal[""]]:
+    """(message, severity, confidence); an empty message where the lengths agree."""
+    name, error, end = schedule.class_name, schedule.error, own_end(schedule)
+    if counted_in_steps(schedule, training):
+        text = (
+            f"{name}: {schedule.length} counts the run's optimizer steps, but the training loop steps it once per epoch"
+        )
+        seen = schedule.clock.source == "rehearsal"
+        return f"{text}: it hardly begins", "error" if seen else "", "high" if seen else ""
+    if (left := gone_per_batch(schedule, training)) is not None:
+        text = f"{name} is stepped with every one of {training.total_steps} optimizer steps: {left:.0e} of the rate is left"
+        return f"{text} at the end, as if its steps were meant to be epochs", "warning", "high"
+    if schedule.unit == "epoch" and schedule.clock.source == "assumed" and end:
+        text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
+        return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
+    if (short := runs_out(schedule)) is not None:
+        followed = f" (followed to step {schedule.capped})" if schedule.capped is not None else ""
+        text = (
+            f"{short[0]} has total_steps={short[1]}, the run {schedule.horizon} steps: it raises at step {short[2]:.0f}"
+        )
+        return text + followed + cause(schedule, short[2], training), "error", "high"
+    if not schedule.has_declared_horizon:
+        return "", "", ""
+    if error is not None:
+        past = end is not None and error.step >= end
+        text = f"{name} raises at step {error.step} of {schedule.horizon}: {error.message}"
+        return (text + cause(schedule, end, training), "error", "high") if past else ("", "", "")
+    found = ending(schedule)
+    if found is None or found.step >= _EARLY * (schedule.horizon or 0):
+        return late_message(schedule, end, training), "", ""
+    if schedule.clock.source == "assumed":
+        if end is None and schedule.kinds == ("decay",):
+            return "", "", ""  # a decay without a length is mostly stepped once per epoch
+        if 20 * found.step <= (schedule.horizon or 0):
+            return f"{early_message(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
+    return early_message(schedule, found, training), "", ""
+
+
+def late_warmup(trace: Trace) -> str:
+    """A first step at the full rate, before the warm-up begins; "" where there is none."""
+    first, second, later = trace.first, trace.at(trace.steps[0] + 1), trace.values[2:]
+    if first >= 0.9 * trace.peak and second <= 0.2 * trace.peak and later and max(later) >= 0.9 * trace.peak:
+        return f"the first step is taken at {rate(first)}, the warm-up begins after it at {rate(second)}"
+    return ""

@@ -32,8 +32,7 @@ from lrlint.text.names import describe
 from lrlint.text.wording import rate
 
 _JUST_BELOW = 1 - 1e-9  # these two limits are themselves too large
-_RECURRENT = 20
-_TINY, _TOY = 4, 2  # a linear probe; one layer fitted to a line
+_RECURRENT, _TINY, _TOY = 20, 4, 2  # how much faster they run; a linear probe; one layer fitted to a line
 _SCHEDULE_FREE = re.compile("schedule_?free", re.IGNORECASE)
 
 

@@ -20,7 +20,7 @@ https://github.com/facebookresearch/ParlAI/issues/3116, https://github.com/Answe
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.resume_messages import misplaced_state, replaced_arguments, replaced_options
+from lrlint.analysis.resume_messages import misplaced_state, replaced_options, replaced_schedule
 from lrlint.analysis.schedule_length import replaced_by_target
 from lrlint.text.wording import rate
 
@@ -52,22 +52,9 @@ def resume_overrides_hyperparameters(setup: Setup) -> Iterator[Finding]:
 
 
 def _rescheduled(setup, scheduler, name):
-    """Arguments of the scheduler that its loaded state replaces, or the state of another class."""
-    if changes := scheduler.changes:
-        text = f"loading {name} replaces {replaced_arguments(changes)}"
-        help = "build the scheduler anew with last_epoch, or set the arguments again after the load"
-    elif scheduler.foreign:
-        text = f"the scheduler state in {name} was not saved by a {scheduler.foreign}: its arguments are not in it"
-        help = "do not load the state of another scheduler class"
-    else:
-        return
-    yield Finding(
-        setup.schedules[scheduler.index],
-        text,
-        data={"changes": [c.data() for c in changes]},
-        help=help,
-        key="scheduler",
-    )
+    if message := replaced_schedule(scheduler, name):
+        data = {"changes": [c.data() for c in scheduler.changes]}
+        yield Finding(setup.schedules[scheduler.index], message[0], data=data, help=message[1], key="scheduler")
 
 
 def _undone(setup, optimizer, after, name):

@@ -26,17 +26,7 @@ https://github.com/NovaSky-AI/SkyRL/pull/873, https://github.com/ContextualAI/HA
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.schedule_faults import cause, early_message, late_message
-from lrlint.analysis.schedule_length import (
-    counted_in_steps,
-    ending,
-    gone_per_batch,
-    own_end,
-    runs_out,
-)
-
-#: A schedule shorter than this share of the run has ended early.
-EARLY = 0.8
+from lrlint.analysis.schedule_faults import length_fault
 
 
 @rule("LR403", severity="warning", confidence="medium", needs=("optimizer", "schedule", "total_steps"))
@@ -45,7 +35,7 @@ def scheduler_horizon_mismatch(setup: Setup) -> Iterator[Finding]:
     for schedule in setup.schedules:
         if not schedule.is_primary or training.options.get("partial_schedule") or schedule.wiring.yields_to:
             continue
-        text, severity, confidence = _judge(schedule, training)
+        text, severity, confidence = length_fault(schedule, training)
         if text:
             length = schedule.length
             yield Finding(
@@ -60,41 +50,3 @@ def scheduler_horizon_mismatch(setup: Setup) -> Iterator[Finding]:
                 severity=severity,
                 confidence=confidence,
             )
-
-
-def _judge(schedule, training):
-    """(message, severity, confidence); an empty message where the lengths agree."""
-    name, error, end = schedule.class_name, schedule.error, own_end(schedule)
-    if counted_in_steps(schedule, training):
-        text = (
-            f"{name}: {schedule.length} counts the run's optimizer steps, but the training loop steps it once per epoch"
-        )
-        seen = schedule.clock.source == "rehearsal"
-        return f"{text}: it hardly begins", "error" if seen else "", "high" if seen else ""
-    if (left := gone_per_batch(schedule, training)) is not None:
-        text = f"{name} is stepped with every one of {training.total_steps} optimizer steps: {left:.0e} of the rate is left"
-        return f"{text} at the end, as if its steps were meant to be epochs", "warning", "high"
-    if schedule.unit == "epoch" and schedule.clock.source == "assumed" and end:
-        text = f"{name} is over after {end:.0f} of its own steps, the run has {training.total_steps}"
-        return f"{text}: right only if it is stepped once per epoch (declare steps_per_epoch)", "info", "low"
-    if (short := runs_out(schedule)) is not None:
-        followed = f" (followed to step {schedule.capped})" if schedule.capped is not None else ""
-        text = (
-            f"{short[0]} has total_steps={short[1]}, the run {schedule.horizon} steps: it raises at step {short[2]:.0f}"
-        )
-        return text + followed + cause(schedule, short[2], training), "error", "high"
-    if not schedule.has_declared_horizon:
-        return "", "", ""
-    if error is not None:
-        past = end is not None and error.step >= end
-        text = f"{name} raises at step {error.step} of {schedule.horizon}: {error.message}"
-        return (text + cause(schedule, end, training), "error", "high") if past else ("", "", "")
-    found = ending(schedule)
-    if found is None or found.step >= EARLY * schedule.horizon:
-        return late_message(schedule, end, training), "", ""
-    if schedule.clock.source == "assumed":
-        if end is None and schedule.kinds == ("decay",):
-            return "", "", ""  # a decay without a length is mostly stepped once per epoch
-        if 20 * found.step <= schedule.horizon:
-            return f"{early_message(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
-    return early_message(schedule, found, training), "", ""

@@ -22,6 +22,7 @@ from itertools import pairwise
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.driven import driven
+from lrlint.analysis.schedule_faults import late_warmup
 from lrlint.analysis.schedule_length import cut_off, lead
 from lrlint.text.wording import rate
 
@@ -44,7 +45,7 @@ def warmup_or_peak_anomaly(setup: Setup) -> Iterator[Finding]:
         if trace is None:
             continue
         text = _unfinished(schedule, trace, max(schedule.base_lrs, default=0.0))
-        text = text or (schedule.has_declared_horizon and (_late(trace) or _again(setup, schedule, trace)))
+        text = text or (schedule.has_declared_horizon and (late_warmup(trace) or _again(setup, schedule, trace)))
         if text:
             yield Finding(
                 schedule,
@@ -63,13 +64,6 @@ def _unfinished(schedule, trace, base):
     where = f"{schedule.unit} {trace.peak_step} of {schedule.horizon}"
     share = f", to {trace.peak / base:.0%} of {rate(base)}" if base and trace.peak < 0.99 * base else ""
     return f"the rate rises until {where}{share}: the run is all warm-up"
-
-
-def _late(trace):
-    first, second, later = trace.first, trace.at(trace.steps[0] + 1), trace.values[2:]
-    if first >= 0.9 * trace.peak and second <= 0.2 * trace.peak and later and max(later) >= 0.9 * trace.peak:
-        return f"the first step is taken at {rate(first)}, the warm-up begins after it at {rate(second)}"
-    return None
 
 
 def _again(setup, schedule, trace):

@@ -472,6 +472,7 @@ def test_another_default_dtype_is_none_of_its_business(dtype: torch.dtype) -> No
     assert found["parameters"] == expected["parameters"]
 
 
+@pytest.mark.long
 def test_a_distributed_tensor_is_one() -> None:
     program = """
 import os, torch
@@ -643,6 +644,7 @@ def crowd() -> nn.Module:
     return nn.ModuleDict({"blocks": nn.ModuleList(block)})
 
 
+@pytest.mark.long
 def test_ten_thousand_tensors(crowd: nn.Module) -> None:
     vectors = [p for p in crowd.parameters() if p.ndim == 1]
     matrices = [p for p in crowd.parameters() if p.ndim == 2]
@@ -652,6 +654,7 @@ def test_ten_thousand_tensors(crowd: nn.Module) -> None:
     assert {name for found in run.findings for name in found.parameters} <= {"blocks.0.0.weight"}
 
 
+@pytest.mark.long
 def test_twice_as_many_groups_are_about_twice_the_work() -> None:
     def work(groups: int) -> int:
         with torch.device("meta"):

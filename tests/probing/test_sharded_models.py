@@ -111,6 +111,7 @@ SCRIPT = """
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_that_share_a_model_train_on(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(textwrap.dedent(SCRIPT))

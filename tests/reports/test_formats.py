@@ -153,6 +153,7 @@ def many(count: int, **values: object) -> Run:
     return Run(tuple(replace(finding, **values) for _ in range(count)), (Checked(decoder(), ()),))
 
 
+@pytest.mark.long
 def test_sarif_leaves_out_what_github_would_reject() -> None:
     data = json.loads(reports.render("sarif", many(25_001)))
     assert len(data["runs"][0]["results"]) == 25_000

@@ -55,13 +55,13 @@ def test_a_sound_setup_is_clean(name: str, grouping: str) -> None:
 
 
 def cases() -> Iterable[Any]:
-    """Every fault in every model it can be planted in. Where these are many, all but every fourth are for a long run:
+    """Every fault in every model it can be planted in. Where these are many, all but every fifth are for a long run:
     which ones changes from fault to fault, so that each model and each grouping keeps its share.
     """
     for number, seed in enumerate(SEEDS):
         planted_in = [*((name, "") for name in seed.models), *(ELSEWHERE if seed.anywhere else ())]
         for index, (name, grouping) in enumerate(planted_in):
-            short = len(planted_in) <= FEW or (index + number) % 4 == 0
+            short = len(planted_in) <= FEW or (index + number) % 5 == 0
             marks = () if short else (pytest.mark.long,)
             yield pytest.param(seed, name, grouping, marks=marks, id=f"{seed}-{name}-{grouping}")
 

@@ -92,6 +92,7 @@ def test_what_chance_decides_is_not_called_dead(generator: str) -> None:
     assert observed(*ZOO[f"layers_dropped_by_{generator}"]()) == facts  # and every check says the same
 
 
+@pytest.mark.long
 def test_most_models_need_no_inputs() -> None:
     missed = {name for name, build in ZOO.items() if observed(build()[0], None) is None}
     assert missed <= UNGUESSABLE

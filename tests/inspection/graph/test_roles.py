@@ -69,6 +69,7 @@ def uses(model: nn.Module, inputs: Any) -> dict[str, ParameterUse]:
     return dict(facts.parameters)
 
 
+@pytest.mark.long
 def test_roles_of_known_architectures() -> None:
     checked, wrong, unlabelled, architectures = 0, [], [], 0
     for key, build in ZOO.items():
