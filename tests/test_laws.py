@@ -115,6 +115,11 @@ def test_a_rule_has_its_proof_beside_it(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_is_read_at_a_glance(rule: Rule) -> None:
+    assert len(Path(rule.path).read_text(encoding="utf-8").splitlines()) <= 80
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_is_documented(rule: Rule) -> None:
     assert rule.summary.endswith("."), "the first line of the documentation is a sentence"
     assert tuple(heading for heading, _ in sections(rule.documentation)) == HEADINGS
