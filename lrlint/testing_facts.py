@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lrlint.facts import Group, GroupSchedule, Optimizer, Parameter, Schedule, Setup, Trace, Training
+from lrlint.facts import (
+    Group,
+    GroupSchedule,
+    LoopFacts,
+    Optimizer,
+    Parameter,
+    ProbeFacts,
+    Schedule,
+    Setup,
+    Trace,
+    Training,
+)
+from lrlint.facts.loop import Happening
+from lrlint.facts.probe import LowRates, ProbeGroup
+from lrlint.facts.source import SourceCall, SourceFacts
+from lrlint.facts.span import Span
 
 #: Roles of tensors with one dimension.
 _VECTORS = ("norm", "bias", "vector", "prelu")
@@ -82,3 +97,45 @@ def scheduled(*courses: Mapping[int, float] | None, training: Training | None = 
     horizon = max((step for course in courses for step in course or ()), default=None)
     given = {"class_name": "Own", "qualified": "own.Own", "horizon": horizon, "horizon_from": "total_steps", **facts}
     return replace(setup, schedules=(Schedule(**{"index": 0, "optimizer": 0, "groups": groups, **given}),))
+
+
+def probed(*groups: Mapping[str, Any], verdict: str = "stable", **facts: Any) -> Setup:
+    """What a probe showed of groups of a matrix each: the fields of their records; ``facts`` are those of the probe."""
+    setup = held(*(({"lr": 1.0}, tensor(f"{index}.weight")) for index in range(max(len(groups), 1))))
+    records = tuple(ProbeGroup(0, index, f"group {index}", 1.0, **group) for index, group in enumerate(groups))
+    return replace(setup, probe=ProbeFacts(verdict, 0.0, groups=records, **facts))
+
+
+def too_low(*indices: int) -> tuple[LowRates, ...]:
+    """What a probe says of groups of the first optimizer whose rates are too low together."""
+    pairs = tuple((0, index) for index in indices)
+    return (LowRates("too-low", pairs, factor=4.0, gain=0.5, reached=0.1, ratio=5.0),)
+
+
+def seen(steps: int = 4, **facts: Any) -> Setup:
+    """A layer that SGD trains, and what was seen of the loop: ``facts`` are fields of `LoopFacts`."""
+    layer = ({"lr": 0.1}, tensor("weight"), tensor("bias", "bias"))
+    sgd = {"class_name": "SGD", "module": "torch.optim.sgd", "family": "sgd"}
+    return held(layer, optimizer=sgd, loop=LoopFacts(steps=steps, **facts))
+
+
+def call(kind: str, receiver: str = "optimizer", loops: tuple[int, ...] = (1,), **facts: Any) -> SourceCall:
+    """A call in the loop of a function, whose line `read` gives it."""
+    return SourceCall(kind, receiver, Span("train.py", 0), "train", loops, **facts)
+
+
+def apart(*functions: Sequence[SourceCall]) -> list[SourceCall]:
+    """The calls of functions, each of its own."""
+    return [replace(one, function=f"train{k}") for k, calls in enumerate(functions) for one in calls]
+
+
+def read(*calls: SourceCall, uncleared: tuple[str, ...] = (), **facts: Any) -> Setup:
+    """The layer of `seen`, and functions whose calls stand on the lines from 1 on; ``facts`` are those of the `Setup`."""
+    lines = tuple(replace(one, span=Span("train.py", line)) for line, one in enumerate(calls, 1))
+    return replace(seen(), **{"loop": None, "source": SourceFacts(calls=lines, uncleared=uncleared), **facts})
+
+
+def reached(setup: Setup) -> Setup:
+    """The same, and every line was seen to run."""
+    calls = setup.source.calls if setup.source is not None else ()
+    return replace(setup, loop=LoopFacts(steps=4, happenings=tuple(Happening("", "", one.span) for one in calls)))
