@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lrlint.facts.loop import LoopFacts
@@ -23,14 +23,16 @@ def read_functions(setup: Setup) -> list[list[SourceCall]]:
     return [] if setup.source is None else setup.source.functions()
 
 
-def step_window(calls: Sequence[SourceCall], clip: SourceCall, beside: Sequence[tuple[int, SourceCall]]) -> str:
-    """The condition of every step that the clip, under no condition of its own, does not have."""
-    steps = [step for _, step in beside if not step.excludes(clip)]
-    if not clip.loops or not steps or any(set(clip.guards) - set(step.guards) for step in steps):
+def accumulation_window(calls: Sequence[SourceCall], call: SourceCall, beside: Iterable[SourceCall]) -> str:
+    """The condition of an accumulation window that every step of the loop waits for, and the call (a clip, a scheduler's
+    step) does not; "" where there is none. Of the steps ``beside`` it those count that run in the same iteration.
+    """
+    steps = [step for step in beside if not step.excludes(call)]
+    if not call.loops or not steps or any(set(call.guards) - set(step.guards) for step in steps):
         return ""
-    windows = [[g for g in step.guards if "%" in g and g not in clip.guards] for step in steps]
-    backward = [call for call in calls if "backward" in call.kind and call.loops == clip.loops]
-    if not all(windows) or not any(windows[0][0] not in call.guards for call in backward):
+    windows = [[guard for guard in step.guards if "%" in guard and guard not in call.guards] for step in steps]
+    backward = [other for other in calls if "backward" in other.kind and other.loops == call.loops]
+    if not all(windows) or not any(windows[0][0] not in other.guards for other in backward):
         return ""
     return windows[0][0]
 
@@ -128,17 +130,6 @@ def _bound(setup: Setup, source: SourceFacts, indices: Collection[int]) -> set[s
             return set()
         bound |= names
     return bound
-
-
-def scheduler_window(calls: Sequence[SourceCall], call: SourceCall, beside: Sequence[SourceCall]) -> str:
-    """The accumulation window that every step of the loop waits for, and the scheduler, unconditional, does not."""
-    if not beside or any(set(call.guards) - set(step.guards) for step in beside):
-        return ""
-    windows = [[guard for guard in step.guards if "%" in guard and guard not in call.guards] for step in beside]
-    if not all(windows):
-        return ""
-    backward = [other for other in calls if "backward" in other.kind and other.loops == call.loops]
-    return windows[0][0] if any(windows[0][0] not in other.guards for other in backward) else ""
 
 
 def is_ahead(

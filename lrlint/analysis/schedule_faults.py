@@ -48,8 +48,7 @@ def raising(schedule: Schedule) -> Fault | None:
     counts = {size for node in schedule.nodes() for name, size in node.lists.items() if name != "_last_lr"}
     if counts - {len(schedule.groups)}:
         return None
-    arguments = ", ".join(f"{k}={v}" for k, v in schedule.attributes.items() if k in _ARGUMENTS)
-    text = f"{schedule.class_name}({arguments}) raises {error.type} at step {error.step}: {error.message}"
+    text = f"{schedule.class_name}({_arguments(schedule)}) raises {error.type} at step {error.step}: {error.message}"
     return text, "error", "give it arguments it can step with"
 
 
@@ -87,9 +86,12 @@ def constant(schedule: Schedule) -> Fault | None:
         return text, "info", "check whether it counts epochs or optimizer steps"
     if schedule.class_name not in _FALLING:
         return None
-    arguments = ", ".join(f"{k}={v}" for k, v in attributes.items() if k in _ARGUMENTS)
-    text = f"{schedule.class_name} leaves the rate constant at {rate(traces[0].peak)} ({arguments})"
+    text = f"{schedule.class_name} leaves the rate constant at {rate(traces[0].peak)} ({_arguments(schedule)})"
     return text, "error", "choose eta_min below the rate and T_max in whole steps"
+
+
+def _arguments(schedule: Schedule) -> str:
+    return ", ".join(f"{key}={value}" for key, value in schedule.attributes.items() if key in _ARGUMENTS)
 
 
 def _alike(value: Any, other: Any) -> bool:
@@ -131,31 +133,31 @@ def stale_base(schedule: Schedule, scheduled: GroupSchedule, label: str) -> str:
     return ""
 
 
-def early_message(schedule: Schedule, ending: Ending, training: Training) -> str:
+def _early(schedule: Schedule, end: Ending, training: Training) -> str:
     """Where a schedule is over before its run is, and what the rate is from then on."""
     named = ""
     if schedule.ends is not None:
         named = f" ({schedule.ends})"
-        then = f" and then stays at {rate(ending.low)}"
+        then = f" and then stays at {rate(end.low)}"
     else:
-        then = f": no more than {rate(ending.low)} is left"
-    if ending.rises:
-        then = f" and then rises again to {rate(ending.after)}"
-    where = f"{schedule.class_name} ends at {schedule.unit} {ending.step:.0f} of {schedule.horizon}{named}"
-    return f"{where}{then}{cause(schedule, ending.step, training)}"
+        then = f": no more than {rate(end.low)} is left"
+    if end.rises:
+        then = f" and then rises again to {rate(end.after)}"
+    where = f"{schedule.class_name} ends at {schedule.unit} {end.step:.0f} of {schedule.horizon}{named}"
+    return f"{where}{then}{_cause(schedule, end.step, training)}"
 
 
-def late_message(schedule: Schedule, end: float | None, training: Training) -> str:
+def _late(schedule: Schedule, end: float | None, training: Training) -> str:
     """It is at least twice as long as the run, and the rate is still above half of its peak at the end."""
     trace, horizon = lead(schedule), schedule.horizon or 0
     if end is None or trace is None or end < 2 * horizon or trace.last <= 0.5 * trace.peak:
         return ""
     named = f"{schedule.class_name} ({schedule.length})"
     text = f"the run ends after {horizon / end:.0%} of {named}, with the rate still at {rate(trace.last)}"
-    return text + cause(schedule, end, training)
+    return text + _cause(schedule, end, training)
 
 
-def cause(schedule: Schedule, end: float | None, training: Training) -> str:
+def _cause(schedule: Schedule, end: float | None, training: Training) -> str:
     """Why it ends there, as the end of a message; "" where nothing explains it."""
     text = explained(schedule, end, training) if end is not None else ""
     return f"; {text}" if text else ""
@@ -183,22 +185,22 @@ def length_fault(
         text = (
             f"{short[0]} has total_steps={short[1]}, the run {schedule.horizon} steps: it raises at step {short[2]:.0f}"
         )
-        return text + followed + cause(schedule, short[2], training), "error", "high"
+        return text + followed + _cause(schedule, short[2], training), "error", "high"
     if not schedule.has_declared_horizon:
         return "", "", ""
     if error is not None:
         past = end is not None and error.step >= end
         text = f"{name} raises at step {error.step} of {schedule.horizon}: {error.message}"
-        return (text + cause(schedule, end, training), "error", "high") if past else ("", "", "")
+        return (text + _cause(schedule, end, training), "error", "high") if past else ("", "", "")
     found = ending(schedule)
     if found is None or found.step >= _EARLY * (schedule.horizon or 0):
-        return late_message(schedule, end, training), "", ""
+        return _late(schedule, end, training), "", ""
     if schedule.clock.source == "assumed":
         if end is None and schedule.kinds == ("decay",):
             return "", "", ""  # a decay without a length is mostly stepped once per epoch
         if 20 * found.step <= (schedule.horizon or 0):
-            return f"{early_message(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
-    return early_message(schedule, found, training), "", ""
+            return f"{_early(schedule, found, training)}, unless it is stepped once per epoch", "info", "low"
+    return _early(schedule, found, training), "", ""
 
 
 def late_warmup(trace: Trace) -> str:

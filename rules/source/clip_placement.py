@@ -23,7 +23,7 @@ from typing import Literal
 
 from lrlint import Finding, Setup, rule
 from lrlint.analysis.loop_messages import clip_message
-from lrlint.analysis.order import is_too_early, is_too_late, read_functions, seen_loop, step_window
+from lrlint.analysis.order import accumulation_window, is_too_early, is_too_late, read_functions, seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.grades import Severity
@@ -55,7 +55,7 @@ def _read(setup):
                 continue
             beside = [(k, step) for k, step in enumerate(calls) if step.kind in STEPS and step.loops == clip.loops]
             severity: Severity | Literal[""] = ""
-            if window := step_window(calls, clip, beside):
+            if window := accumulation_window(calls, clip, (step for _, step in beside)):
                 text = f"gradients are clipped for every batch, the optimizer steps only where `{window}`"
             elif clip.loops and beside and is_too_late(calls, place, clip, beside):
                 text = "gradients are clipped after the optimizer's step: the clipped values are never used"

@@ -20,7 +20,7 @@ https://github.com/starVLA/starVLA/pull/210, https://github.com/Lightning-AI/pyt
 from collections.abc import Iterator
 
 from lrlint import Finding, Setup, rule
-from lrlint.analysis.order import is_ahead, read_functions, scheduler_window, seen_loop
+from lrlint.analysis.order import accumulation_window, is_ahead, read_functions, seen_loop
 from lrlint.facts.loop import LoopLocation
 from lrlint.facts.source import STEPS
 from lrlint.text.grades import Severity
@@ -47,7 +47,7 @@ def _read(setup):
             inside = [(k, step) for k, step in steps if step.loops[: len(call.loops)] == call.loops]
             beside = [step for _, step in inside if step.loops == call.loops and not step.excludes(call)]
             severity: Severity = "warning"
-            if window := scheduler_window(calls, call, beside):
+            if window := accumulation_window(calls, call, beside):
                 text = f"`{call.receiver}` steps for every batch, its optimizer only where `{window}`"
                 if setup.training.accumulation:
                     text += f": {number(setup.training.accumulation)} times too fast"
