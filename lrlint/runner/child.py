@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from lrlint.errors import LrlintError, UsageError
@@ -32,13 +33,13 @@ FULL = 'what the script wrote filled the memory that holds it back, so that it m
 _PDEATHSIG = 1
 
 
-def run(job: Job, sender: Connection, mark: bytes, written: Connection | None, inherited: Sequence[Connection]) -> None:
+def run(job: Job, sender: Connection, mark: bytes, written: Connection | None) -> None:
     """The whole life of a child: do the job, send what it gave, leave.
 
-    ``written`` takes what is printed (None: standard error does). ``inherited`` are the parent's ends of pipes.
+    ``written`` takes what is printed (None: standard error does).
     """
-    _leave_the_family(inherited)
-    if inherited:  # by a fork
+    _leave_the_family()
+    if sys.platform.startswith("linux"):  # elsewhere it is not forked, and inherits none
         _close_pipes_of_others({end.fileno() for end in (sender, written) if end is not None})
     if hasattr(signal, "SIGINT"):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent reports the interruption
@@ -48,7 +49,7 @@ def run(job: Job, sender: Connection, mark: bytes, written: Connection | None, i
         with memory.limited(job.target.memory_limit):
             message = attempt(job)
     except UsageError as error:
-        message = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        message = _failure(error.message, error.hint, error.exit_code)
     except BaseException as error:  # a KeyboardInterrupt that nobody's keyboard sent
         message = _stopped(job, error)
     with suppress(Exception):
@@ -61,13 +62,11 @@ def run(job: Job, sender: Connection, mark: bytes, written: Connection | None, i
     leave(0)  # threads and exit handlers of the user's code must not keep the process
 
 
-def _leave_the_family(inherited: Sequence[Connection]) -> None:
+def _leave_the_family() -> None:
     """A session and a process group of its own: a signal to its group does not reach lrlint or other targets.
 
     The terminal's signals do not reach it either, so it ends with its parent (where the system offers that).
     """
-    for connection in inherited:
-        connection.close()
     if hasattr(os, "setsid"):
         with suppress(OSError):
             os.setsid()
@@ -80,8 +79,9 @@ def _leave_the_family(inherited: Sequence[Connection]) -> None:
 
 
 def _close_pipes_of_others(own: set[int]) -> None:
-    """Close what the parent talks through: what a target wrote there would end the parent's conversations (those of a
-    test runner that distributes tests among processes, for one). What multiprocessing needs stays.
+    """Close what the parent talks through, with other targets' processes and with whoever runs it (a test runner that
+    distributes tests among processes, for one): what a target wrote there would end those conversations. What
+    multiprocessing needs stays.
     """
     tracker = getattr(multiprocessing.resource_tracker._resource_tracker, "_fd", None)
     sentinel = getattr(multiprocessing.parent_process(), "sentinel", None)
@@ -99,7 +99,7 @@ def _stopped(job: Job, error: BaseException) -> dict[str, Any]:
     from lrlint.targets.user_traceback import trim
 
     shown = trim(error, Project(job.folder))
-    return {"message": f"its code raised {type(error).__name__}", "hint": "", "exit_code": 3, "trace": shown}
+    return _failure(f"its code raised {type(error).__name__}", trace=shown)
 
 
 def attempt(job: Job, inspect: Callable[[], Any] | None = None) -> dict[str, Any]:
@@ -115,8 +115,7 @@ def attempt(job: Job, inspect: Callable[[], Any] | None = None) -> dict[str, Any
         told = _told(error)
         if told is None:
             return _fault(job, error)
-        trace = getattr(told, "trace", "")
-        return {"message": told.message, "hint": told.hint, "exit_code": told.exit_code, "trace": trace}
+        return _failure(told.message, told.hint, told.exit_code, getattr(told, "trace", ""))
     finally:
         with suppress(OSError):
             change(before)
@@ -142,22 +141,22 @@ def _fault(job: Job, error: Exception) -> dict[str, Any]:
         frame = last_user_frame(error, project)
         where = f" at {frame.filename}:{frame.lineno}" if frame else ""
         message = f"its code raised {type(error).__name__} while it was looked at{where}: {first_line(error)}"
-        return {"message": message.rstrip(": "), "hint": "", "exit_code": 3, "trace": trim(error, project)}
+        return _failure(message.rstrip(": "), trace=trim(error, project))
     if isinstance(error, ImportError) and "torch" in sys.modules and sys.modules["torch"] is None:
-        return {
-            "message": f"its code made torch impossible to import: {description}",
-            "hint": "",
-            "exit_code": 3,
-            "trace": "",
-        }
+        return _failure(f"its code made torch impossible to import: {description}")
     if isinstance(error, RecursionError):
         hint = "its modules or containers are nested too deeply for Python; raise sys.setrecursionlimit in the target"
-        return {"message": f"it cannot be walked through: {description}", "hint": hint, "exit_code": 3, "trace": ""}
+        return _failure(f"it cannot be walked through: {description}", hint)
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SCARCE:
-        return {"message": f"its process ran out of something: {description}", "hint": "", "exit_code": 3, "trace": ""}
+        return _failure(f"its process ran out of something: {description}")
     text = f"lrlint itself failed on this target: {description}"
     hint = "this is a defect in lrlint; please report it with the traceback"
-    return {"message": text, "hint": hint, "exit_code": 70, "trace": traceback.format_exc()}
+    return _failure(text, hint, 70, traceback.format_exc())
+
+
+def _failure(message: str, hint: str = "", exit_code: int = 3, trace: str = "") -> dict[str, Any]:
+    """The message that says why there are no facts: by default the fault is the target's."""
+    return {"message": message, "hint": hint, "exit_code": exit_code, "trace": trace}
 
 
 def _inspect(job: Job) -> dict[str, Any]:
@@ -206,18 +205,22 @@ def _at_widths(job: Job, vary: str, widths: Sequence[Any], **options: Any) -> di
         return built
 
     _, setup = scale(build_at, vary, widths, **options)
-    setup = replace(setup, target=job.target.name, span=setup.span or job.target.span)
-    return {"setup": setup.to_dict(), "root": str(roots[0])}
+    return _facts(job, setup, roots[0])
 
 
 def _reported(job: Job, built: Any, loop: LoopFacts | None = None) -> dict[str, Any]:
     from lrlint.inspection.build import build
 
     setup = build(built, graph=job.target.graph, loop=loop)
-    setup = replace(setup, target=job.target.name, span=setup.span or job.target.span)
     if job.probe is not None:
         setup = replace(setup, probe=_probe(built, setup, job.probe, job.watched))
-    return {"setup": setup.to_dict(), "root": str(built.recording.root)}
+    return _facts(job, setup, built.recording.root)
+
+
+def _facts(job: Job, setup: Setup, root: Path) -> dict[str, Any]:
+    """The message that holds the facts, under the name that the target has in this run."""
+    setup = replace(setup, target=job.target.name, span=setup.span or job.target.span)
+    return {"setup": setup.to_dict(), "root": str(root)}
 
 
 def _rehearsed(job: Job) -> dict[str, Any]:

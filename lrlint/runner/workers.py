@@ -82,7 +82,7 @@ def inspect_all(jobs: Sequence[Job], processes: int, together: bool = False) -> 
         while waiting or running:
             while waiting and len(running) < processes:
                 position, job = waiting.pop(0)
-                running[position] = _start(context, job, len(jobs), [end for w in running.values() for end in w.ends])
+                running[position] = _start(context, job, len(jobs))
             for position, result in _finished(running):
                 results[position] = result
                 del running[position]
@@ -115,15 +115,14 @@ def _context(jobs: int) -> Any:
 _PRELOAD = ("lrlint.targets.load", "lrlint.inspection.build", "lrlint.inspection.schedules.simulate", "torch._dynamo")
 
 
-def _start(context: Any, job: Job, several: int, others: Sequence[Connection]) -> _Worker:
+def _start(context: Any, job: Job, several: int) -> _Worker:
     receiver, sender = context.Pipe(duplex=False)
     limit = job.target.timeout or (LIMIT if several > 1 else None)
     if several > 1:
         job = replace(job, target=replace(job.target, timeout=limit))
     mark = channel.token()
     written, writes = context.Pipe(duplex=False) if sys.platform != "win32" else (None, None)
-    inherited = [receiver, written, *others] if context.get_start_method() == "fork" else []
-    process = context.Process(target=child.run, args=(job, sender, mark, writes, inherited), daemon=False)
+    process = context.Process(target=child.run, args=(job, sender, mark, writes), daemon=False)
     process.start()
     sender.close()
     if writes is not None:
