@@ -182,11 +182,15 @@ def axis(traces: Sequence[Trace], wide: bool = False) -> tuple[float, float, boo
 
 
 def scaler(low: float, high: float, logarithmic: bool) -> Callable[[float], float]:
-    """Values to heights between 0 and 1."""
+    """Values to heights between 0 and 1. Between two values near the largest number, a course is beyond all numbers."""
     if logarithmic:
         base, span = math.log(low), math.log(high) - math.log(low)
-        return lambda value: max(0.0, (math.log(value) - base) / span) if value > 0 else 0.0
-    return lambda value: (value - low) / (high - low) if high > low else 0.5
+        return lambda value: _within((math.log(value) - base) / span) if value > 0 else 0.0
+    return lambda value: _within((value - low) / (high - low)) if high > low else 0.5
+
+
+def _within(height: float) -> float:
+    return min(max(0.0, height), 1.0)
 
 
 def _sampled(trace: Trace, first: int, last: int, columns: int, scale: Callable[[float], float]) -> Points:

@@ -100,3 +100,10 @@ def test_any_course_fits_the_terminal(ascii: bool, values: list[float], width: i
     assert len(lines) == height + 1
     assert max(map(len, lines)) <= max(width, 45)
     assert not ascii or all(line.isascii() for line in lines)
+
+
+def test_rates_near_the_largest_number_are_drawn() -> None:
+    trace = Trace((0, 50, 100), (1.7e308, -1.7e308, 1.7e308))
+    lines = chart([trace], width=60, height=4)
+    assert len(lines) == 5
+    assert all(len(line) <= 64 for line in lines)
